@@ -20,6 +20,7 @@ from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
+    from embedstore.backbones.sequence import SequenceBackbone
 
 
 class PartWorker:
@@ -29,7 +30,7 @@ class PartWorker:
     """
 
     def __init__(self) -> None:
-        self._backbones: dict[str, list[Backbone]] = {}
+        self._backbones: dict[str, list[Backbone | SequenceBackbone]] = {}
 
     def run(self, part: int, path: str, space: str, opened: OpenOptions, options: EmbedOptions) -> dict[str, Any]:
         """Embed one part.
@@ -48,7 +49,7 @@ class PartWorker:
         inbox = Inbox(layout, space)
         session = Session(Storage(layout), opened)
 
-        def load() -> list[Backbone]:
+        def load() -> list[Backbone | SequenceBackbone]:
             if space not in self._backbones:
                 self._backbones[space] = load_planned(session, inbox.read_plan().space)
             return self._backbones[space]

@@ -13,7 +13,7 @@ from embedstore.errors import BackboneError, EngineError, MissingExtra, SpaceErr
 from embedstore.pipeline.distributed import ray_cluster
 from embedstore.pipeline.distributed.engine import MAX_ATTEMPTS, EngineOptions
 from embedstore.pipeline.distributed.plan_parts import PlanOptions, PlanReport, plan_with_writer
-from embedstore.pipeline.distributed.ray_cluster import EndedPart, WorkerPool
+from embedstore.pipeline.distributed.ray_cluster import EndedPart, RayWorkers
 from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.run import EmbedJob, EmbedProgress
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
@@ -56,7 +56,7 @@ def embed_on_cluster(
     Args:
         job: what is embedded.
         engine: the cluster and its workers.
-        make_worker: the class of the workers, see :class:`WorkerPool`.
+        make_worker: the class of the workers, see :class:`RayWorkers`.
         task: what each worker gets besides its part.
 
     Raises:
@@ -78,7 +78,7 @@ def embed_on_cluster(
         registrar = Registrar(writer, Inbox(storage.layout, job.space.key))
         run = _ClusterRun(job, registrar, stop)
         with ray_cluster.connected(engine) as ray:
-            pool = WorkerPool(ray, ray_cluster.worker_setting(ray, engine), make_worker, task)
+            pool = RayWorkers(ray, ray_cluster.worker_setting(ray, engine), make_worker, task)
             with closing(pool):
                 run.work(pool)
         registrar.register_waiting()
@@ -105,7 +105,7 @@ class _ClusterRun:
         self._attempts: Counter[int] = Counter()
         self._problems: dict[int, str] = {}
 
-    def work(self, pool: WorkerPool) -> None:
+    def work(self, pool: RayWorkers) -> None:
         """Embed and register until nothing is left, or the run shall stop."""
         while (self._left or pool.running) and not self._stop.signal_number:
             while self._left and pool.has_room:

@@ -120,7 +120,7 @@ def worker_setting(ray: Any, options: EngineOptions) -> WorkerSetting:
     return WorkerSetting(options.workers or max(1, room), cpus, gpus)
 
 
-class WorkerPool:
+class RayWorkers:
     """Workers that embed one part at a time each; one that dies is replaced.
 
     Args:
