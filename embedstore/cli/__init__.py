@@ -43,10 +43,12 @@ def load_commands() -> None:
         label_and_clean,
         maintenance,
         measure,
+        parts,
         put_in,
         quickstart,
         saved_heads,
         search,
+        serve,
         shift,
     )
 

@@ -17,6 +17,7 @@ from embedstore.sources.edit_tables import write_edits
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage import compact, item_changes
 from embedstore.storage import purge as purging
+from embedstore.storage.inbox.register import end_plans
 from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.purge import PurgePlan
 from embedstore.storage.sql import utc_now
@@ -39,6 +40,7 @@ def purge(session: Session, where: str | None, items: Sequence[int] | None, *, w
     storage = session.storage
     started = utc_now()
     with storage.writer("purge", wait=wait) as writer:
+        writer.notify(end_plans(writer))  # they name files, and results hold vectors
         plan = purging.plan_purge(storage, selection)
         heads = heads_that_remember(storage, _purged_vectors(session, plan), plan.texts)
         delete_heads(writer, heads)  # first: an interrupted purge is run again

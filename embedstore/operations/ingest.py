@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from embedstore.errors import BadOption
 from embedstore.operations.session import Session
 from embedstore.operations.watch import WatchedSource, Watcher, watch
 from embedstore.pipeline import import_vectors
+from embedstore.pipeline.distributed import plan_parts as plans
+from embedstore.pipeline.distributed.plan_parts import PlanOptions, PlanReport
 from embedstore.pipeline.import_vectors import ImportOptions, ImportReport
 from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.run import EmbedOptions, embed_source
@@ -23,6 +25,55 @@ from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.sources.table_options import TableOptions
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a source is read; the attributes are options of :meth:`embedstore.Store.embed`.
+
+    Attributes:
+        labels_from: where labels come from.
+        splits_from: where splits come from.
+        table: how a manifest is read.
+        annotations: which annotations are read.
+        rules: which names are skipped.
+    """
+
+    labels_from: str | None
+    splits_from: str | None
+    table: TableOptions
+    annotations: AnnotationOptions
+    rules: SkipRules
+
+    def open(self, session: Session, source: Any) -> Source:
+        """Return the source that a user names, for a store."""
+        return open_source(
+            source,
+            label_rule=self.labels_from,
+            split_rule=self.splits_from,
+            table=replace(self.table, known_types=session.storage.filled_columns()),
+            annotations=self.annotations,
+            exclude=[str(session.path)],
+            rules=self.rules,
+            listings=session.storage.layout.listings,
+        )
+
+
+def plan_parts(
+    session: Session,
+    source: Any,
+    *,
+    reading: SourceOptions,
+    space: str | None,
+    parts: int | None,
+    replace_plan: bool,
+    wait: float,
+    progress: Progress,
+) -> PlanReport:
+    """Plan an embedding run in parts; see :meth:`embedstore.Store.plan_parts`."""
+    options = PlanOptions(parts, replace_plan, wait=wait)
+    with embedding_progress(progress) as callback:
+        return plans.plan_parts(session.storage, reading.open(session, source), session.space(space), options, callback)
 
 
 def embed(
@@ -46,17 +97,10 @@ def embed(
     """Embed a source, and watch it if there is a watcher; see :meth:`embedstore.Store.embed`."""
     record = session.space(space)
 
+    reading = SourceOptions(labels_from, splits_from, table, annotations, rules)
+
     def open_now() -> Source:
-        return open_source(
-            source,
-            label_rule=labels_from,
-            split_rule=splits_from,
-            table=replace(table, known_types=session.storage.filled_columns()),
-            annotations=annotations,
-            exclude=[str(session.path)],
-            rules=rules,
-            listings=session.storage.layout.listings,
-        )
+        return reading.open(session, source)
 
     options = EmbedOptions(
         batch_size=batch_size,

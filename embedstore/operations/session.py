@@ -169,6 +169,10 @@ class Session:
         o = self.options
         return load(recipe, device=device or o.device, precision=o.precision, allow_code=o.allow_code)
 
+    def load_space(self, record: SpaceRecord, device: str | None = None) -> Backbone:
+        """Load the backbone of a space without asking the catalog; see :meth:`backbone`."""
+        return self._load_again(record, device)
+
     def recorded(
         self,
         operation: str,

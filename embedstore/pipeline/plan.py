@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Protocol
 
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.commit import FailureRow
+from embedstore.storage.inbox.inbox import KNOWN, MISSING
 from embedstore.storage.queries import embedding
+from embedstore.storage.queries import inbox as inbox_queries
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
 from embedstore.types import Failure, ImageRef
@@ -149,6 +152,12 @@ class EmbedPlan:
             notices = embedding.mark_missing(con)
         writer.notify(notices)
         return embedding.missing_count(self._con)
+
+    def write_tables(self, folder: Path) -> None:
+        """Write the missing items and the contents with a vector as files of a plan of parts."""
+        inbox_queries.write_missing(self._con, folder / MISSING)
+        with (folder / KNOWN).open("wb") as f:
+            f.writelines(inbox_queries.known_digests(self._con))
 
     def close(self) -> None:
         """Drop the plan's tables."""

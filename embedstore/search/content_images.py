@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import ImageError
-from embedstore.media.image.thumbnails import SIDE, gray_thumbnail
+from embedstore.media.image.gray_thumbnails import SIDE, gray_thumbnail
 from embedstore.resources import available_cores
 from embedstore.search.pixel_pairs import Thumbnails
 from embedstore.search.space_rows import MatchingRows

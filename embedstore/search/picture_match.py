@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from embedstore.media.image.thumbnails import SIDE
+from embedstore.media.image.gray_thumbnails import SIDE
 
 SAME_PICTURE = 0.7
 """Score of two images of one picture: 99.5% of 400 photos of 32 by 32 pixels reach it that were cropped to 93 to 100%,

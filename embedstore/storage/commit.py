@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +27,13 @@ class ItemRow:
         ref: the file.
         content: the digest of its bytes, 32 hexadecimal digits.
         item: the id of the existing item to update; None inserts a new item.
+        keeps_columns: whether an existing item keeps the user's own columns, whatever the source says of them.
     """
 
     ref: ImageRef
     content: str
     item: int | None = None
+    keeps_columns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,23 @@ class FailureRow:
 
     failure: Failure
     item: int | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run that is recorded in the transaction of a commit.
+
+    Attributes:
+        kind: the operation, such as ``register``.
+        settings: its settings, as JSON values.
+        result: its result, as JSON values.
+        started: when it began, UTC.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    result: Mapping[str, Any]
+    started: datetime
 
 
 @dataclass

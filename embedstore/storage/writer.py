@@ -18,7 +18,7 @@ from embedstore.errors import DimensionMismatch, StoreError
 from embedstore.space import Recipe, Space
 from embedstore.storage import checkpoint, disk_errors, durable_files, reading, shard
 from embedstore.storage.catalog import Catalog
-from embedstore.storage.commit import CommitBatch
+from embedstore.storage.commit import CommitBatch, RunRecord
 from embedstore.storage.layout import Layout
 from embedstore.storage.lock import WriterLock
 from embedstore.storage.queries import computed_columns, counters, heads, item_rows, runs, shards, space_rows
@@ -84,7 +84,13 @@ class Writer:
         checkpoint.guarded_checkpoint(self.layout, self.catalog, min_log_bytes=min_log_bytes)
 
     def commit(
-        self, batch: CommitBatch, *, space: SpaceRecord, decoder: str = "", attributes: Path | None = None
+        self,
+        batch: CommitBatch,
+        *,
+        space: SpaceRecord,
+        decoder: str = "",
+        attributes: Path | None = None,
+        run: RunRecord | None = None,
     ) -> None:
         """Make a batch durable: write its vectors to the disk, then its rows in one transaction.
 
@@ -93,6 +99,7 @@ class Writer:
             space: the space of the vectors.
             decoder: the version of the decoder, for the failures.
             attributes: Parquet of ``uri`` and the user's own columns, or None.
+            run: recorded in the same transaction.
 
         Raises:
             DimensionMismatch: if the vectors have another length than those of the space.
@@ -112,10 +119,14 @@ class Writer:
                 shards.insert_shard(con, header, batch.digests)
             item_rows.insert_contents(con, batch.image_info)
             item_rows.insert_items(con, [r for r in batch.items if r.item is None], attributes)
-            item_rows.update_items(con, [r for r in batch.items if r.item is not None], attributes)
+            known = [r for r in batch.items if r.item is not None]
+            item_rows.update_items(con, [r for r in known if not r.keeps_columns], attributes)
+            item_rows.update_items(con, [r for r in known if r.keeps_columns], None)
             item_rows.delete_failures(con, batch.uris)
             item_rows.insert_failures(con, batch.failures, decoder=decoder, space=space.key)
             notices = computed_columns.clear_orphaned_marks(con) if batch.can_orphan_marks else []
+            if run is not None:
+                runs.insert_run(con, run.kind, space.key, run.settings, run.result, run.started)
         self.notify(notices)
         self.checkpoint(min_log_bytes=checkpoint.CHECKPOINT_BYTES)
 

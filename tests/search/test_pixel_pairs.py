@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from embedstore import create
-from embedstore.media.image.thumbnails import gray_thumbnail
+from embedstore.media.image.gray_thumbnails import gray_thumbnail
 from embedstore.search.picture_match import SAME_PICTURE, crop_scores, local_contrast, match_scores
 from embedstore.search.pixel_pairs import SAME_CROP
 from tests.helpers.natural_images import COPIES, natural_image

@@ -1,25 +1,32 @@
-"""Small gray thumbnails of images, to compare their pixels."""
+"""Images of any format as small WebP files, made in processes of their own."""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+import json
 
-from embedstore.media.image import decode
+from embedstore.media.image.isolation import WorkerPool
 
-SIDE = 32  # pixels of both sides: the whole image, whatever its shape
+_WORKER_CODE = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from embedstore.media.image import thumbnail_worker; thumbnail_worker.main({}, {})"
+)
 
 
-def gray_thumbnail(image: bytes | Image.Image) -> NDArray[np.uint8]:
-    """Return an image in 32 by 32 levels of gray, uint8 ``(32, 32)``.
+class ThumbnailPool(WorkerPool):
+    """A pool of processes that decode an image and encode it again, small; for many threads."""
 
-    Args:
-        image: the bytes of a file, or an image opened by Pillow.
+    def shrink(self, data: bytes, size: int) -> bytes:
+        """Return an image as WebP.
 
-    Raises:
-        ImageError: if the image cannot be decoded.
-    """
-    upright = decode.to_rgb_image(image)
-    small = upright.reduce(max(1, min(upright.size) // (4 * SIDE)))  # a sixteenth of the pixels to resize, or less
-    return np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BOX).convert("L"), np.uint8)
+        Args:
+            data: the bytes of a file of any format.
+            size: the most pixels of the longer side; nothing is enlarged.
+
+        Raises:
+            ImageError: if the image cannot be decoded, that takes too long, or the process crashes twice.
+        """
+        return self._ask(json.dumps({"size": size}).encode(), data)[1]
+
+    def _code(self) -> str:
+        """Return the program of a process."""
+        return _WORKER_CODE
