@@ -683,11 +683,12 @@ class Store:
 
     def duplicates(
         self,
-        threshold: float = 0.95,
+        threshold: float | None = None,
         *,
         where: str | None = None,
         keep: str = "first",
         exact: bool | None = None,
+        check_pixels: bool = False,
         write_columns: bool = False,
         group_column: str = "duplicate_group",
         keep_column: str = "duplicate_keep",
@@ -697,11 +698,13 @@ class Store:
         """Group items that look alike.
 
         Args:
-            threshold: the least cosine of a pair.
+            threshold: the least cosine of a pair; None chooses it from the vectors of the space.
             where: see :class:`Store`.
             keep: which item of a group to keep: ``first`` (the lowest id), ``largest`` (file), ``resolution`` (the most
                 pixels), ``oldest`` or ``train-first``.
             exact: whether to compare all pairs; None does so up to 200,000 contents.
+            check_pixels: compare the pixels of the twenty nearest of each image, mirrored, shifted and cropped, and let
+                them decide instead of the cosine. It reads the images.
             write_columns: write the group of each item and whether to keep it as columns. They are cleared for a whole
                 group when its kept item is deleted, changed or missing.
             group_column: the column for the group.
@@ -721,6 +724,7 @@ class Store:
             where=where,
             keep=keep,
             exact=exact,
+            check_pixels=check_pixels,
             columns=(group_column, keep_column) if write_columns else None,
             space=space,
             wait=wait,
