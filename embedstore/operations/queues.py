@@ -196,6 +196,7 @@ def _duplicate_groups(session: Session, settings: QueueSettings) -> DuplicateGro
         where=settings.where,
         keep="largest",
         exact=None,
+        check_pixels=False,
         columns=None,
         space=settings.space,
         wait=0.0,
