@@ -74,6 +74,22 @@ def with_two_spaces(folder):
     return store
 
 
+def with_plan(folder):
+    """A store with a plan of one part that is left."""
+    store = photos(folder)
+    Image.new("RGB", (16, 16), (9, 200, 9)).save(folder / "p" / "cat" / "new.png")
+    store.plan_parts(folder / "p", 1, progress=False)
+    return store
+
+
+def with_torn_result(folder):
+    """A store with a result of a part that was cut."""
+    with_plan(folder)
+    es.work(folder / "my store", "1/1", progress=False)
+    (result,) = (folder / "my store").rglob("*.part")
+    result.write_bytes(result.read_bytes()[:-1])
+
+
 def with_emptied_cells(folder):
     """A manifest whose cells were emptied after it was embedded."""
     store = photos(folder)
@@ -270,6 +286,13 @@ ROWS = [
         0,
         "info S",
     ),
+]
+
+ROWS += [
+    Cure("plan-parts STORE SOURCE", photos, "register S", {"SOURCE": "p"}, 0, "info S"),
+    Cure("plan-parts STORE SOURCE --replace", with_plan, "plan-parts S p", {"SOURCE": "p"}, 0, "info S"),
+    Cure("work STORE --part N/{}", with_plan, "plan-parts S p", {"N/1": "1/1"}, 0, "register S"),
+    Cure("register STORE", with_torn_result, "verify S", {}),
 ]
 
 ELSEWHERE = {
