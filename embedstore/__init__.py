@@ -47,10 +47,13 @@ if TYPE_CHECKING:
         BadVectors,
         CodeNotAllowed,
         DimensionMismatch,
+        EditConflict,
         EmbedstoreError,
+        EngineError,
         FinetuneError,
         HeadError,
         ImageError,
+        ItemNotFound,
         LabelError,
         MissingExtra,
         NoImages,
@@ -58,9 +61,11 @@ if TYPE_CHECKING:
         NotAStore,
         NoTextTower,
         OutputError,
+        PartsError,
         PluginError,
         QueryError,
         RuntimeMismatch,
+        ServerError,
         SourceError,
         SourceNotFound,
         SpaceError,
@@ -87,6 +92,7 @@ if TYPE_CHECKING:
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
+    from embedstore.operations.parts import RegisterReport
     from embedstore.operations.results import (
         ArchiveCounts,
         Backup,
@@ -94,6 +100,7 @@ if TYPE_CHECKING:
         Compaction,
         DefaultSpace,
         DroppedSpace,
+        ExportedClassifier,
         PredictionSummary,
         PurgedItems,
         StoreInfo,
@@ -101,16 +108,18 @@ if TYPE_CHECKING:
     )
     from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.zero_shot import ZeroShotClassifier
+    from embedstore.pipeline.distributed.plan_parts import PlanReport
+    from embedstore.pipeline.distributed.worker import PartReport
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
     from embedstore.reports.classified import ClassifiedImage, ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.results import Hits, SqlResult
-    from embedstore.search.duplicates import DuplicateGroups
+    from embedstore.search.duplicate_groups import DuplicateGroups
     from embedstore.search.index.build import IndexBuild
     from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
-    from embedstore.store import Store, create, import_store, open, repair_store, restore, verify_untrusted
+    from embedstore.store import Store, create, import_store, open, repair_store, restore, verify_untrusted, work
     from embedstore.types import Hit
 
 # Where each public name is defined; it is imported when it is first used.
@@ -139,10 +148,13 @@ _MODULES = {
         "BadVectors",
         "CodeNotAllowed",
         "DimensionMismatch",
+        "EditConflict",
         "EmbedstoreError",
+        "EngineError",
         "FinetuneError",
         "HeadError",
         "ImageError",
+        "ItemNotFound",
         "LabelError",
         "MissingExtra",
         "NoImages",
@@ -151,9 +163,11 @@ _MODULES = {
         "NoTextTower",
         "NotAStore",
         "OutputError",
+        "PartsError",
         "PluginError",
         "QueryError",
         "RuntimeMismatch",
+        "ServerError",
         "SourceError",
         "SourceNotFound",
         "SpaceError",
@@ -188,13 +202,17 @@ _MODULES = {
         "Compaction",
         "DefaultSpace",
         "DroppedSpace",
+        "ExportedClassifier",
         "PredictionSummary",
         "PurgedItems",
         "StoreInfo",
         "TableEdit",
     ),
+    "embedstore.operations.parts": ("RegisterReport",),
     "embedstore.operations.untrusted": ("UntrustedReport",),
     "embedstore.operations.zero_shot": ("ZeroShotClassifier",),
+    "embedstore.pipeline.distributed.plan_parts": ("PlanReport",),
+    "embedstore.pipeline.distributed.worker": ("PartReport",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
     "embedstore.reports.classified": ("ClassifiedImage", "ClassifiedImages"),
@@ -203,7 +221,7 @@ _MODULES = {
         "Hits",
         "SqlResult",
     ),
-    "embedstore.search.duplicates": ("DuplicateGroups",),
+    "embedstore.search.duplicate_groups": ("DuplicateGroups",),
     "embedstore.search.index.build": ("IndexBuild",),
     "embedstore.storage.integrity.report": ("VerificationReport",),
     "embedstore.storage.spaces": ("SpaceRecord",),
@@ -215,6 +233,7 @@ _MODULES = {
         "repair_store",
         "restore",
         "verify_untrusted",
+        "work",
     ),
     "embedstore.types": ("Hit",),
 }
@@ -240,11 +259,14 @@ __all__ = [
     "DimensionMismatch",
     "DroppedSpace",
     "DuplicateGroups",
+    "EditConflict",
     "EmbedReport",
     "EmbeddingMap",
     "EmbedstoreError",
+    "EngineError",
     "Evaluation",
     "ExportReport",
+    "ExportedClassifier",
     "Features",
     "FinetuneError",
     "FinetuneResult",
@@ -257,6 +279,7 @@ __all__ = [
     "ImageError",
     "ImportReport",
     "IndexBuild",
+    "ItemNotFound",
     "LabelError",
     "LabelErrorReport",
     "LabelSuggestions",
@@ -268,15 +291,20 @@ __all__ = [
     "NoTextTower",
     "NotAStore",
     "OutputError",
+    "PartReport",
+    "PartsError",
+    "PlanReport",
     "PluginError",
     "PredictionSummary",
     "PurgedItems",
     "QueryError",
+    "RegisterReport",
     "RegressionComparison",
     "RegressionEvaluation",
     "RepairReport",
     "RetrievalReport",
     "RuntimeMismatch",
+    "ServerError",
     "ShiftReport",
     "SourceError",
     "SourceNotFound",
@@ -314,6 +342,7 @@ __all__ = [
     "repair_store",
     "restore",
     "verify_untrusted",
+    "work",
 ]
 
 

@@ -15,7 +15,8 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   ├── StoreIOError       (OSError)            the disk is full, fails, or cannot be written
     │   │   └── StoreUnreadable                     a file cannot be read now; it may be whole
     │   ├── StoreDamaged       (ValueError)         stored bytes are not what was written
-    │   └── UnsafeStore        (ValueError)         the store holds what embedstore never writes: links, views, macros
+    │   ├── UnsafeStore        (ValueError)         the store holds what embedstore never writes: links, views, macros
+    │   └── PartsError         (ValueError)         a plan of parts that is missing or unfinished, or has no such part
     ├── SpaceError
     │   ├── SpaceNotFound      (LookupError)        there is no space of that name, or none yet
     │   └── SpaceMismatch      (ValueError)         vectors, weights or a head of another space
@@ -35,11 +36,16 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   │   └── BadEncoding                         a text file in another encoding
     │   ├── BadAnnotations     (ValueError)         annotations that cannot be read or contradict themselves
     │   └── BadVectors         (ValueError)         a wrong shape, or NaN, infinite or zero vectors
-    ├── ImageError             (ValueError)         one image cannot be used; has the reason
+    ├── ItemError              (ValueError)         one file, text or sound cannot be used; has the reason
+    │   ├── ImageError                              one image
+    │   ├── TextError                               one text
+    │   └── AudioError                              one sound
     ├── QueryError             (ValueError)         a query or change that cannot be done
     │   ├── BadFilter                               a filter that is not one condition over the items
     │   ├── QueryTimeout       (TimeoutError)       a query or filter that takes longer than its limit
     │   ├── QueryTooLarge      (MemoryError)        a query that takes more memory than its limit
+    │   ├── EditConflict                            values that changed since they were shown
+    │   ├── ItemNotFound       (LookupError)        there is no such item or selection
     │   └── UnknownColumn                           a column that the items lack
     ├── HeadError
     │   ├── UnknownHead        (LookupError)        there is no classifier of that name
@@ -49,7 +55,9 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   └── NoLabels                                no item has a label and a vector
     ├── BadOption              (ValueError)         a value that an option does not accept, such as a dtype
     ├── UnknownOption          (TypeError)          a keyword that a function does not have
+    ├── EngineError            (RuntimeError)       a cluster that cannot be used, or workers that failed too often
     ├── OutputError            (OSError)            a file that the user named cannot be written
+    ├── ServerError            (OSError)            the page cannot be served at its address
     ├── MissingExtra           (ImportError)        an optional package is not installed
     └── PluginError            (ImportError)        an installed plug-in cannot be used
 """
@@ -106,6 +114,10 @@ class StoreDamaged(StoreError, ValueError):
 
 class UnsafeStore(StoreError, ValueError):
     """The store holds what embedstore never writes, such as links, views or macros, and was not opened."""
+
+
+class PartsError(StoreError, ValueError):
+    """A plan of parts is missing or unfinished, or has no such part."""
 
 
 class SpaceError(EmbedstoreError):
@@ -184,8 +196,8 @@ class BadVectors(SourceError, ValueError):
     """Precomputed vectors cannot be stored."""
 
 
-class ImageError(EmbedstoreError, ValueError):
-    """One image cannot be used.
+class ItemError(EmbedstoreError, ValueError):
+    """One file, text or sound cannot be used.
 
     Args:
         reason: the code that the table ``failures`` stores.
@@ -198,12 +210,30 @@ class ImageError(EmbedstoreError, ValueError):
         self.detail = detail
 
 
+class ImageError(ItemError):
+    """One image cannot be used, or one file of any kind cannot be read."""
+
+
+class TextError(ItemError):
+    """One text cannot be used."""
+
+
+class AudioError(ItemError):
+    """One sound cannot be used."""
+
+
 class QueryError(EmbedstoreError, ValueError):
     """A query or a change cannot be done."""
 
 
 class BadFilter(QueryError):
-    """A filter is not one condition over the items."""
+    """A filter is not one condition over the items.
+
+    Attributes:
+        position: where in the filter the error is, in characters from 0; None where that is not known.
+    """
+
+    position: int | None = None
 
 
 class QueryTimeout(QueryError, TimeoutError):
@@ -214,8 +244,31 @@ class QueryTooLarge(QueryError, MemoryError):
     """A query takes more memory than its limit."""
 
 
+class EditConflict(QueryError):
+    """Values changed since they were shown; nothing was changed.
+
+    Args:
+        message: the sentence for the user.
+        items: ids of the items, or the first of them.
+    """
+
+    def __init__(self, message: str, items: Iterable[int] = ()) -> None:
+        super().__init__(message)
+        self.items = list(items)
+
+
+class ItemNotFound(QueryError, LookupError):
+    """There is no such item or selection."""
+
+
 class UnknownColumn(QueryError):
-    """The items lack a column."""
+    """The items lack a column.
+
+    Attributes:
+        position: where in the filter it is named, in characters from 0; None where that is not known.
+    """
+
+    position: int | None = None
 
 
 class HeadError(EmbedstoreError):
@@ -252,6 +305,14 @@ class BadOption(EmbedstoreError, ValueError):
 
 class UnknownOption(EmbedstoreError, TypeError):
     """A function does not have this keyword."""
+
+
+class ServerError(EmbedstoreError, OSError):
+    """The page cannot be served at its address."""
+
+
+class EngineError(EmbedstoreError, RuntimeError):
+    """A cluster cannot be used, or its workers failed too often."""
 
 
 class MissingExtra(EmbedstoreError, ImportError):

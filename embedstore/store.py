@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
+from embedstore.pipeline.distributed.engine import EngineOptions
 from embedstore.search.options import SearchOptions
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.maintenance import RepairReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
+    from embedstore.operations.parts import RegisterReport
     from embedstore.operations.query_arguments import ImageQuery, Query, QueryPart
     from embedstore.operations.results import (
         ArchiveCounts,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         Compaction,
         DefaultSpace,
         DroppedSpace,
+        ExportedClassifier,
         PredictionSummary,
         PurgedItems,
         StoreInfo,
@@ -66,13 +69,15 @@ if TYPE_CHECKING:
     from embedstore.operations.untrusted import UntrustedReport
     from embedstore.operations.watch import Watcher
     from embedstore.operations.zero_shot import ZeroShotClassifier
+    from embedstore.pipeline.distributed.plan_parts import PlanReport
+    from embedstore.pipeline.distributed.worker import PartReport
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
     from embedstore.reports.classified import ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.progress import Progress
     from embedstore.reports.results import Hits, SqlResult
-    from embedstore.search.duplicates import DuplicateGroups
+    from embedstore.search.duplicate_groups import DuplicateGroups
     from embedstore.search.index.build import IndexBuild
     from embedstore.space import JsonScalar
     from embedstore.storage.integrity.report import VerificationReport
@@ -246,6 +251,11 @@ class Store:
         batch_size: int | None = None,
         threads: int | None = None,
         runtime: str | None = None,
+        engine: str = "local",
+        address: str | None = None,
+        workers: int | None = None,
+        cpus: int | None = None,
+        gpus: float | None = None,
         watcher: Watcher | None = None,
         poll: float | None = None,
         wait: float = 0.0,
@@ -284,6 +294,11 @@ class Store:
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
+            engine: ``local`` embeds in this process, ``ray`` on a Ray cluster whose nodes see the store and the source.
+            address: of the Ray cluster, ``HOST:PORT``; by default Ray is started on this machine.
+            workers: workers on the cluster; by default one per GPU, or one per ``cpus`` cores.
+            cpus: cores of a worker, by default 4.
+            gpus: GPUs of a worker, also a fraction; by default 1 if the cluster has GPUs.
             watcher: go on and embed again whenever the source has changed and is quiet, until a signal. The function is
                 called with the report of every run, and with a line of text where a run cannot be made yet; it ends
                 the watch by returning True for a report.
@@ -304,7 +319,8 @@ class Store:
             BadEncoding: if a text manifest has another encoding.
             BadOption: if there is no such choice for RAW pairs, or ``every`` is not a time.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
-            MissingExtra: if the requested runtime is not installed.
+            MissingExtra: if the requested runtime or engine is not installed.
+            EngineError: if the cluster cannot be used, or a part failed on it too often.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
             SpaceMismatch: if there is something to embed and the backbone is not the one of the space any more.
             StoreBusy: if another process is still writing after ``wait`` seconds.
@@ -326,11 +342,117 @@ class Store:
             batch_size=batch_size,
             threads=threads,
             runtime=runtime,
+            engine=EngineOptions.parse(engine, address=address, workers=workers, cpus=cpus, gpus=gpus),
             watcher=watcher,
             poll=poll,
             wait=wait,
             progress=progress,
         )
+
+    def plan_parts(
+        self,
+        source: Any = (),
+        parts: int | None = None,
+        *,
+        replace: bool = False,
+        annotations: Paths = (),
+        crops: bool = False,
+        labels_from: str | None = "folder",
+        splits_from: str | None = "folder",
+        uri_column: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
+        collect_rows: bool = False,
+        exclude: Names = (),
+        hidden: bool = False,
+        raw_pairs: str = "photo",
+        pages: bool = False,
+        every: float | None = None,
+        key_frames: bool = False,
+        space: str | None = None,
+        wait: float = 0.0,
+        progress: Progress = None,
+    ) -> PlanReport:
+        """Plan what :meth:`embed` would do as parts, which workers on several machines embed with :func:`work`.
+
+        The plan is written into the folder ``inbox`` of the space. What needs no image is done at once: columns and
+        metadata of known items, and failures of the scan. :meth:`register` takes the results of the workers over.
+
+        Args:
+            source: see :meth:`embed`. Workers read it by the same paths and uris.
+            parts: how many parts; by default parts of 4,096 files.
+            replace: replace a plan that has parts left. Their results that are waiting are registered first.
+            annotations: see :meth:`embed`.
+            crops: see :meth:`embed`.
+            labels_from: see :meth:`embed`.
+            splits_from: see :meth:`embed`.
+            uri_column: see :meth:`embed`.
+            root: see :meth:`embed`.
+            encoding: see :meth:`embed`.
+            collect_rows: see :meth:`embed`.
+            exclude: see :meth:`embed`.
+            hidden: see :meth:`embed`.
+            raw_pairs: see :meth:`embed`.
+            pages: see :meth:`embed`.
+            every: see :meth:`embed`.
+            key_frames: see :meth:`embed`.
+            space: the space to fill.
+            wait: see :class:`Store`.
+            progress: see :class:`Store`.
+
+        Returns:
+            How many parts there are, and what the scan found.
+
+        Raises:
+            PartsError: if an earlier plan has parts left.
+            BadOption: if the parts are too large for the memory of a worker.
+            BadBackbone: if the space holds precomputed vectors.
+            SourceNotFound: if a folder, file or glob is not there.
+            NoImages: if the source has no file.
+            BadManifest: if a manifest cannot be read or has no uris.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
+        """
+        return operations.ingest.plan_parts(
+            self._session,
+            source,
+            reading=operations.ingest.SourceOptions(
+                labels_from,
+                splits_from,
+                TableOptions(uri_column, root, encoding, collect_rows),
+                AnnotationOptions(tuple(map(os.fspath, annotations)), crops),
+                SkipRules(
+                    tuple(exclude),
+                    hidden,
+                    parts=PartOptions(pages, every, key_frames),
+                    raw_pairs=RawPairs.parse(raw_pairs),
+                ),
+            ),
+            space=space,
+            parts=parts,
+            replace_plan=replace,
+            wait=wait,
+            progress=progress,
+        )
+
+    def register(self, space: str | None = None, *, wait: float = 0.0) -> RegisterReport:
+        """Register the results of workers: in any order, any number of times, each in one transaction.
+
+        A result that is torn is moved to the folder ``quarantine``, and its part has to be done again. With the last
+        part, items whose files do not exist any more are marked, and the plan is removed.
+
+        Args:
+            space: the space of the plan; by default the only one that has a plan.
+            wait: see :class:`Store`.
+
+        Returns:
+            What was registered, and which parts are left.
+
+        Raises:
+            PartsError: if there is no plan.
+            StoreDamaged: if the plan is not what was written.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
+        """
+        return operations.parts.register(self._session, space, wait=wait)
 
     def add_vectors(
         self,
@@ -563,11 +685,12 @@ class Store:
 
     def duplicates(
         self,
-        threshold: float = 0.95,
+        threshold: float | None = None,
         *,
         where: str | None = None,
         keep: str = "first",
         exact: bool | None = None,
+        check_pixels: bool = False,
         write_columns: bool = False,
         group_column: str = "duplicate_group",
         keep_column: str = "duplicate_keep",
@@ -577,10 +700,13 @@ class Store:
         """Group items that look alike.
 
         Args:
-            threshold: the least cosine of a pair.
+            threshold: the least cosine of a pair; None chooses it from the vectors of the space.
             where: see :class:`Store`.
-            keep: which item of a group to keep: ``first`` or ``largest``.
-            exact: whether to compare all pairs; None decides by the number of items.
+            keep: which item of a group to keep: ``first`` (the lowest id), ``largest`` (file), ``resolution`` (the most
+                pixels), ``oldest`` or ``train-first``.
+            exact: whether to compare all pairs; None does so up to 200,000 contents.
+            check_pixels: compare the pixels of the twenty nearest of each image, mirrored, shifted and cropped, and let
+                them decide instead of the cosine. It reads the images.
             write_columns: write the group of each item and whether to keep it as columns. They are cleared for a whole
                 group when its kept item is deleted, changed or missing.
             group_column: the column for the group.
@@ -600,6 +726,7 @@ class Store:
             where=where,
             keep=keep,
             exact=exact,
+            check_pixels=check_pixels,
             columns=(group_column, keep_column) if write_columns else None,
             space=space,
             wait=wait,
@@ -1472,7 +1599,7 @@ class Store:
         )
 
     def export_head(self, name: str, path: str | Path) -> Path:
-        """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.
+        """Write a head over vectors: a linear one as ``.npz`` (weights, intercepts, classes), most as ``.onnx``.
 
         Args:
             name: the name that it was saved under.
@@ -1483,11 +1610,67 @@ class Store:
 
         Raises:
             UnknownHead: if there is no such head.
-            BadHead: if the head is not linear, or the suffix is another one.
+            BadHead: if the head cannot be written in that form, or the suffix is another one.
             OutputError: if the file cannot be written.
             MissingExtra: if onnx is not installed.
         """
         return operations.heads.export(self._session, name, Path(path))
+
+    def export_classifier(self, name: str, path: str | Path) -> ExportedClassifier:
+        """Write preprocessing, backbone and head as one ONNX model that needs neither the store nor embedstore.
+
+        Its input is ``images``, uint8 ``(N, height, width, 3)``: RGB, upright, of any size. It resizes and crops as
+        the space does. Its outputs are ``probabilities``, float32 ``(N, K)``, and ``label``, or ``predicted``, bool
+        ``(N, K)``, of a head that predicts sets of classes. The classes are in the metadata of the model. Before the
+        file is written, onnxruntime computes up to 16 images of the store: their probabilities agree to 1e-4.
+
+        Args:
+            name: the name that the head was saved under.
+            path: the ``.onnx`` file to write.
+
+        Returns:
+            The file, its size and the largest difference of a probability.
+
+        Raises:
+            UnknownHead: if there is no such head.
+            BadHead: if the head has no such form (kNN, kernel and few-shot heads, numbers), or the suffix is another.
+            BadBackbone: if the space has no network for images, or it cannot be exported.
+            WeightsNotFound: if its weights are not on this machine.
+            RuntimeMismatch: if the model gives other probabilities; nothing is written.
+            OutputError: if the file cannot be written.
+            MissingExtra: if onnx or onnxruntime is not installed.
+        """
+        return operations.export_classifier.export_classifier(self._session, name, Path(path))
+
+    def serve(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8642,
+        token: str | None = None,
+        read_only: bool = False,
+        open_browser: bool = True,
+        announce: Callable[[str], None] | None = None,
+    ) -> None:
+        """Serve the page and its HTTP API until the process is interrupted (Ctrl-C).
+
+        Args:
+            host: the address to listen at; any but a loopback address needs a token.
+            port: the port to listen at; 0 takes a free one.
+            token: the secret that a browser or program shows, of at least 32 characters; by default a new one.
+            read_only: refuse every change of the store.
+            open_browser: open the page in a browser.
+            announce: called with each line for the user, the first of which has the address; by default they are
+                written to stdout.
+
+        Raises:
+            BadOption: if the port or token cannot be used, or other machines could connect without a token.
+            ServerError: if the server cannot listen at the address, such as a port that is in use.
+        """
+        from embedstore.server.run import ServerOptions, serve
+
+        options = ServerOptions(host, port, token, read_only, open_browser)
+        serve(self, self._session, options, announce)
 
     # ---- label and clean
 
@@ -2298,3 +2481,55 @@ def repair_store(
     """
     options = OpenOptions.parse(device=device, precision="auto", runtime="auto", decoder="auto", allow_code=allow_code)
     return operations.maintenance.repair(path, lambda: Session(Storage.open(path), options), reembed=reembed, wait=wait)
+
+
+@check_arguments
+def work(
+    path: str | Path,
+    part: str,
+    *,
+    space: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    runtime: str = "auto",
+    decoder: str = "auto",
+    allow_code: Names = (),
+    batch_size: int | None = None,
+    threads: int | None = None,
+    progress: Progress = None,
+) -> PartReport:
+    """Embed one part of a plan that :meth:`Store.plan_parts` made, on any machine that sees the folder of the store.
+
+    The catalog is not opened: a worker reads the plan, the files of its part and the weights, and writes one file into
+    the folder ``inbox``. A part that has a result is not done again.
+
+    Args:
+        path: the folder of the store.
+        part: the number of the part and how many there are, such as ``"17/400"``.
+        space: the name or key of the plan's space; by default the only one that has a plan.
+        device: see :func:`open`.
+        precision: see :func:`open`.
+        runtime: see :func:`open`.
+        decoder: see :func:`open`.
+        allow_code: see :func:`open`.
+        batch_size: images per forward pass; by default the backbone's own.
+        threads: decoding threads; by default one per core, if memory allows.
+        progress: see :class:`Store`.
+
+    Returns:
+        What was embedded, and which stage was the bottleneck.
+
+    Raises:
+        BadOption: if ``part`` is not a part.
+        PartsError: if there is no plan, or it has no such part.
+        StoreDamaged: if the plan is not what was written.
+        WeightsNotFound: if the weights are not on this machine.
+        SpaceMismatch: if the backbone is not the one of the space any more.
+        StoreIOError: if the disk is full or fails; nothing is left of the part.
+    """
+    options = OpenOptions.parse(
+        device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code
+    )
+    return operations.parts.work(
+        path, part, options=options, space=space, batch_size=batch_size, threads=threads, progress=progress
+    )

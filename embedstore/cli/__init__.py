@@ -37,15 +37,18 @@ def load_commands() -> None:
     """Import the modules of the verbs; each adds its verbs to the application."""
     from embedstore.cli import (  # noqa: F401
         classify,
+        duplicates,
         edit,
         finetuning,
         label_and_clean,
         maintenance,
         measure,
+        parts,
         put_in,
         quickstart,
         saved_heads,
         search,
+        serve,
         shift,
     )
 

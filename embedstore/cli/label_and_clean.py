@@ -20,7 +20,6 @@ from embedstore.cli.option_groups import (
     Separator,
     with_option_groups,
 )
-from embedstore.tables import save_records
 from embedstore.types import Hit
 
 
@@ -173,62 +172,6 @@ def suggest_labels(
 def _shown(value: float | None) -> float | str:
     """Return a number with four digits, nothing where there is none."""
     return "" if value is None else round(value, 4)
-
-
-@app.command(rich_help_panel=Panel.LABEL)
-@with_option_groups
-def duplicates(
-    store: o.StorePath,
-    threshold: Annotated[float, typer.Option(help="The least cosine similarity of a pair.")] = 0.95,
-    keep: Annotated[str, typer.Option(help="Which item of a group to keep: first or largest.")] = "first",
-    across_splits: Annotated[
-        bool, typer.Option("--across-splits", help="Show only pairs of different splits.")
-    ] = False,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare all pairs; by default only for few items.")] = False,
-    write_columns: Annotated[
-        bool, typer.Option("--write-columns", help="Write the group and whether to keep the item as columns.")
-    ] = False,
-    group_column: Annotated[str, typer.Option(help="The column for the group.")] = "duplicate_group",
-    keep_column: Annotated[str, typer.Option(help="The column for whether to keep the item.")] = "duplicate_keep",
-    where: o.Where = None,
-    space: o.SpaceName = None,
-    wait: o.Wait = 0.0,
-    output: Annotated[
-        list[Path], o.output_option("Write the pairs (.csv, .parquet or .jsonl). Repeatable.", *o.TABLE_SUFFIXES)
-    ] = [],
-    names: NameOptionGroup = NameOptionGroup(),
-    as_json: o.Json = False,
-) -> None:
-    """Group images that look alike, with the least cosine similarity of each group, and list pairs across splits.
-
-    `embedstore duplicates pets.store --threshold 0.95 --write-columns`, then
-    `embedstore delete pets.store --where "not duplicate_keep"`
-    """
-    names.check()
-    opened = es.open(store)
-    groups = opened.duplicates(
-        threshold,
-        where=where,
-        keep=keep,
-        exact=exact or None,
-        write_columns=write_columns,
-        group_column=group_column,
-        keep_column=keep_column,
-        space=space,
-        wait=wait,
-    )
-    facts = groups.to_json()
-    rows = facts["across_splits"] if across_splits else facts["rows"]
-    items = list(dict.fromkeys(row[key] for row in rows for key in ("item", "other") if key in row))
-    o.write_outputs(output, dict.fromkeys(o.TABLE_SUFFIXES, lambda path: save_records(rows, path)))
-    if as_json:
-        console.print_json(facts)
-    elif not names.print_names(opened, items) and not output and rows:
-        console.print_table(list(rows[0]), [list(r.values()) for r in rows])
-    console.print_note(
-        f"{facts['items']} items in {facts['groups']} groups, {len(facts['across_splits'])} pairs across splits; "
-        f"{facts['compared']} contents compared, recall {facts['recall']}"
-    )
 
 
 @app.command(rich_help_panel=Panel.LABEL)

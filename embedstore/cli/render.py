@@ -34,6 +34,8 @@ def print_info(info: StoreInfo, as_json: bool) -> None:
         _print_space(space)
     for index in info.indexes:
         _print_index(index)
+    for plan in info.parts:
+        _print_plan(plan)
     if info.heads:
         console.print_line("heads: " + ", ".join(f"{h['head']} ({h['kind']} on {h['label']})" for h in info.heads))
     for column in info.computed:
@@ -44,6 +46,16 @@ def print_info(info: StoreInfo, as_json: bool) -> None:
         console.print_line("labels: " + ", ".join(f"{k} {n:,}" for k, n in shown[:12]) + more)
     if info.splits:
         console.print_line("splits: " + ", ".join(f"{k} {n:,}" for k, n in info.splits.items()))
+
+
+def _print_plan(p: dict[str, Any]) -> None:
+    """Print one plan of parts."""
+    if "problem" in p:
+        console.print_line(f"plan of parts of {p['space']}: {p['problem']}")
+        return
+    state = f"{p['registered']:,} of {p['parts']:,} registered, {p['waiting']:,} wait"
+    cure = " for `embedstore register STORE`" if p["waiting"] else ""
+    console.print_line(f"plan of parts of {p['space']}: {p['source']}, {p['files']:,} files; {state}{cure}")
 
 
 def _print_space(s: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ from embedstore.errors import QueryError
 from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
 from embedstore.search.clusters import find_clusters
-from embedstore.search.duplicates import DuplicateGroups, DuplicateKeepPolicy, find_duplicates
+from embedstore.search.duplicate_groups import DuplicateGroups, DuplicateKeepPolicy
+from embedstore.search.duplicates import DuplicateOptions, find_duplicates
 from embedstore.storage.queries.computed_columns import ColumnRole, ComputedValues, require_writable
 from embedstore.storage.sql import utc_now
 
@@ -18,28 +19,24 @@ from embedstore.storage.sql import utc_now
 def duplicates(
     session: Session,
     *,
-    threshold: float,
+    threshold: float | None,
     where: str | None,
     keep: str,
     exact: bool | None,
+    check_pixels: bool,
     columns: tuple[str, str] | None,
     space: str | None,
     wait: float,
 ) -> DuplicateGroups:
     """Group near-duplicates; see :meth:`embedstore.Store.duplicates`. ``columns`` are those to write, if any."""
     if keep not in list(DuplicateKeepPolicy):
-        raise QueryError(f"keep must be {' or '.join(DuplicateKeepPolicy)}, not {keep!r}")
+        policies = list(DuplicateKeepPolicy)
+        raise QueryError(f"keep must be {', '.join(policies[:-1])} or {policies[-1]}, not {keep!r}")
     names = dict(zip((ColumnRole.DUPLICATE_GROUP, ColumnRole.DUPLICATE_KEEP), columns or (), strict=False))
     _check_columns(session, names)
     record, started = session.space(space), utc_now()
-    groups = find_duplicates(
-        session.storage,
-        record,
-        threshold=threshold,
-        where=where,
-        keep=DuplicateKeepPolicy(keep),
-        exact=exact,
-    )
+    options = DuplicateOptions(threshold, where, DuplicateKeepPolicy(keep), exact, check_pixels)
+    groups = find_duplicates(session.storage, record, options)
     if names:
         values = ComputedValues(
             np.array([i.item for i in groups.items], np.int64),
@@ -49,7 +46,7 @@ def duplicates(
             },
             names,
         )
-        settings = {"threshold": threshold, "where": where, "keep": keep, "columns": list(names.values())}
+        settings = {"threshold": groups.threshold, "where": where, "keep": keep, "columns": list(names.values())}
         with session.storage.writer("duplicates", wait=wait) as writer:
             writer.put_computed_columns("duplicates", record.key, values, settings, started)
     return groups

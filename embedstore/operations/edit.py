@@ -17,9 +17,11 @@ from embedstore.sources.edit_tables import write_edits
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage import compact, item_changes
 from embedstore.storage import purge as purging
+from embedstore.storage.inbox.register import end_plans
 from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.purge import PurgePlan
 from embedstore.storage.sql import utc_now
+from embedstore.storage.thumbnail_cache import ThumbnailCache
 from embedstore.storage.writer import Writer
 from embedstore.temporary import temporary_folder
 
@@ -39,10 +41,12 @@ def purge(session: Session, where: str | None, items: Sequence[int] | None, *, w
     storage = session.storage
     started = utc_now()
     with storage.writer("purge", wait=wait) as writer:
+        writer.notify(end_plans(writer))  # they name files, and results hold vectors
         plan = purging.plan_purge(storage, selection)
         heads = heads_that_remember(storage, _purged_vectors(session, plan), plan.texts)
         delete_heads(writer, heads)  # first: an interrupted purge is run again
         counts = purging.purge(writer, selection)
+        ThumbnailCache(storage.layout.thumbnails).remove(text.replace("-", "") for text in plan.texts)
         sheets = purging.delete_augmentation_sheets(storage.layout)
         writer.record_run("purge", None, {}, counts | {"heads": len(heads)}, started)  # no text of what was purged
     return PurgedItems(**counts, heads=[head.name for head in heads], sheets=sheets)

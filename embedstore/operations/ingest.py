@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import Tower, parse_runtime
 from embedstore.errors import BadOption
+from embedstore.modality import Modality
+from embedstore.operations import cluster
 from embedstore.operations.session import Session
 from embedstore.operations.watch import WatchedSource, Watcher, watch
 from embedstore.pipeline import import_vectors
+from embedstore.pipeline.distributed import plan_parts as plans
+from embedstore.pipeline.distributed.engine import Engine, EngineOptions
+from embedstore.pipeline.distributed.plan_parts import PlanOptions, PlanReport
 from embedstore.pipeline.import_vectors import ImportOptions, ImportReport
 from embedstore.pipeline.report import EmbedReport
-from embedstore.pipeline.run import EmbedOptions, embed_source
+from embedstore.pipeline.run import EmbedJob, EmbedOptions, embed_source
 from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.open import open_source
@@ -24,6 +29,56 @@ from embedstore.sources.source import Source
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage.spaces import SpaceRecord
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a source is read; the attributes are options of :meth:`embedstore.Store.embed`.
+
+    Attributes:
+        labels_from: where labels come from.
+        splits_from: where splits come from.
+        table: how a manifest is read.
+        annotations: which annotations are read.
+        rules: which names are skipped.
+    """
+
+    labels_from: str | None
+    splits_from: str | None
+    table: TableOptions
+    annotations: AnnotationOptions
+    rules: SkipRules
+
+    def open(self, session: Session, source: Any, modality: Modality) -> Source:
+        """Return the source that a user names, for a space of a modality."""
+        return open_source(
+            source,
+            label_rule=self.labels_from,
+            split_rule=self.splits_from,
+            table=replace(self.table, known_types=session.storage.filled_columns()),
+            annotations=self.annotations,
+            exclude=[str(session.path)],
+            rules=replace(self.rules, modality=modality),
+            listings=session.storage.layout.listings,
+        )
+
+
+def plan_parts(
+    session: Session,
+    source: Any,
+    *,
+    reading: SourceOptions,
+    space: str | None,
+    parts: int | None,
+    replace_plan: bool,
+    wait: float,
+    progress: Progress,
+) -> PlanReport:
+    """Plan an embedding run in parts; see :meth:`embedstore.Store.plan_parts`."""
+    options, record = PlanOptions(parts, replace=replace_plan, wait=wait), session.space(space)
+    opened = reading.open(session, source, record.space.modality)
+    with embedding_progress(progress) as callback:
+        return plans.plan_parts(session.storage, opened, record, options, callback)
 
 
 def embed(
@@ -39,6 +94,7 @@ def embed(
     batch_size: int | None,
     threads: int | None,
     runtime: str | None,
+    engine: EngineOptions,
     watcher: Watcher | None,
     poll: float | None,
     wait: float,
@@ -46,18 +102,10 @@ def embed(
 ) -> EmbedReport:
     """Embed a source, and watch it if there is a watcher; see :meth:`embedstore.Store.embed`."""
     record = session.space(space)
+    reading = SourceOptions(labels_from, splits_from, table, annotations, rules)
 
     def open_now() -> Source:
-        return open_source(
-            source,
-            label_rule=labels_from,
-            split_rule=splits_from,
-            table=replace(table, known_types=session.storage.filled_columns()),
-            annotations=annotations,
-            exclude=[str(session.path)],
-            rules=rules,
-            listings=session.storage.layout.listings,
-        )
+        return reading.open(session, source, record.space.modality)
 
     options = EmbedOptions(
         batch_size=batch_size,
@@ -70,6 +118,8 @@ def embed(
 
     def embed_now() -> EmbedReport:
         with embedding_progress(progress) as callback:
+            if engine.engine is not Engine.LOCAL:
+                return cluster.embed(session, EmbedJob(session.storage, open_now(), record, options, callback), engine)
             report = embed_source(
                 session.storage,
                 open_now(),
@@ -95,7 +145,7 @@ def _note_text_tower(session: Session, record: SpaceRecord) -> None:
 
 
 def reembed(session: Session, space: str | None, *, wait: float, progress: Progress) -> EmbedReport:
-    """Embed the images of the store into one of its spaces; see :meth:`embedstore.Store.reembed`."""
+    """Embed the items of the store into one of its spaces; see :meth:`embedstore.Store.reembed`."""
     record = session.space(space)
     options = EmbedOptions(
         runtime=session.options.runtime,
@@ -106,7 +156,7 @@ def reembed(session: Session, space: str | None, *, wait: float, progress: Progr
     with embedding_progress(progress) as callback:
         return embed_source(
             session.storage,
-            StoreItemsSource(session.storage),
+            StoreItemsSource(session.storage, modality=record.space.modality),
             lambda: session.backbones_on_devices(record),
             record,
             options=options,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from embedstore import timing
 from embedstore.backbones.runtimes.onnx_encoder import (
@@ -28,6 +29,7 @@ from embedstore.backbones.runtimes.runtime import (
 )
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
 from embedstore.media.image import decode, preprocess
+from embedstore.modality import Modality
 from embedstore.operations.session import Session
 from embedstore.resources import available_cores
 from embedstore.sources.locations import read_item
@@ -47,6 +49,10 @@ def encoder(session: Session, record: SpaceRecord, tower: Tower) -> Encoder:
         RuntimeMismatch: if the runtime ``onnx`` was requested and its vectors differ from the eager backbone's.
         BadBackbone: if the runtime ``onnx`` was requested and the backbone cannot be exported.
     """
+    if tower is Tower.IMAGE and record.space.modality is not Modality.IMAGE:
+        raise BadBackbone(
+            f"space {record.name} is of {record.space.modality.plural}, not of images; search it with words or an item"
+        )
     if tower is Tower.TEXT and not record.space.text:
         raise NoTextTower(
             f"space {record.name} ({record.space.architecture or 'precomputed'}) has no text tower; text queries need "
@@ -56,6 +62,8 @@ def encoder(session: Session, record: SpaceRecord, tower: Tower) -> Encoder:
     loaded = session.loaded_backbone(record.key)
     if loaded is not None and runtime is not Runtime.ONNX:
         return loaded
+    if record.space.modality is not Modality.IMAGE and runtime is Runtime.ONNX:
+        raise BadBackbone(f"--runtime onnx is for backbones of images; leave it out for space {record.name}")
     if runtime in (Runtime.AUTO, Runtime.ONNX) and isinstance(record, RecipeSpace):
         exported = _exported_encoder(session, record, tower)
         if exported is None and runtime is Runtime.ONNX:
@@ -65,8 +73,9 @@ def encoder(session: Session, record: SpaceRecord, tower: Tower) -> Encoder:
         if exported is not None:
             return exported
     with timing.time_step(f"load PyTorch and the backbone of {record.name}"):
-        backbone = session.backbone(record.key)
-    session.eager_towers.add((record.key, tower))
+        backbone = session.any_backbone(record.key)
+    if record.space.modality is Modality.IMAGE:  # the towers of other modalities are not exported
+        session.eager_towers.add((record.key, tower))
     return backbone
 
 
@@ -145,15 +154,23 @@ def _export(session: Session, record: SpaceRecord, tower: Tower) -> str:
 
 def _validation_pixels(session: Session, record: SpaceRecord) -> NDArray[np.uint8] | None:
     """Return preprocessed images of the store, None if no file can be read."""
-    if record.space.preprocess is None:
+    settings = record.space.preprocess
+    if settings is None:
         return None
-    pixels: list[NDArray[np.uint8]] = []
+    pixels = [preprocess.resize_and_crop(image, settings) for image in validation_images(session, record)]
+    return np.stack(pixels) if pixels else None
+
+
+def validation_images(session: Session, record: SpaceRecord) -> Iterator[Image]:
+    """Yield upright RGB images of the store, at most :data:`VALIDATION_IMAGES`; those that can be read."""
+    settings = record.space.preprocess
+    found = 0
     for uri, path in items.embedded_files(session.storage, record.key, limit=4 * VALIDATION_IMAGES):
         try:
-            image = decode.open_image(read_item(uri, path), record.space.preprocess.decoding_settings)[0]
+            image = decode.open_image(read_item(uri, path), settings.decoding_settings if settings else {})[0]
         except ImageError:
             continue
-        pixels.append(preprocess.resize_and_crop(image, record.space.preprocess))
-        if len(pixels) == VALIDATION_IMAGES:
-            break
-    return np.stack(pixels) if pixels else None
+        yield image
+        found += 1
+        if found == VALIDATION_IMAGES:
+            return

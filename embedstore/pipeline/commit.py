@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.media.image.formats.registry import decoder_version
+from embedstore.media.decoders import decoder_version
 from embedstore.pipeline.decode import PreparedFile
 from embedstore.pipeline.forward import EncodedBatch
 from embedstore.storage.carry_vectors import carry_imported_vectors
@@ -42,25 +42,40 @@ class CommitTotals:
     commits: int = 0
 
 
-class CommitStage:
-    """Collects files and commits them when there are enough of them, or the last commit was long ago.
+def store_commit(writer: Writer, space: SpaceRecord, attributes: Path | None) -> Callable[[CommitBatch], None]:
+    """Return a function that commits a batch to the store.
 
     Args:
         writer: the store's writer.
         space: the space of the vectors.
+        attributes: a Parquet file of ``uri`` and the user's own columns, or None.
+    """
+
+    def commit(batch: CommitBatch) -> None:
+        carry_imported_vectors(writer, batch)
+        writer.commit(batch, space=space, decoder=decoder_version(space.space.modality), attributes=attributes)
+
+    return commit
+
+
+class CommitStage:
+    """Collects files and commits them when there are enough of them, or the last commit was long ago.
+
+    Args:
+        commit: makes one batch durable, such as :func:`store_commit`.
+        space: the space of the vectors.
         max_rows: files in one commit.
         max_seconds: between two commits.
-        attributes: a Parquet file of ``uri`` and the user's own columns, or None.
 
     Attributes:
         totals: counts so far.
     """
 
     def __init__(
-        self, writer: Writer, space: SpaceRecord, *, max_rows: int, max_seconds: float, attributes: Path | None
+        self, commit: Callable[[CommitBatch], None], space: SpaceRecord, *, max_rows: float, max_seconds: float
     ) -> None:
         self.totals = CommitTotals()
-        self._writer, self._space, self._attributes = writer, space, attributes
+        self._commit, self._space = commit, space
         self._max_rows, self._max_seconds = max_rows, max_seconds
         self._unstorable: set[str] = set()  # contents whose vector cannot be stored
         self._batch = CommitBatch()
@@ -77,7 +92,7 @@ class CommitStage:
         """Add one batch, and commit if it is time."""
         vectors = iter(self._storable_vectors(batch))
         for file in batch.files:
-            self._add_file(file, next(vectors) if file.pixels is not None else None)
+            self._add_file(file, next(vectors) if file.input is not None else None)
         self.totals.files += len(batch.files)
         if len(self._batch.items) >= self._max_rows or time.monotonic() - self._committed_at > self._max_seconds:
             self.flush()
@@ -85,8 +100,7 @@ class CommitStage:
     def flush(self) -> None:
         """Make everything that was added durable."""
         if self._batch:
-            carry_imported_vectors(self._writer, self._batch)
-            self._writer.commit(self._batch, space=self._space, decoder=decoder_version(), attributes=self._attributes)
+            self._commit(self._batch)
             self.totals.commits += 1
             self._batch = CommitBatch()
         self._committed_at = time.monotonic()
@@ -97,7 +111,7 @@ class CommitStage:
             return ()
         storable = storable_rows(batch.vectors, self._space.dtype)
         if not storable.all():
-            computed = [file.digest for file in batch.files if file.pixels is not None]
+            computed = [file.digest for file in batch.files if file.input is not None]
             self._unstorable.update(d for d, is_storable in zip(computed, storable, strict=True) if not is_storable)
         return list(batch.vectors)
 
@@ -116,7 +130,7 @@ class CommitStage:
         self.totals.embedded += 1
         self._batch.digests.append(file.digest)
         self._batch.vectors.append(vector)
-        self._batch.image_info[file.digest] = (file.planned.ref.size, file.image_info)
+        self._batch.content_info[file.digest] = (file.planned.ref.size, file.info)
 
     def _failure(self, file: PreparedFile) -> Failure | None:
         """Return why the file cannot be an item, or None."""

@@ -26,9 +26,9 @@ from embedstore.media.image import plain_jpeg
 from embedstore.media.image import preprocess as reference
 from embedstore.pipeline.decoder import Decoder
 from embedstore.space import Preprocess, Space
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 
-PrepareFunction = Callable[[bytes, Preprocess], tuple[Any, ImageInfo]]  # pixels (3, H, W) uint8, an array or a tensor
+PrepareFunction = Callable[[bytes, Preprocess], tuple[Any, ContentInfo]]  # pixels (3, H, W) uint8, an array or a tensor
 COMPARISON_IMAGES = 8  # images that are compared
 
 
@@ -96,7 +96,7 @@ class DeviceTurns:
         self._left = 0
         self._lock = threading.Lock()
 
-    def prepare(self, data: bytes, preprocess: Preprocess) -> tuple[Any, ImageInfo]:
+    def prepare(self, data: bytes, preprocess: Preprocess) -> tuple[Any, ContentInfo]:
         """Decode, resize and crop one file on the device whose turn it is."""
         with self._lock:
             if self._left == 0:

@@ -9,11 +9,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Protocol
 
+from embedstore.modality import Modality
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.commit import FailureRow
+from embedstore.storage.inbox.inbox import KNOWN, MISSING
 from embedstore.storage.queries import embedding
+from embedstore.storage.queries import inbox as inbox_queries
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
 from embedstore.types import Failure, ImageRef
@@ -150,6 +154,12 @@ class EmbedPlan:
         writer.notify(notices)
         return embedding.missing_count(self._con)
 
+    def write_tables(self, folder: Path) -> None:
+        """Write the missing items and the contents with a vector as files of a plan of parts."""
+        inbox_queries.write_missing(self._con, folder / MISSING)
+        with (folder / KNOWN).open("wb") as f:
+            f.writelines(inbox_queries.known_digests(self._con))
+
     def close(self) -> None:
         """Drop the plan's tables."""
         embedding.drop_tables(self._con)
@@ -162,6 +172,7 @@ def build_plan(
     *,
     source: Source,
     decoder_version: str,
+    modality: Modality,
 ) -> EmbedPlan:
     """Compare a scan with the catalog chunk by chunk, in the memory of one chunk.
 
@@ -171,6 +182,7 @@ def build_plan(
         scan: what the source finds; it is read once.
         source: what is scanned: the folders, archives and tables that it covers completely.
         decoder_version: failures of another version are tried again.
+        modality: what the space embeds.
     """
     counts: Counter[str] = Counter()
     with storage.catalog.read() as con:
@@ -184,7 +196,7 @@ def build_plan(
                 first = counts["new"] + counts["known"]
                 new, known = embedding.add_scan_failures(con, failures, decoder=decoder_version, first=first)
                 counts.update(new=new, known=known)
-        embedding.find_missing_items(con, source.roots, source.archives, source.tables)
+        embedding.find_missing_items(con, source.roots, source.archives, source.tables, modality=modality)
         if counts["todo"]:
             embedding.load_known_contents(con, space)
     return EmbedPlan(

@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from embedstore.backbones.runtimes.runtime import Runtime
-from embedstore.errors import BadBackbone, NoImages
-from embedstore.media.image.formats.registry import decoder_version
-from embedstore.pipeline.commit import CommitStage
+from embedstore.errors import NoImages
+from embedstore.media.decoders import decoder_version
+from embedstore.pipeline.commit import CommitStage, store_commit
 from embedstore.pipeline.decode import DecodeSettings, default_decode_threads, open_prepared_files
 from embedstore.pipeline.decode_method import preserve_torch_threads
 from embedstore.pipeline.decoder import Decoder
 from embedstore.pipeline.encoder import EncoderRequest, LoadBackbone, RunEncoder, prepare_encoder
 from embedstore.pipeline.forward import ForwardStage
-from embedstore.pipeline.plan import EmbedPlan, build_plan
+from embedstore.pipeline.plan import EmbedPlan, FilesToRead, build_plan
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.pipeline.stage_times import StageTimers
@@ -104,22 +104,21 @@ def embed_source(
         SystemExit: if SIGTERM stopped the run, after a commit.
     """
     begin, started = time.perf_counter(), utc_now()
-    job = _Job(storage, source, space, options, progress)
+    job = EmbedJob(storage, source, space, options, progress)
     with (
         catch_stop_signals() as stop,
         storage.writer(f"embed {source.description}", wait=options.wait) as writer,
         temporary_folder() as folder,
-        closing(_plan(job, stop)) as plan,
+        closing(plan_source(job, stop)) as plan,
     ):
-        attributes, kept_values = _apply_metadata(writer, source, plan, folder)
-        commits = CommitStage(
-            writer, space, max_rows=options.commit_rows, max_seconds=options.commit_seconds, attributes=attributes
-        )
+        attributes, kept_values = apply_metadata(writer, source, plan, folder)
+        commit = store_commit(writer, space, attributes)
+        commits = CommitStage(commit, space, max_rows=options.commit_rows, max_seconds=options.commit_seconds)
         for rows in plan.scan_failures(options.commit_rows):
             commits.add_failures(rows)
         encoding = None
         if plan.counts.todo:
-            encoding = _embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
+            encoding = embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
         commits.flush()
         covers = source.roots or source.archives or source.tables
         missing = plan.mark_missing(writer) if covers and not stop.signal_number else 0
@@ -133,7 +132,7 @@ def embed_source(
             notices=[
                 *storage.notices,
                 *source.notices,
-                *_kept_note(source, kept_values),
+                *kept_note(source, kept_values),
                 *(encoding.encoder.notices if encoding else []),
             ],
         )
@@ -144,7 +143,7 @@ def embed_source(
 
 
 @dataclass(frozen=True)
-class _Job:
+class EmbedJob:
     """What one run embeds, from where to where, and how."""
 
     storage: Storage
@@ -154,15 +153,25 @@ class _Job:
     progress: Callable[[EmbedProgress], None]
 
 
-def _plan(job: _Job, stop: StopSignal) -> EmbedPlan:
+def plan_source(job: EmbedJob, stop: StopSignal) -> EmbedPlan:
     """Decide what has to be done; raise NoImages without a file, BadManifest if the store cannot take the columns."""
     job.storage.check_columns(job.source.columns)
     scan = job.source.scan()
     watched = Scan(_watch(scan, stop, job.progress), scan.summary)
-    plan = build_plan(job.storage, job.space.key, watched, source=job.source, decoder_version=decoder_version())
+    modality = job.space.space.modality
+    plan = build_plan(
+        job.storage,
+        job.space.key,
+        watched,
+        source=job.source,
+        decoder_version=decoder_version(modality),
+        modality=modality,
+    )
     if not plan.counts.scanned:
         skipped = f" to embed, {skipped_summary(plan.counts.skipped)}" if plan.counts.skipped else ""
-        raise NoImages(f"{job.source.description} has no files{skipped}; name a folder, files or a manifest of images")
+        raise NoImages(
+            f"{job.source.description} has no files{skipped}; name a folder, files or a manifest of {modality.plural}"
+        )
     return plan
 
 
@@ -175,7 +184,7 @@ def _watch(scan: Scan, stop: StopSignal, progress: Callable[[EmbedProgress], Non
         yield entry
 
 
-def _apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path) -> tuple[Path | None, int]:
+def apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path) -> tuple[Path | None, int]:
     """Write what needs no image: the user's own columns, and the metadata and presence of known items.
 
     Returns:
@@ -193,7 +202,7 @@ def _apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Pat
     return attributes, kept
 
 
-def _kept_note(source: Source, kept: int) -> list[str]:
+def kept_note(source: Source, kept: int) -> list[str]:
     """Return what a person should know about cells that were emptied since the last run."""
     if not kept:
         return []
@@ -203,9 +212,9 @@ def _kept_note(source: Source, kept: int) -> list[str]:
     ]
 
 
-def _embed_files(
-    job: _Job,
-    plan: EmbedPlan,
+def embed_files(
+    job: EmbedJob,
+    plan: FilesToRead,
     load_backbone: LoadBackbone,
     commits: CommitStage,
     stop: StopSignal,
@@ -220,7 +229,7 @@ def _embed_files(
         files = stack.enter_context(
             open_prepared_files(job.source, plan, settings, stop_requested=lambda: stop.signal_number, timers=timers)
         )
-        forward = ForwardStage(run.encoder, batch_size=batch_size, max_files=max_files, initializer=restore_threads)
+        forward = ForwardStage(run, batch_size=batch_size, max_files=max_files, initializer=restore_threads)
         stack.callback(forward.close)
         for batch in forward.run(files):
             with timers.write.measure():
@@ -230,17 +239,18 @@ def _embed_files(
         with timers.write.measure():
             commits.flush()
     times = timers.finish(
-        images=forward.image_count,
-        forward_seconds=run.encoder.device_seconds(forward.image_count) or forward.seconds,
+        images=forward.item_count,
+        forward_seconds=run.device_seconds(forward.item_count) or forward.seconds,
         threads=settings.threads,
-        shares_cpu=run.encoder.device == "cpu",
-        runtime=run.encoder.choice.runtime.value,
+        shares_cpu=run.device.startswith("cpu"),
+        runtime=run.runtime,
+        modality=job.space.space.modality,
     )
-    return EncodingResult(run, times, batch_size or run.encoder.batch_size, commits.totals.files)
+    return EncodingResult(run, times, batch_size or run.batch_size, commits.totals.files)
 
 
 def _prepare(
-    job: _Job, plan: EmbedPlan, load_backbone: LoadBackbone, *, isolate_all: bool
+    job: EmbedJob, plan: FilesToRead, load_backbone: LoadBackbone, *, isolate_all: bool
 ) -> tuple[RunEncoder, DecodeSettings]:
     """Load the backbone and decide how files are decoded."""
     options, space = job.options, job.space
@@ -254,7 +264,4 @@ def _prepare(
         space=space.space,
         towers_folder=job.storage.layout.towers_folder(space.key),
     )
-    preprocess = space.space.preprocess
-    if preprocess is None:
-        raise BadBackbone(f"space {space.name} has no preprocessing for images")
-    return run, DecodeSettings(preprocess, threads, run.method, isolate_all)
+    return run, run.decode_settings(threads, isolate_all=isolate_all)

@@ -2,169 +2,238 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from enum import StrEnum
-from itertools import groupby
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.arrays import unit_rows
+from embedstore.classify.data.copy_threshold import MIN_ROWS, SAMPLE_ROWS, choose_copy_threshold
 from embedstore.errors import QueryError
+from embedstore.search.content_images import read_content_thumbnails
+from embedstore.search.duplicate_groups import CrossSplitPair, DuplicateGroups, DuplicateItem, DuplicateKeepPolicy
 from embedstore.search.index import self_join
-from embedstore.search.index.kmeans import UnitRowReader
-from embedstore.search.index.scan import Scanner
-from embedstore.search.index.self_join import RowGroups
+from embedstore.search.index.pair_groups import RowGroups, connected_groups
+from embedstore.search.index.self_join import Pairs, SelfJoin
+from embedstore.search.index.short_rows import short_rows
+from embedstore.search.pixel_pairs import CheckedPairs, PixelCheck, Thumbnails, check_pairs
 from embedstore.search.space_rows import MatchingRows
+from embedstore.search.split_pairs import NO_SPLIT, SplitPairs
 from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
-from embedstore.tables import Record, Table
 from embedstore.text_form import clean_split
 
-_RECALL_ROWS = 200  # rows whose neighbors are searched exactly, to measure what was missed
-_RECALL_NEIGHBORS = 100  # ... of each
-_MAX_GROUP_ITEMS = 1000  # items of a group whose pairs across splits are listed
+MAX_LISTED_PAIRS = 100_000  # pairs across splits that are listed; all are counted
+FEW_ROWS_THRESHOLD = 0.95  # where there are too few vectors to choose it from
+_RECALL_ROWS = 1000  # rows whose pairs are searched among all rows, to measure what was missed
+_MAX_RECALL_PAIRS = 1_000_000  # pairs of these rows that are looked at
 _ROUNDING = 1e-6  # float32 gives 0.9999999 for equal rows
 
 
-class DuplicateKeepPolicy(StrEnum):
-    """Which item of a group to keep."""
-
-    FIRST = "first"  # the lowest id
-    LARGEST = "largest"  # the most pixels, then the most bytes, then the lowest id
-
-
 @dataclass(frozen=True)
-class DuplicateItem:
-    """One item of a group of duplicates.
+class DuplicateOptions:
+    """How duplicates are found.
 
     Attributes:
-        group: number of the group, from 1.
-        keep: whether this is the item of the group to keep.
-        item: its id.
-        uri: its uri.
-        label: its label.
-        split: its split.
-        min_cosine: the lowest cosine that the group's best chain of pairs needs; 1 for equal bytes.
-    """
-
-    group: int
-    keep: bool
-    item: int
-    uri: str
-    label: str | None
-    split: str | None
-    min_cosine: float
-
-    def to_json(self) -> Record:
-        """Return plain values."""
-        record = asdict(self)
-        record["weakest"] = record.pop("min_cosine")
-        return record
-
-
-@dataclass(frozen=True)
-class CrossSplitPair:
-    """Two items of one group in different splits.
-
-    Attributes:
-        group: number of the group.
-        score: their cosine.
-        item: id of the one.
-        split: its split.
-        other_item: id of the other.
-        other_split: its split.
-    """
-
-    group: int
-    score: float
-    item: int
-    split: str
-    other_item: int
-    other_split: str
-
-    def to_json(self) -> Record:
-        """Return plain values."""
-        return {
-            "group": self.group, "score": self.score, "item": self.item, "split": self.split,
-            "other": self.other_item, "other_split": self.other_split,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class DuplicateGroups(Table):
-    """Groups of items that look alike.
-
-    Attributes:
-        items: the items of all groups, by group, the item to keep first.
-        cross_split_pairs: pairs of items in different splits.
-        content_count: number of contents compared.
-        threshold: least cosine of a pair.
-        recall: of the neighbors above the threshold of 200 sampled rows, the share that was found; 1 where exact.
-    """
-
-    items: tuple[DuplicateItem, ...]
-    cross_split_pairs: tuple[CrossSplitPair, ...]
-    content_count: int
-    threshold: float
-    recall: float
-
-    @property
-    def group_count(self) -> int:
-        """Number of groups."""
-        return len({item.group for item in self.items})
-
-    def records(self) -> list[Record]:
-        """Return one mapping per item."""
-        return [item.to_json() for item in self.items]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "groups": self.group_count, "items": len(self.items), "extra": sum(not i.keep for i in self.items),
-            "compared": self.content_count, "threshold": self.threshold, "recall": self.recall,
-            "rows": self.records(), "across_splits": [pair.to_json() for pair in self.cross_split_pairs],
-        }  # fmt: skip
-
-
-def find_duplicates(
-    storage: Storage,
-    space: SpaceRecord,
-    *,
-    threshold: float = 0.95,
-    where: str | None = None,
-    keep: DuplicateKeepPolicy = DuplicateKeepPolicy.FIRST,
-    exact: bool | None = None,
-) -> DuplicateGroups:
-    """Find groups of present items whose vectors are near, or whose bytes are the same.
-
-    Args:
-        storage: the store.
-        space: the space.
-        threshold: least cosine of a pair; pairs join into groups in chains.
+        threshold: least cosine of a pair; None chooses it from the vectors. Pairs join into groups in chains.
         where: only items that match this filter.
         keep: which item of each group to keep.
-        exact: compare every content with every other; None does so up to 100,000 contents, and beyond compares within
+        exact: compare every content with every other; None does so up to 200,000 contents, and beyond compares within
             k-means cells and measures what that misses.
+        check_pixels: let the pixels of the nearest contents decide instead of the cosine.
+    """
+
+    threshold: float | None = None
+    where: str | None = None
+    keep: DuplicateKeepPolicy = DuplicateKeepPolicy.FIRST
+    exact: bool | None = None
+    check_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise QueryError(f"the threshold is a cosine above 0 and at most 1, not {self.threshold}")
+
+
+def find_duplicates(storage: Storage, space: SpaceRecord, options: DuplicateOptions) -> DuplicateGroups:
+    """Find groups of present items that look alike, or whose bytes are the same.
 
     Raises:
-        QueryError: if the threshold is not above 0 and at most 1.
         BadFilter: if the filter cannot be used.
         UnknownColumn: if the filter names a column that the items lack.
     """
-    if not 0 < threshold <= 1:
-        raise QueryError(f"the threshold is a cosine above 0 and at most 1, not {threshold}")
-    matching = MatchingRows.load(storage, space, where)
-    count, read_rows, limit = len(matching), matching.reader(), threshold - _ROUNDING
+    matching = MatchingRows.load(storage, space, options.where)
+    threshold = _threshold(matching) if options.threshold is None else options.threshold
+    across = SplitPairs(matching, _split_numbers(storage, matching), MAX_LISTED_PAIRS)
+    if options.check_pixels:
+        found = _join_by_pixels(storage, matching, threshold, across)
+    else:
+        found = _join(matching, threshold - _ROUNDING, across, options.exact)
+    items = _duplicate_items(storage, matching, found, options.keep)
+    return DuplicateGroups(
+        items=items,
+        cross_split_pairs=_named_pairs(matching, across, items, found.pixels),
+        cross_split_count=across.count,
+        content_count=len(matching),
+        pair_count=found.pair_count,
+        threshold=threshold,
+        is_threshold_chosen=options.threshold is None,
+        recall=found.recall,
+        recall_pairs=found.recall_pairs,
+        pixels=found.pixels.check if found.pixels else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a join of contents found.
+
+    Attributes:
+        groups: the groups of contents.
+        pair_count: pairs of contents.
+        recall: the share of the pairs of a sample that was found, None if it has no pair.
+        recall_pairs: pairs of the sample; 0 where all pairs were compared.
+        pixels: the pairs by their pixels; None where only cosines were compared.
+    """
+
+    groups: RowGroups
+    pair_count: int
+    recall: float | None
+    recall_pairs: int = 0
+    pixels: _PixelScores | None = None
+
+
+def _threshold(matching: MatchingRows) -> float:
+    """Return the cosine of copies in these vectors; that of a fixed default where they are too few to say."""
+    if len(matching) < MIN_ROWS:
+        return FEW_ROWS_THRESHOLD
+    rows = np.sort(np.random.default_rng(0).permutation(len(matching))[:SAMPLE_ROWS])
+    return round(choose_copy_threshold(matching.reader()(rows), len(matching)), 6)
+
+
+def _join_by_pixels(storage: Storage, matching: MatchingRows, threshold: float, across: SplitPairs) -> _Found:
+    """Find the pairs of contents that show one picture."""
+
+    def thumbnails(contents: NDArray[np.int64]) -> Thumbnails:
+        return read_content_thumbnails(storage, matching, contents)
+
+    checked = check_pairs(matching.reader(), len(matching), thumbnails, threshold - _ROUNDING)
+    groups = connected_groups(across.watch([checked.pairs]), len(matching))
+    scores = _PixelScores.of(checked, len(matching))
+    return _Found(groups, len(checked.pixels), None, pixels=scores)
+
+
+def _join(matching: MatchingRows, limit: float, across: SplitPairs, exact: bool | None) -> _Found:
+    """Find the pairs of contents, and measure what is missed where not all are compared."""
+    count, read_rows = len(matching), matching.reader()
     is_exact = count <= self_join.EXACT_MAX_ROWS if exact is None else exact
-    pairs = self_join.similar_pairs(read_rows, count, limit, exact=is_exact)
-    groups = self_join.connected_groups(pairs, count)
-    recall = 1.0 if is_exact else _recall(matching, groups, limit, unit=space.space.unit)
-    group, min_cosine = _group_of_contents(matching, groups)
-    items = _duplicate_items(storage, matching, group, min_cosine, keep)
-    return DuplicateGroups(items, _cross_split_pairs(items, matching, read_rows, limit), count, threshold, recall)
+    with short_rows(read_rows, count) as short:
+        join = SelfJoin(read_rows, short, limit)
+        if is_exact or join.is_small:
+            sample = None
+            pairs = join.all_pairs()
+        else:
+            sample = _RecallSample.of(join, count)
+            pairs = sample.watch(join.pairs_in_cells())
+        counted = _Counter()
+        groups = connected_groups(across.watch(counted.watch(pairs)), count)
+    if sample is None:
+        return _Found(groups, counted.count, 1.0)
+    return _Found(groups, counted.count, sample.recall, sample.true_count)
+
+
+@dataclass(frozen=True)
+class _PixelScores:
+    """The scores of the pairs of contents whose pixels show one picture.
+
+    Attributes:
+        check: counts.
+        keys: int64 ``(P,)`` ascending, lower content * count + higher content.
+        scores: float32 ``(P,)``; NaN where an image could not be read.
+        count: number of contents.
+    """
+
+    check: PixelCheck
+    keys: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    count: int
+
+    @classmethod
+    def of(cls, checked: CheckedPairs, count: int) -> _PixelScores:
+        """Sort the pairs that were accepted."""
+        keys = checked.pairs[0] * count + checked.pairs[1]
+        order = np.argsort(keys)
+        return cls(checked.check, keys[order], checked.pixels[order], count)
+
+    def of_pair(self, a: int, b: int) -> float | None:
+        """Return the score of two contents; 1 for the same one, None for a pair that is not among them."""
+        if a == b:
+            return 1.0
+        key = min(a, b) * self.count + max(a, b)
+        place = int(np.searchsorted(self.keys, key))
+        if place == len(self.keys) or self.keys[place] != key or np.isnan(self.scores[place]):
+            return None
+        return round(float(self.scores[place]), 4)
+
+
+class _Counter:
+    """Counts the pairs that pass."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def watch(self, pairs: Iterable[Pairs]) -> Iterator[Pairs]:
+        """Pass pairs on."""
+        for more in pairs:
+            self.count += len(more[0])
+            yield more
+
+
+class _RecallSample:
+    """Some contents, whose pairs with all others are known, and how many of these pairs pass.
+
+    Args:
+        is_sampled: bool ``(N,)``.
+        true_count: pairs with a sampled content.
+    """
+
+    def __init__(self, is_sampled: NDArray[np.bool_], true_count: int) -> None:
+        self._is_sampled, self.true_count, self._found = is_sampled, true_count, 0
+
+    @classmethod
+    def of(cls, join: SelfJoin, count: int) -> _RecallSample:
+        """Sample contents until there are enough, or their pairs are."""
+        order = np.random.default_rng(1).permutation(count)[:_RECALL_ROWS]
+        is_sampled, true_count = np.zeros(count, np.bool_), 0
+        for part in np.array_split(order, 10):
+            known = is_sampled.copy()
+            is_sampled[part] = True
+            for a, b, _ in join.pairs_with(np.sort(part)):
+                true_count += int((~known[a] & ~known[b]).sum())
+            if true_count > _MAX_RECALL_PAIRS:
+                break
+        return cls(is_sampled, true_count)
+
+    @property
+    def recall(self) -> float | None:
+        """The share of the pairs that passed; None if there are none."""
+        return round(self._found / self.true_count, 6) if self.true_count else None
+
+    def watch(self, pairs: Iterable[Pairs]) -> Iterator[Pairs]:
+        """Pass pairs on, and count those of sampled contents."""
+        for a, b, cosine in pairs:
+            self._found += int((self._is_sampled[a] | self._is_sampled[b]).sum())
+            yield a, b, cosine
+
+
+def _split_numbers(storage: Storage, matching: MatchingRows) -> NDArray[np.int64]:
+    """Return a number for the split of each item; words for one split have one number."""
+    with storage.catalog.read() as con:
+        number, words = queries.item_splits(con, matching.items)
+    splits = [clean_split(word) for word in words]
+    names = sorted({split for split in splits if split is not None})
+    meaning = np.array([names.index(s) if s is not None else NO_SPLIT for s in splits] + [NO_SPLIT], np.int64)
+    return np.asarray(meaning[number])  # the number -1 takes the last entry
 
 
 def _group_of_contents(matching: MatchingRows, groups: RowGroups) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -180,60 +249,52 @@ def _group_of_contents(matching: MatchingRows, groups: RowGroups) -> tuple[NDArr
 
 
 def _duplicate_items(
-    storage: Storage,
-    matching: MatchingRows,
-    group_of_content: NDArray[np.int64],
-    min_cosine: NDArray[np.float32],
-    keep: DuplicateKeepPolicy,
+    storage: Storage, matching: MatchingRows, found: _Found, keep: DuplicateKeepPolicy
 ) -> tuple[DuplicateItem, ...]:
     """Return the items that are in a group with what the catalog knows of them."""
+    group_of_content, min_cosine = _group_of_contents(matching, found.groups)
     group = group_of_content[matching.content]
     is_duplicate = group >= 0
     with storage.catalog.read() as con:
-        rows = queries.duplicate_rows(
-            con,
-            matching.items[is_duplicate],
-            group[is_duplicate],
-            largest_first=keep is DuplicateKeepPolicy.LARGEST,
-        )
+        rows = queries.duplicate_rows(con, matching.items[is_duplicate], group[is_duplicate], keep.value)
+    content = matching.content[np.searchsorted(matching.items, np.array([row[2] for row in rows], np.int64))]
+    is_kept = np.array([row[1] == 1 for row in rows], np.bool_)
+    kept = content[np.maximum.accumulate(np.where(is_kept, np.arange(len(rows)), 0))] if rows else content
+    scores = zip(_cosines(matching, content, kept), content.tolist(), kept.tolist(), strict=True)
     return tuple(
-        DuplicateItem(number, rank == 1, item, uri, label, split, round(float(min_cosine[g]), 6))
-        for number, rank, item, uri, label, split, g in rows
-    )
+        DuplicateItem(
+            number, rank == 1, item, uri, label, split, round(float(min_cosine[g]), 6), round(cosine, 6), one == other,
+            found.pixels.of_pair(one, other) if found.pixels else None,
+        )
+        for (number, rank, item, uri, label, split, g), (cosine, one, other) in zip(rows, scores, strict=True)
+    )  # fmt: skip
 
 
-def _recall(matching: MatchingRows, groups: RowGroups, limit: float, *, unit: bool) -> float:
-    """Return the share of the true neighbors of some rows that are in the same group as they."""
-    vectors, positions = matching.vectors, matching.positions
-    scanner = Scanner(vectors.shard_arrays(), unit=unit)
-    mask = np.zeros(len(vectors), np.bool_)
-    mask[positions] = True
-    group = np.full(len(vectors), -1, np.int64)
-    group[positions[groups.rows]] = groups.group
-    near = same_group = 0
-    for position in np.random.default_rng(1).permutation(positions)[:_RECALL_ROWS]:
-        query = unit_rows(vectors.read_float32(np.array([position])))[0]
-        scores, others = scanner.top_k(query, _RECALL_NEIGHBORS, mask=mask)
-        others = others[(scores >= limit) & (others != position)]
-        near += len(others)
-        same_group += int(((group[others] == group[position]) & (group[position] >= 0)).sum())
-    return round(same_group / near, 4) if near else 1.0
+def _cosines(matching: MatchingRows, a: NDArray[np.int64], b: NDArray[np.int64]) -> list[float]:
+    """Return the cosine of each content of one list with that of the other."""
+    read_rows, cosine = matching.reader(), np.ones(len(a), np.float32)
+    differ = np.flatnonzero(a != b)
+    for begin in range(0, len(differ), self_join.BLOCK_ROWS):
+        rows = differ[begin : begin + self_join.BLOCK_ROWS]
+        cosine[rows] = np.einsum("ij,ij->i", read_rows(a[rows]), read_rows(b[rows]))
+    return [float(c) for c in np.minimum(cosine, 1)]
 
 
-def _cross_split_pairs(
-    items: tuple[DuplicateItem, ...], matching: MatchingRows, read_rows: UnitRowReader, limit: float
+def _named_pairs(
+    matching: MatchingRows, across: SplitPairs, items: tuple[DuplicateItem, ...], pixels: _PixelScores | None
 ) -> tuple[CrossSplitPair, ...]:
-    """Return the pairs of each group in different splits."""
-    pairs: list[CrossSplitPair] = []
-    for _, group in groupby(items, key=lambda i: i.group):
-        members = [(i, split) for i in group if (split := clean_split(i.split)) is not None][:_MAX_GROUP_ITEMS]
-        if len({split for _, split in members}) < 2:
-            continue
-        rows = read_rows(matching.content[np.searchsorted(matching.items, [i.item for i, _ in members])])
-        scores = rows @ rows.T
-        for a, b in zip(*np.nonzero(np.triu(scores >= limit, 1)), strict=True):
-            (one, split), (other, other_split) = members[a], members[b]
-            if split != other_split:
-                score = round(float(min(scores[a, b], 1)), 6)
-                pairs.append(CrossSplitPair(one.group, score, one.item, split, other.item, other_split))
-    return tuple(pairs)
+    """Return the most similar pairs across splits with what is known of their items; those of the best pixels first."""
+    known = {i.item: i for i in items}
+
+    def content(item: int) -> int:
+        return int(matching.content[np.searchsorted(matching.items, item)])
+
+    pairs = [
+        CrossSplitPair(
+            (a := known[one]).group, cosine, one, a.uri, a.label, clean_split(a.split) or "",
+            other, (b := known[other]).uri, b.label, clean_split(b.split) or "",
+            pixels.of_pair(content(one), content(other)) if pixels else None,
+        )
+        for one, other, cosine in across.item_pairs()
+    ]  # fmt: skip
+    return tuple(sorted(pairs, key=lambda pair: -(pair.pixels or 0)))

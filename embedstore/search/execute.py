@@ -16,7 +16,7 @@ from embedstore.search.options import SearchOptions
 from embedstore.search.planner import SearchPlan
 from embedstore.search.query_arithmetic import normalize
 from embedstore.search.ranker import Ranker, Ranking
-from embedstore.search.snapshot_cache import SearchView, SnapshotCache
+from embedstore.search.snapshot_cache import SearchView, SnapshotCache, ViewRequest
 from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
@@ -71,7 +71,8 @@ class Searcher:
         """
         unit = unit_query(space, query)
         begin = time.perf_counter()
-        with self._snapshots.open_view(space, options.where, all_columns=options.group_by is not None) as view:
+        wanted = ViewRequest(options.where, options.within, all_columns=options.group_by is not None)
+        with self._snapshots.open_view(space, wanted) as view:
             opened = time.perf_counter()
             ranking, plan, places = _rank_shown(view, Ranker(view, unit, options), options)
             hits = _hits(view, ranking, places, options.offset)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedstore.errors import QueryError
 from embedstore.search.planner import SearchMethod
 
@@ -25,6 +28,7 @@ class SearchOptions:
             Carbonell and Goldstein 1998, with lambda = 1 - diversity).
         exact: never use an approximate index.
         method: use this method where it is possible; None chooses.
+        within: only items with these ids: int64 ``(n,)``, ascending, each once.
     """
 
     k: int | None = 10
@@ -35,6 +39,7 @@ class SearchOptions:
     diversity: float = 0.0
     exact: bool = False
     method: SearchMethod | None = None
+    within: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.k is None and self.min_score is None:

@@ -98,6 +98,24 @@ class SpaceCache:
                     del self._filter_notes[oldest]
         return selection
 
+    def select(
+        self, con: duckdb.DuckDBPyConnection, where: str | None, within: NDArray[np.int64] | None
+    ) -> Selection | None:
+        """Return the selection of a filter among given items, None if there is neither.
+
+        Raises:
+            BadFilter: if the filter cannot be used.
+            UnknownColumn: if the filter names a column that the items lack.
+        """
+        matching = None if where is None else self.select_matching(con, where)
+        if within is None:
+            return matching
+        row_index = self.require_row_index(con)
+        mask = row_index.entry_mask(within)
+        if matching is not None and matching.entry_mask is not None:
+            mask &= matching.entry_mask
+        return self.snapshot.select(row_index, mask)
+
     def filter_notes(self, where: str | None) -> tuple[str, ...]:
         """Return what a person should know about the columns of a filter that was selected before."""
         return () if where is None else self._filter_notes.get(where, ())
@@ -107,6 +125,21 @@ class SpaceCache:
         if self._present is None:
             self._present = self.snapshot.select(self.require_row_index(con), None)
         return self._present
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """What a search wants to see.
+
+    Attributes:
+        where: the filter.
+        within: only items with these ids: int64 ``(n,)``.
+        all_columns: whether columns are read that hits do not show.
+    """
+
+    where: str | None
+    within: NDArray[np.int64] | None = None
+    all_columns: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,13 +222,12 @@ class SnapshotCache:
         self._generation: _Generation | None = None
 
     @contextmanager
-    def open_view(self, space: SpaceRecord, where: str | None, *, all_columns: bool) -> Iterator[SearchView]:
+    def open_view(self, space: SpaceRecord, wanted: ViewRequest) -> Iterator[SearchView]:
         """Yield what a search sees, from memory where all that it needs is cached and no file has changed.
 
         Args:
             space: the space to search.
-            where: the filter of the search.
-            all_columns: whether the search reads columns that hits do not show.
+            wanted: the items of the search, and whether it reads other columns than hits show.
 
         Yields:
             A view, valid in the block.
@@ -204,14 +236,14 @@ class SnapshotCache:
             BadFilter: if the filter cannot be used.
             UnknownColumn: if the filter names a column that the items lack.
         """
-        warm = None if all_columns else self._warm_view(space, where)
+        warm = None if wanted.all_columns or wanted.within is not None else self._warm_view(space, wanted.where)
         if warm is not None:
             yield warm  # it waits for no writer and no other thread
             return
         with self._storage.catalog.read() as con:
             generation = self._current_generation(con)
             cache = self._space_cache(con, generation, space)
-            selection = None if where is None else cache.select_matching(con, where)
+            selection = cache.select(con, wanted.where, wanted.within)
             view = SearchView(con, cache, selection, generation.item_columns, generation.column_cache)
             yield view
             if generation.column_cache is None and cache.is_warm and cache.item_count(con) <= _max_cached_items():

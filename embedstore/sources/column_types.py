@@ -21,6 +21,7 @@ from embedstore.errors import BadManifest
 from embedstore.sources.json_tables import JsonKind
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import first_row
+from embedstore.storage.wider_types import wider_type
 
 ANY_KIND = JsonKind.TEXT | JsonKind.NUMBER | JsonKind.BOOLEAN  # a cell of a text file may be any of these
 TEXT = "VARCHAR"
@@ -73,7 +74,7 @@ def typed_text(con: duckdb.DuckDBPyConnection, table: str, column: str, kinds: J
 def fitted(
     con: duckdb.DuckDBPyConnection, table: str, column: str, typed: TypedColumn, *, kind: str, name: str
 ) -> TypedColumn:
-    """Return the column converted to the type that a store has for it.
+    """Return the column converted to the type that a store has for it, or to one that holds the values of both.
 
     Args:
         con: the connection.
@@ -91,25 +92,33 @@ def fitted(
     if kind.endswith("[]") and not typed.kind.endswith("[]"):  # one value of a column that holds several
         e = typed.expression
         typed = TypedColumn(f"{typed.kind}[]", f"CASE WHEN ({e}) IS NULL THEN NULL ELSE [{e}] END")
-    value = typed.expression
-    converted = f"TRY_CAST({value} AS {kind})"
+    changed = _changed_value(con, table, typed, kind)
+    if changed is None:
+        return _cast(typed, kind)
+    wider = wider_type(kind, typed.kind)
+    if wider not in (None, kind) and _changed_value(con, table, typed, wider) is None:
+        return _cast(typed, wider)
+    raise BadManifest(
+        f"{name}: row {changed[0] + 1} has {changed[1]!r} in the column {column!r}, which does not fit: the store "
+        f"holds {kind} there; give such values, or rename the column"
+    )
+
+
+def _cast(typed: TypedColumn, kind: str) -> TypedColumn:
+    return TypedColumn(kind, f"TRY_CAST({typed.expression} AS {kind})")
+
+
+def _changed_value(con: duckdb.DuckDBPyConnection, table: str, typed: TypedColumn, kind: str) -> tuple[int, str] | None:
+    """Return row and text of the first value that a type does not hold, None if it holds all of them."""
+    value, converted = typed.expression, _cast(typed, kind).expression
+    given = f"SELECT embedstore_row, ({value})::VARCHAR FROM {table} WHERE ({value}) IS NOT NULL"
     try:
-        changed = con.execute(
-            f"SELECT embedstore_row, ({value})::VARCHAR FROM {table} WHERE ({value}) IS NOT NULL "
-            f"AND TRY_CAST({converted} AS {typed.kind}) IS DISTINCT FROM ({value}) "
+        return con.execute(
+            f"{given} AND TRY_CAST({converted} AS {typed.kind}) IS DISTINCT FROM ({value}) "
             f"ORDER BY {converted} IS NOT NULL, embedstore_row LIMIT 1"
         ).fetchone()
     except duckdb.Error:  # there is no conversion between the types
-        changed = con.execute(
-            f"SELECT embedstore_row, ({value})::VARCHAR FROM {table} WHERE ({value}) IS NOT NULL LIMIT 1"
-        ).fetchone()
-        converted = f"CAST(NULL AS {kind})"
-    if changed:
-        raise BadManifest(
-            f"{name}: row {changed[0] + 1} has {changed[1]!r} in the column {column!r}, which does not fit: the store "
-            f"holds {kind} there; give such values, or rename the column"
-        )
-    return TypedColumn(kind, converted)
+        return con.execute(f"{given} LIMIT 1").fetchone()
 
 
 def _decide(con: duckdb.DuckDBPyConnection, table: str, name: str, kinds: JsonKind) -> str:

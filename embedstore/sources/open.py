@@ -28,6 +28,7 @@ from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.table_options import TableOptions
+from embedstore.sources.unread_files import refuse_unread_files
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
 from embedstore.types import existing_path
 
@@ -57,7 +58,8 @@ def open_source(
         table: how a manifest is read.
         annotations: which annotations of the photos are read, and what becomes an item.
         exclude: absolute folders never entered; stores are never entered anyway.
-        rules: which names in folders are skipped, and which files are embedded by their pages and frames.
+        rules: which names in folders are skipped, which files are embedded by their pages and frames, and what kind of
+            items the space embeds.
         listings: the folder that keeps the listings of archives and tables; None keeps none.
 
     Raises:
@@ -77,13 +79,13 @@ def open_source(
     expanded = [name for given_name in given for name in expand_braces(os.fspath(given_name))]
     added = open_plug_in(expanded, labels=label_rule is not None, splits=split_rule is not None)
     if added is not None:
-        is_plain = table == TableOptions(known_types=table.known_types) and rules == SkipRules()
+        is_plain = table == TableOptions(known_types=table.known_types) and rules.are_plain
         if not is_plain or annotations.paths or annotations.crops:
             raise BadManifest(f"{expanded[0]} is read by a plug-in; leave out the options for tables and folders")
         return added
     names = [_local_name(download_data_set(name) if scheme_of(name) == "hf" else name) for name in expanded]
     if len(names) == 1 and is_saved_data_set(names[0]):
-        if table != TableOptions(uri_column=table.uri_column, known_types=table.known_types) or rules != SkipRules():
+        if table != TableOptions(uri_column=table.uri_column, known_types=table.known_types) or not rules.are_plain:
             raise BadManifest(f"{names[0]} is a saved data set; leave out the options for tables and folders")
         return SavedDataSet(names[0], table.uri_column, splits=split_rule is not None)
     if not annotations.paths and len(names) == 1 and is_annotation_file(names[0]):
@@ -104,6 +106,7 @@ def open_source(
     for name in names:
         if is_manifest(name):
             raise BadManifest(f"{name} is given among others; give a table alone, or Parquet files of images together")
+    refuse_unread_files(names, rules.modality)
     if table != TableOptions(known_types=table.known_types):
         raise BadManifest(f"{names[0]} is not a table; options such as --uri-column are for a manifest")
     labels, splits = label_rule is not None, split_rule is not None
@@ -125,7 +128,7 @@ def _require_plain(rules: SkipRules, what: str) -> None:
     """Raise BadManifest if there are options for folders, which a table has no use for."""
     if rules.exclude or rules.hidden:
         raise BadManifest(f"{what}; leave out --exclude and --hidden")
-    if rules != SkipRules():
+    if not rules.are_plain:
         raise BadManifest(f"{what}; leave out --raw-pairs, --pages, --every and --key-frames, which are for folders")
 
 

@@ -7,6 +7,7 @@ that the store has already. Memory is bounded; the rest spills to a temporary fo
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,9 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json
 COMPRESSION_SUFFIXES = (".gz", ".zst")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+_UNKNOWN_PART = re.compile(
+    r'"NULL"(?=[\[\],)])'
+)  # the type of a part that has no value; a field's name has a space after it
 
 
 def table_suffix(path: str) -> str | None:
@@ -239,6 +243,9 @@ class InputTable:
         name = quote_identifier(column)
         if kind == '"NULL"' or kind.startswith("ENUM"):
             return TypedColumn(TEXT, f"{name}::{TEXT}")
+        if '"NULL"' in kind:  # of lists that are all empty, or of fields without any value
+            kind = _UNKNOWN_PART.sub(TEXT, kind)
+            return TypedColumn(kind, f"{name}::{kind}")
         return TypedColumn(kind, name)
 
     def _store_type(self, column: str, typed: TypedColumn, kind: str, *, is_text: bool) -> TypedColumn:
@@ -247,7 +254,10 @@ class InputTable:
             return TypedColumn(kind, f"CAST(NULL AS {kind})")
         if is_text and kind in (TEXT, f"{TEXT}[]") and not typed.kind.endswith("[]"):
             typed = TypedColumn(TEXT, quote_identifier(column))
-        return column_types.fitted(self.con, "raw", column, typed, kind=kind, name=self.name)
+        fitted = column_types.fitted(self.con, "raw", column, typed, kind=kind, name=self.name)
+        if fitted.kind != kind:
+            self.notices.append(f"{self.name}: the column {column!r} was {kind} in the store; now it is {fitted.kind}")
+        return fitted
 
 
 def _as_text(column: str, kind: str, table: str) -> TypedColumn:

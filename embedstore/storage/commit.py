@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.types import Failure, ImageInfo, ImageRef
+from embedstore.types import ContentInfo, Failure, ImageRef
 
 # Lengths whose squares neither overflow nor underflow in float32, with which cosines are computed.
 MIN_LENGTH, MAX_LENGTH = 1e-15, 1e15
@@ -25,11 +28,13 @@ class ItemRow:
         ref: the file.
         content: the digest of its bytes, 32 hexadecimal digits.
         item: the id of the existing item to update; None inserts a new item.
+        keeps_columns: whether an existing item keeps the user's own columns, whatever the source says of them.
     """
 
     ref: ImageRef
     content: str
     item: int | None = None
+    keeps_columns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,23 @@ class FailureRow:
     item: int | None = None
 
 
+@dataclass(frozen=True)
+class RunRecord:
+    """A run that is recorded in the transaction of a commit.
+
+    Attributes:
+        kind: the operation, such as ``register``.
+        settings: its settings, as JSON values.
+        result: its result, as JSON values.
+        started: when it began, UTC.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    result: Mapping[str, Any]
+    started: datetime
+
+
 @dataclass
 class CommitBatch:
     """The rows of one commit.
@@ -52,14 +74,14 @@ class CommitBatch:
     Attributes:
         items: in the order of their new ids.
         failures: in the order of the files.
-        image_info: for each content that was read for the first time its size in bytes, and its image.
+        content_info: for each content that was read for the first time its size in bytes, and what is known of it.
         digests: the contents that get a vector.
         vectors: arrays that stack to float32 ``(len(digests), dim)``.
     """
 
     items: list[ItemRow] = field(default_factory=list)
     failures: list[FailureRow] = field(default_factory=list)
-    image_info: dict[str, tuple[int, ImageInfo | None]] = field(default_factory=dict)
+    content_info: dict[str, tuple[int, ContentInfo | None]] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
 

@@ -11,6 +11,7 @@ See :mod:`embedstore.storage.predicted_columns`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -22,8 +23,12 @@ from embedstore.storage.column_names import ITEMS, PREDICTIONS, find_column, fin
 from embedstore.storage.interrupt import interrupt_after
 from embedstore.storage.predicted_columns import PredictedColumn, PredictingHeads, predicting_heads, quote_hint
 from embedstore.storage.query_limits import FILTER_VARIABLE, filter_seconds
+from embedstore.storage.quoting import quote_literal
 from embedstore.storage.sql import column_types, error_message
 from embedstore.storage.syntax_tree import Node, iter_expressions, parse_select, to_sql
+
+_WRAPPER = "SELECT 1 FROM items WHERE ("  # what stands before a filter when DuckDB parses it
+_POINTER = re.compile(r"(LINE (\d+): )(.*)\n( *)\^")
 
 _CLASSES = {
     "CONSTANT",
@@ -48,6 +53,8 @@ _FUNCTIONS = set(
     "list_contains list_has array_contains len isnan isinf isfinite hash list_value parse_filename parse_dirname "
     "struct_extract array_extract list_extract".split()
 )
+
+FUNCTION_NAMES = sorted(f for f in _FUNCTIONS if f.replace("_", "").isalnum())  # what completion offers
 
 _TYPES = set(
     "boolean bool tinyint smallint integer int int1 int2 int4 int8 bigint long hugeint utinyint usmallint uinteger "
@@ -140,12 +147,17 @@ def compile_expression(expression: str, columns: Collection[str], heads: Predict
     with connection.connect() as con:
         tree = _parse(con, expression)
         for node in list(iter_expressions(tree["statements"][0]["node"]["where_clause"])):
-            if (column := _prediction(node, columns, heads)) is None:
-                _check(node, expression, columns)
-            else:
-                lookup = heads.lookup(con, column)
-                node.clear()
-                node.update(lookup)
+            try:
+                column = _prediction(node, columns, heads)
+                if column is None:
+                    _check(node, expression, columns)
+                    continue
+            except (BadFilter, UnknownColumn) as e:
+                e.position = _character(expression, node.get("query_location"))
+                raise
+            lookup = heads.lookup(con, column)
+            node.clear()
+            node.update(lookup)
         return to_sql(con, tree).split(" WHERE ", 1)[1]
 
 
@@ -168,11 +180,13 @@ def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> Node:
     """Return the tree of ``SELECT 1 FROM items WHERE (expression)``; raise if the text is anything else."""
     if not expression.strip():
         raise BadFilter("the filter is empty; omit it, or write e.g. \"split = 'val'\"")
-    wrapped = f"SELECT 1 FROM items WHERE ({expression}\n)"
+    wrapped = f"{_WRAPPER}{expression}\n)"
     try:
         statements = duckdb.extract_statements(wrapped)
     except duckdb.Error as e:
-        raise BadFilter(f"cannot read the filter {expression!r}: {error_message(e)}{quote_hint(expression)}") from e
+        bad = BadFilter(f"cannot read the filter {expression!r}: {error_message(e)}{quote_hint(expression)}")
+        bad.position = _syntax_position(expression, str(e))
+        raise bad from e
     tree = parse_select(con, wrapped)
     if tree["error"] or len(statements) != 1 or len(tree["statements"]) != 1:
         raise BadFilter(f"a filter is one boolean expression such as \"split = 'val'\", not {expression!r}")
@@ -182,6 +196,24 @@ def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> Node:
     if not plain or node["from_table"]["table_name"] != "items" or any(node.get(r) for r in rest):
         raise BadFilter(f"a filter is one boolean expression such as \"split = 'val'\", not {expression!r}")
     return tree
+
+
+def _syntax_position(expression: str, message: str) -> int | None:
+    """Return where in a filter DuckDB's message points, in characters; None where it shows a part of a long line."""
+    pointer, lines = _POINTER.search(message), f"{_WRAPPER}{expression}\n)".split("\n")
+    if pointer is None or not 1 <= int(pointer[2]) <= len(lines) or lines[int(pointer[2]) - 1] != pointer[3]:
+        return None
+    before = sum(len(line) + 1 for line in lines[: int(pointer[2]) - 1])
+    return max(0, min(len(expression), before + len(pointer[4]) - len(pointer[1]) - len(_WRAPPER)))
+
+
+def _character(expression: str, location: object) -> int | None:
+    """Return the place in a filter of a byte of the query that wraps it; None where that is not known."""
+    if not isinstance(location, int):
+        return None
+    text = expression.encode()
+    byte = location - len(_WRAPPER)
+    return len(text[:byte].decode(errors="ignore")) if 0 <= byte <= len(text) else None
 
 
 def _check(node: Node, expression: str, columns: Collection[str]) -> None:
@@ -213,7 +245,8 @@ def _qualified(names: list[str], columns: Collection[str]) -> list[str]:
             return [ITEMS, column, *rest[1:]]
     name, lower = names[int(qualified)], {c.lower() for c in columns}
     raise UnknownColumn(
-        f"the items have no column {name!r}{did_you_mean(name.lower(), lower)}; they have {', '.join(sorted(columns))}"
+        f"the items have no column {name!r}{did_you_mean(name.lower(), lower)}; text stands in single quotes "
+        f"({quote_literal(name)}); the columns are {', '.join(sorted(columns))}"
     )
 
 

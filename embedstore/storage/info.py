@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from embedstore.storage import reading
+from embedstore.storage.inbox.state import inbox_states
 from embedstore.storage.layout import read_marker
 from embedstore.storage.queries import computed_columns, counts, heads
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
@@ -30,6 +31,7 @@ def info(storage: Storage) -> dict[str, Any]:
         "spaces": [_space_info(record, spaces, vectors.get(record.key, 0)) for record in spaces],
         "indexes": [],
         "heads": [{"head": h, "space": s, "label": lb, "kind": k} for h, s, lb, k, *_ in head_rows],
+        "parts": inbox_states(storage.layout),
         "computed": [state.to_json() for state in states],
         "bytes": reading.folder_size(storage.layout.root),
     }

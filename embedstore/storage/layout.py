@@ -81,6 +81,16 @@ class Layout:
         return self.root / "listings"
 
     @property
+    def cache(self) -> Path:
+        """The folder of what the page derives: it may be deleted at any time, and no backup has it."""
+        return self.root / "cache"
+
+    @property
+    def thumbnails(self) -> Path:
+        """The folder of re-encoded images."""
+        return self.cache / "thumbnails"
+
+    @property
     def guard(self) -> Path:
         """The folder with the copy of catalog and log from which a checkpoint can be undone."""
         return self.root / GUARD
@@ -125,6 +135,10 @@ class Layout:
     def towers_folder(self, space: str) -> Path:
         """Return the folder of a space's exported networks."""
         return self.space_folder(space) / "towers"
+
+    def inbox_folder(self, space: str) -> Path:
+        """Return the folder of a plan of parts of a space, and of the results of its workers."""
+        return self.space_folder(space) / "inbox"
 
     def _folder_name(self, space: str) -> str:
         """Return the key of a space, which the catalog or a description names."""

@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from embedstore.errors import StoreBusy, StoreIOError, StoreNotFound
+from embedstore.errors import StoreBusy, StoreIOError, StoreNotFound, UnsafeStore
 from embedstore.storage import forks, wait_queue
 from embedstore.storage.file_lock import is_current, is_free, release, try_lock
 from embedstore.storage.reading import cure_of, exists, is_absent
-from embedstore.storage.store_files import open_binary, open_regular
+from embedstore.storage.store_files import open_binary, open_regular, read_json_object
 
 _POLL_SECONDS = 0.05
+_MAX_RECORD_BYTES = 1 << 16  # of the record of the holder
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,34 @@ class WriterLock:
 
     pid: int
     after_crash: bool
+
+
+@dataclass(frozen=True)
+class LockHolder:
+    """Who writes to a store now.
+
+    Attributes:
+        pid: the process.
+        since: when it began, ISO 8601.
+        operation: a few words that say what it does.
+    """
+
+    pid: int
+    since: str
+    operation: str
+
+
+def lock_holder(path: Path) -> LockHolder | None:
+    """Return who holds the lock, None if nobody does or it is not known. Needs no permission to write.
+
+    The record is read first: the lock of a file without one is not tested, which could keep a writer from starting.
+    """
+    try:
+        record = read_json_object(path, _MAX_RECORD_BYTES)
+        holder = LockHolder(int(record["pid"]), str(record["since"]), str(record["doing"]))
+    except (OSError, ValueError, KeyError, TypeError, UnsafeStore):
+        return None
+    return holder if is_locked(path) else None
 
 
 @contextmanager

@@ -7,6 +7,9 @@ import os
 import re
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +21,7 @@ QUERY_MEMORY_BYTES = 1 << 30
 FILTER_SECONDS = 300.0  # for the whole query that the filter is part of
 FILTER_VARIABLE = "EMBEDSTORE_FILTER_TIMEOUT"
 
+_seconds_here: ContextVar[float | None] = ContextVar("embedstore_filter_seconds", default=None)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -69,15 +73,25 @@ class QueryLimits:
         return memory_share(QUERY_MEMORY_BYTES, 4) if self.memory is None else parse_size(self.memory)
 
 
+@contextmanager
+def limited_filters(seconds: float) -> Iterator[None]:
+    """Set the time limit of the filters of this block and thread; the environment variable outweighs it."""
+    token = _seconds_here.set(seconds)
+    try:
+        yield
+    finally:
+        _seconds_here.reset(token)
+
+
 def filter_seconds() -> float:
-    """Return the time limit of a filter, which the environment variable ``EMBEDSTORE_FILTER_TIMEOUT`` may set.
+    """Return the time limit of a filter: the environment variable ``EMBEDSTORE_FILTER_TIMEOUT``, or that of the block.
 
     Raises:
         BadOption: if the variable is not a positive number.
     """
-    text = os.environ.get(FILTER_VARIABLE)
+    here, text = _seconds_here.get(), os.environ.get(FILTER_VARIABLE)
     if text is None:
-        return FILTER_SECONDS
+        return FILTER_SECONDS if here is None else here
     try:
         seconds = float(text)
     except ValueError:

@@ -65,6 +65,12 @@ def column_types(con: duckdb.DuckDBPyConnection, relation: str, parameters: obje
     return {row[0]: row[1] for row in con.execute(f"DESCRIBE {relation}", parameters).fetchall()}
 
 
+def count_values(column: str, kind: str) -> str:
+    """Return SQL that counts the values of a column; an empty list says nothing of its type and does not count."""
+    name = quote_identifier(column)
+    return f"count(*) FILTER (len({name}) > 0)" if kind.endswith("[]") else f"count({name})"
+
+
 def parquet_source(path: str | Path) -> str:
     """Return SQL for the rows of one Parquet file, as it goes after ``FROM``.
 

@@ -18,9 +18,8 @@ from embedstore.storage.column_names import ITEM_COLUMNS
 from embedstore.storage.layout import Layout, create_folder, find_store
 from embedstore.storage.lock import is_locked, writer_lock
 from embedstore.storage.queries import item_rows, shards
-from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.spaces import SpaceRecord, SpaceTable
-from embedstore.storage.sql import column_types, first_row
+from embedstore.storage.sql import column_types, count_values, first_row
 from embedstore.storage.vectors import VectorReader
 from embedstore.storage.writer import Writer
 
@@ -126,7 +125,7 @@ class Storage:
             if not own:
                 return {}
             filled = first_row(
-                con.execute(f"SELECT {', '.join(f'count({quote_identifier(n)})' for n in own)} FROM items")
+                con.execute(f"SELECT {', '.join(count_values(n, kind) for n, kind in own.items())} FROM items")
             )
         return {n: kind for (n, kind), count in zip(own.items(), filled, strict=True) if count}
 

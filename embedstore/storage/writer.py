@@ -18,7 +18,7 @@ from embedstore.errors import DimensionMismatch, StoreError
 from embedstore.space import Recipe, Space
 from embedstore.storage import checkpoint, disk_errors, durable_files, reading, shard
 from embedstore.storage.catalog import Catalog
-from embedstore.storage.commit import CommitBatch
+from embedstore.storage.commit import CommitBatch, RunRecord
 from embedstore.storage.layout import Layout
 from embedstore.storage.lock import WriterLock
 from embedstore.storage.queries import computed_columns, counters, heads, item_rows, runs, shards, space_rows
@@ -27,7 +27,7 @@ from embedstore.storage.queries.heads import PredictionStage
 from embedstore.storage.shard import ShardHeader
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 
 
 class Writer:
@@ -84,7 +84,13 @@ class Writer:
         checkpoint.guarded_checkpoint(self.layout, self.catalog, min_log_bytes=min_log_bytes)
 
     def commit(
-        self, batch: CommitBatch, *, space: SpaceRecord, decoder: str = "", attributes: Path | None = None
+        self,
+        batch: CommitBatch,
+        *,
+        space: SpaceRecord,
+        decoder: str = "",
+        attributes: Path | None = None,
+        run: RunRecord | None = None,
     ) -> None:
         """Make a batch durable: write its vectors to the disk, then its rows in one transaction.
 
@@ -93,6 +99,7 @@ class Writer:
             space: the space of the vectors.
             decoder: the version of the decoder, for the failures.
             attributes: Parquet of ``uri`` and the user's own columns, or None.
+            run: recorded in the same transaction.
 
         Raises:
             DimensionMismatch: if the vectors have another length than those of the space.
@@ -110,12 +117,16 @@ class Writer:
         with self.transaction() as con:
             if header:
                 shards.insert_shard(con, header, batch.digests)
-            item_rows.insert_contents(con, batch.image_info)
+            item_rows.insert_contents(con, batch.content_info)
             item_rows.insert_items(con, [r for r in batch.items if r.item is None], attributes)
-            item_rows.update_items(con, [r for r in batch.items if r.item is not None], attributes)
+            known = [r for r in batch.items if r.item is not None]
+            item_rows.update_items(con, [r for r in known if not r.keeps_columns], attributes)
+            item_rows.update_items(con, [r for r in known if r.keeps_columns], None)
             item_rows.delete_failures(con, batch.uris)
             item_rows.insert_failures(con, batch.failures, decoder=decoder, space=space.key)
             notices = computed_columns.clear_orphaned_marks(con) if batch.can_orphan_marks else []
+            if run is not None:
+                runs.insert_run(con, run.kind, space.key, run.settings, run.result, run.started)
         self.notify(notices)
         self.checkpoint(min_log_bytes=checkpoint.CHECKPOINT_BYTES)
 
@@ -124,7 +135,7 @@ class Writer:
         space: str,
         vectors: NDArray[np.floating[Any]],
         contents: list[str],
-        image_info: Mapping[str, tuple[int, ImageInfo | None]],
+        content_info: Mapping[str, tuple[int, ContentInfo | None]],
     ) -> None:
         """Write vectors of contents that no item needs to have yet.
 
@@ -132,14 +143,14 @@ class Writer:
             space: the key of the space.
             vectors: ``(rows, dim)`` in the type of the space.
             contents: the content of each row.
-            image_info: size and image of the contents that the catalog may not have yet.
+            content_info: size and facts of the contents that the catalog may not have yet.
 
         Raises:
             StoreIOError: if the disk is full or fails; the catalog is unchanged.
         """
         header = self._write_shard(space, vectors, contents)
         with self.transaction() as con:
-            item_rows.insert_contents(con, image_info)
+            item_rows.insert_contents(con, content_info)
             shards.insert_shard(con, header, contents)
 
     def replace_shards(

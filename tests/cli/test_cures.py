@@ -59,12 +59,35 @@ def photos(folder, **columns):
     return store
 
 
+def with_heads(folder):
+    """A store of precomputed vectors with two heads."""
+    store = numbers(folder)
+    store.probe("label", head="ridge", save_as="line")
+    store.probe("label", head="knn", save_as="near")
+
+
 def with_two_spaces(folder):
     """A store with a second space, and a head in the first."""
     store = numbers(folder)
     add(store, X[:, :8], "other space")
     store.save_head("kept", store.probe(head="ridge", space="numbers"))
     return store
+
+
+def with_plan(folder):
+    """A store with a plan of one part that is left."""
+    store = photos(folder)
+    Image.new("RGB", (16, 16), (9, 200, 9)).save(folder / "p" / "cat" / "new.png")
+    store.plan_parts(folder / "p", 1, progress=False)
+    return store
+
+
+def with_torn_result(folder):
+    """A store with a result of a part that was cut."""
+    with_plan(folder)
+    es.work(folder / "my store", "1/1", progress=False)
+    (result,) = (folder / "my store").rglob("*.part")
+    result.write_bytes(result.read_bytes()[:-1])
 
 
 def with_emptied_cells(folder):
@@ -165,6 +188,22 @@ ROWS = [
         0,
         "predict S new",
     ),
+    Cure(
+        "export-head STORE {} FILE.onnx",
+        with_heads,
+        "export-classifier S line c.onnx",
+        {"FILE.onnx": "h.onnx"},
+        0,
+        "info S",
+    ),
+    Cure(
+        "probe STORE LABEL --head logistic --save NAME",
+        with_heads,
+        "export-head S near near.onnx",
+        {"LABEL": "label", "NAME": "new"},
+        0,
+        "export-head S new new.onnx",
+    ),
     Cure("predict STORE HEAD", with_two_spaces, 'sql S "select pred.kept from items"', {"HEAD": "kept"}),
     Cure("compact {}", photos, "purge S --item 1", {}, 0, "verify S"),
     Cure("reembed {} --space {}", without_vector, "set-default S 'other space'", {}, 0, "search S --item 1"),
@@ -247,6 +286,13 @@ ROWS = [
         0,
         "info S",
     ),
+]
+
+ROWS += [
+    Cure("plan-parts STORE SOURCE", photos, "register S", {"SOURCE": "p"}, 0, "info S"),
+    Cure("plan-parts STORE SOURCE --replace", with_plan, "plan-parts S p", {"SOURCE": "p"}, 0, "info S"),
+    Cure("work STORE --part N/{}", with_plan, "plan-parts S p", {"N/1": "1/1"}, 0, "register S"),
+    Cure("register STORE", with_torn_result, "verify S", {}),
 ]
 
 ELSEWHERE = {

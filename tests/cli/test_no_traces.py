@@ -40,6 +40,7 @@ VERBS = {
     "predict": ["predict", "STORE", "h"],
     "heads": ["heads", "STORE"],
     "export-head": ["export-head", "STORE", "h", "OUT/h.npz"],
+    "export-classifier": ["export-classifier", "STORE", "h", "OUT/h.onnx"],
     "label-errors": ["label-errors", "STORE", "--folds", "2", "-o", "OUT/l.html"],
     "suggest-labels": ["suggest-labels", "STORE", "label"],
     "duplicates": ["duplicates", "STORE"],
@@ -64,6 +65,9 @@ VERBS = {
         "-o",
         "OUT/s.png",
     ],
+    "plan-parts": ["plan-parts", "STORE", "PHOTOS"],
+    "work": ["work", "PLANNED", "--part", "1/1"],
+    "register": ["register", "PLANNED"],
     "verify": ["verify", "STORE"],
     "repair": ["repair", "STORE"],
     "backup": ["backup", "STORE", "NEW"],
@@ -73,7 +77,7 @@ VERBS = {
 }
 SLOW = (  # they load PyTorch
     "quickstart report finetune compare-strategies bench advise few-shot learning-curve map zero-shot reembed "
-    "create embed"
+    "create embed work"
 ).split()
 
 
@@ -106,6 +110,7 @@ def place(tmp_path_factory):
     store.backup(folder / "backup")
     store.export_store(folder / "archive")
     (folder / "out").mkdir()
+    es.create(folder / "planned", "tiny").plan_parts(folder / "photos", 1)
     return folder
 
 
@@ -115,7 +120,7 @@ def run_in_a_fresh_home(place, tmp_path, arguments):
     home = tmp_path / "home"
     home.mkdir()
     words = {"STORE": tmp_path / "s", "NEW": tmp_path / "new", "PHOTOS": place / "photos", "BACKUP": place / "backup",
-             "ARCHIVE": place / "archive", "OUT": place / "out",
+             "ARCHIVE": place / "archive", "PLANNED": place / "planned", "OUT": place / "out",
              "SPACE": es.open(place / "s").spaces[0].name}  # fmt: skip
     values = [_filled(a, words) for a in arguments]
     environment = {
@@ -154,10 +159,10 @@ def test_a_verb_needs_no_network_and_leaves_nothing_at_home(place, tmp_path, ver
 
 
 def test_every_verb_is_tried():
-    """A new verb needs a line above."""
+    """A new verb needs a line above; ``serve``, which does not end, has a test of its own in the room of the server."""
     load_commands()
     names = {c.name or c.callback.__name__.rstrip("_").replace("_", "-") for c in app.registered_commands}
-    assert set(VERBS) == names
+    assert set(VERBS) == names - {"serve"}
 
 
 def test_a_variable_of_the_user_stays():

@@ -16,6 +16,8 @@ from embedstore.search.options import SearchOptions
 from embedstore.storage import compact, item_changes, migrations
 from embedstore.storage import purge as purging
 from embedstore.storage.commit import CommitBatch
+from embedstore.storage.inbox.inbox import Inbox
+from embedstore.storage.inbox.register import Registrar
 from embedstore.storage.integrity.backup import backup, restore
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
@@ -26,6 +28,7 @@ from embedstore.storage.transfer import read_archive as reading
 from embedstore.storage.transfer import write_archive as writing
 from tests.conftest import ROOT
 from tests.golden.make import VECTORS
+from tests.helpers.parts import make_store_with_results
 from tests.helpers.vector_stores import OTHER, SPACE, digest, expected, make, other, rows, vector
 
 PREAMBLE = (
@@ -85,6 +88,7 @@ def check_migration(folder: Path) -> None:
 SECOND_SPACE = (
     PREAMBLE
     + """
+from tests.helpers.parts import make_store_with_results
 from tests.helpers.vector_stores import OTHER, SPACE, digest, other
 from embedstore.storage.commit import CommitBatch
 storage = Storage.open(here / "s")
@@ -239,6 +243,8 @@ def check_compact(folder: Path) -> None:
 BACKUP = (
     PREAMBLE
     + """
+from embedstore.storage.inbox.inbox import Inbox
+from embedstore.storage.inbox.register import Registrar
 from embedstore.storage.integrity.backup import backup, restore
 backup(Storage.open(here / "s"), here / "b")
 restore(here / "b", here / "r")
@@ -316,7 +322,48 @@ def check_repair(folder: Path) -> None:
     shutil.rmtree(folder.with_name("damaged again"))
 
 
+REGISTER = (
+    PREAMBLE
+    + """
+from embedstore.storage.inbox.inbox import Inbox
+from embedstore.storage.inbox.register import Registrar
+storage = Storage.open(here / "s")
+inbox = Inbox(storage.layout, storage.space().key)
+with storage.writer("register parts") as writer:
+    registrar = Registrar(writer, inbox)
+    registrar.register_waiting()
+    registrar.finish()
+"""
+)
+
+
+def check_register_done(folder: Path) -> None:
+    storage = Storage.open(folder / "s")
+    assert rows(storage) == expected(32)
+    assert storage.sql("SELECT verb, count(*) FROM runs GROUP BY ALL ORDER BY ALL")[1] == [
+        ("embed", 1),
+        ("register", 3),
+    ]
+
+
+def check_register(folder: Path) -> None:
+    storage = Storage.open(folder / "s")
+    inbox = Inbox(storage.layout, SPACE.key)
+    if inbox.has_plan():
+        with storage.writer("again") as writer:
+            registrar = Registrar(writer, inbox)
+            registrar.register_waiting()
+            assert registrar.total.torn == []
+            assert registrar.finish()
+    check_register_done(folder)
+    assert not list(inbox.folder.glob("*"))
+    open_and_compare(folder / "s", expected(32))
+
+
 OPERATIONS = {
+    "register parts": Operation(
+        lambda f: make_store_with_results(f / "s"), REGISTER, check_register_done, check_register
+    ),
     "migration": Operation(
         copy_golden_store,
         PREAMBLE + "with Storage.open(here / 's').writer('migrate'): pass\n",

@@ -1,5 +1,7 @@
 """Near-duplicates, clusters and outliers are found where they were planted."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,10 @@ from hypothesis import strategies as st
 
 from embedstore import create
 from embedstore.errors import QueryError
+from embedstore.search import duplicates
 from embedstore.search.index import self_join
+from embedstore.search.index.pair_groups import connected_groups
+from embedstore.search.index.short_rows import short_rows
 
 
 def unit(rows):
@@ -71,16 +76,82 @@ def test_equal_bytes_are_duplicates_at_any_threshold(tmp_path):
     assert [(i.uri, i.keep, i.min_cosine) for i in found.items] == [("/a", True, 1.0), ("/c", False, 1.0)]
 
 
+def matrices():
+    """Unit rows in 1 to 200 dimensions: clusters of some width around a few centers, so that pairs exist and repeat."""
+    return st.builds(clustered_rows, st.integers(0, 2**32 - 1), st.integers(1, 60), st.sampled_from([1, 2, 3, 64, 200]))
+
+
+def clustered_rows(seed, count, dim):
+    """Return unit rows near at most ten centers; some rows are equal."""
+    rng = np.random.default_rng(seed)
+    rows = rng.standard_normal((10, dim))[rng.integers(0, 10, count)] + rng.choice([0, 0.1, 1]) * rng.standard_normal(
+        (count, dim)
+    )
+    return unit(rows.astype(np.float32))
+
+
+def set_of(pairs):
+    """Return the pairs as a list of ``(a, b)``, sorted; a repeated pair stays repeated."""
+    return sorted((int(i), int(j)) for a, b, _ in pairs for i, j in zip(a, b, strict=True))
+
+
+def brute_force(rows, least):
+    """Return all pairs at or above a cosine, and whether none is so near to it that rounding decides."""
+    cosine = rows.astype(np.float64) @ rows.T.astype(np.float64)
+    upper = np.triu_indices(len(rows), 1)
+    clear = bool((np.abs(cosine[upper] - least) > 2e-6).all())
+    return sorted((int(i), int(j)) for i, j in zip(*upper, strict=True) if cosine[i, j] >= least), clear
+
+
+@contextmanager
+def sizes(*, block, tile):
+    """Make blocks and tiles small, so that few rows have many of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(self_join, "BLOCK_ROWS", block)
+        patch.setattr(self_join, "_TILE", tile)
+        yield
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=matrices(), least=st.floats(0.05, 0.999), block=st.integers(1, 30), tile=st.integers(1, 30))
+def test_the_pairs_are_those_of_brute_force(rows, least, block, tile):
+    """Whatever the dimensions, the threshold and the sizes of blocks: each pair once, none more and none less."""
+    expected, clear = brute_force(rows, least)
+    with sizes(block=block, tile=(tile, tile)), short_rows(lambda i: rows[i], len(rows)) as short:
+        join = self_join.SelfJoin(lambda i: rows[i], short, least)
+        found = set_of(join.all_pairs())
+        sampled = np.arange(0, len(rows), 3)
+        of_sample = set_of(join.pairs_with(sampled))
+    if clear:
+        assert found == expected
+        assert of_sample == [p for p in expected if p[0] % 3 == 0 or p[1] % 3 == 0]
+
+
+@settings(deadline=None, max_examples=15)
+@given(rows=matrices(), least=st.floats(0.05, 0.999), cells=st.integers(1, 4), size=st.integers(2, 20))
+def test_pairs_within_cells_are_pairs_and_none_is_repeated(rows, least, cells, size):
+    """Comparing within cells finds a part of the pairs, each once, and all of them where every cell is visited."""
+    expected, clear = brute_force(rows, least)
+    with pytest.MonkeyPatch.context() as patch, short_rows(lambda i: rows[i], len(rows)) as short:
+        patch.setattr(self_join, "ROWS_PER_CELL", size)
+        patch.setattr(self_join, "CELLS_PER_ROW", cells)
+        join = self_join.SelfJoin(lambda i: rows[i], short, least)
+        found = set_of(join.pairs_in_cells()) if len(rows) > 2 else []
+    if clear and len(rows) > 2:
+        assert len(set(found)) == len(found)
+        assert set(found) <= set(expected)
+        if cells >= max(2, len(rows) // size):
+            assert found == expected
+
+
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60), least=st.floats(0.3, 0.99), block=st.integers(1, 30))
 def test_groups_equal_connected_components(seed, count, least, block):
     """Whatever the block size, groups and lowest cosines equal those of Kruskal's algorithm over all pairs."""
     rows = unit(np.random.default_rng(seed).standard_normal((count, 3)).astype(np.float32))
-    held, self_join.BLOCK_ROWS = self_join.BLOCK_ROWS, block
-    try:
-        groups = self_join.connected_groups(self_join.similar_pairs(lambda i: rows[i], count, least, exact=True), count)
-    finally:
-        self_join.BLOCK_ROWS = held
+    with sizes(block=block, tile=(block, block)), short_rows(lambda i: rows[i], count) as short:
+        pairs = self_join.SelfJoin(lambda i: rows[i], short, least).all_pairs()
+        groups = connected_groups(pairs, count)
     edges = sorted(((float(rows[i] @ rows[j]), i, j) for j in range(count) for i in range(j)), reverse=True)
     name, weakest = list(range(count)), {}
     for cosine, i, j in edges:  # Kruskal: the last edge that joined two parts of a group is its weakest
@@ -99,15 +170,52 @@ def test_groups_equal_connected_components(seed, count, least, block):
         assert all(abs(found[k] - expected[k]) < 1e-5 for k in found)
 
 
-def test_comparing_within_cells_finds_near_copies():
-    """At least 99% of 500 near copies among 6,000 rows in 60 dimensions are found within k-means cells."""
+@pytest.mark.parametrize(("noise", "least", "recall"), [(0.04, 0.9, 1.0), (0.12, 0.6, 0.9)])
+def test_comparing_within_cells_measures_what_it_misses(tmp_path, noise, least, recall):
+    """Of 9,000 rows in 60 dimensions with 3,000 copies, the reported recall is that of brute force."""
     rng = np.random.default_rng(0)
-    rows = unit(rng.standard_normal((6000, 60)).astype(np.float32))
-    rows[5500:] = unit(rows[:500] + 0.02 * rng.standard_normal((500, 60)).astype(np.float32))
-    groups = self_join.connected_groups(self_join.similar_pairs(lambda i: rows[i], 6000, 0.95, exact=False), 6000)
-    together = dict(zip(groups.rows.tolist(), groups.group.tolist(), strict=True))
-    assert len(groups.rows) <= 1000
-    assert sum(n in together and together[n] == together.get(n + 5500) for n in range(500)) >= 495
+    rows = unit(rng.standard_normal((9000, 60)).astype(np.float32))
+    rows[6000:] = unit(rows[:3000] + noise * rng.standard_normal((3000, 60)).astype(np.float32))
+    store = create(tmp_path / "s")
+    store.add_vectors(rows, {"uri": [f"/{n}" for n in range(9000)]})
+    exact, cells = store.duplicates(least, exact=True), store.duplicates(least, exact=False)
+    assert (exact.recall, exact.recall_pairs) == (1.0, 0)
+    assert recall - 0.05 <= cells.recall <= 1
+    assert cells.recall == pytest.approx(cells.pair_count / exact.pair_count, abs=0.03)
+    assert 560 < cells.recall_pairs < 690, "two thirds of 1,000 sampled rows have a pair; a pair of two counts once"
+
+
+def test_recall_is_not_claimed_where_it_cannot_be_measured(tmp_path):
+    """Without any pair among the sampled rows the recall is unknown, not 1."""
+    rows = unit(np.random.default_rng(0).standard_normal((9000, 60)).astype(np.float32))
+    store = create(tmp_path / "s")
+    store.add_vectors(rows, {"uri": [f"/{n}" for n in range(9000)]})
+    found = store.duplicates(0.95, exact=False)
+    assert (found.recall, found.recall_pairs, found.is_complete) == (None, 0, False)
+
+
+@pytest.mark.parametrize("least", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("most", [10, 100_000])
+def test_pairs_across_splits_are_all_counted_at_every_threshold(tmp_path, monkeypatch, least, most):
+    """In one chain of 1,500 items, every pair of different splits is counted, and the most similar are listed."""
+    monkeypatch.setattr(duplicates, "MAX_LISTED_PAIRS", most)
+    rng = np.random.default_rng(0)
+    rows = unit(rng.standard_normal((1400, 3)).astype(np.float32))
+    rows = np.concatenate([rows, rows[:100]])  # contents with two items
+    split = np.array(["train", "test", None, "dev"], object)[rng.integers(0, 4, 1500)]
+    store = create(tmp_path / "s")
+    store.add_vectors(rows, {"uri": [f"/{n}" for n in range(1500)], "split": split.tolist()})
+    found = store.duplicates(least)
+    stored = unit(rows.astype(np.float16).astype(np.float32)).astype(np.float64)
+    cosine = stored @ stored.T
+    differ = (split[:, None] != split[None, :]) & (split[:, None] != None) & (split[None, :] != None)  # noqa: E711
+    i, j = np.nonzero(np.triu(differ & (cosine >= least - 1e-6), 1))
+    assert found.cross_split_count == pytest.approx(len(i), abs=2)  # rounding at the threshold
+    listed = [p.score for p in found.cross_split_pairs]
+    assert len(listed) == min(most, found.cross_split_count)
+    assert listed == sorted(listed, reverse=True)
+    assert listed == pytest.approx(np.sort(cosine[i, j])[::-1][: len(listed)], abs=1e-5)
+    assert found.is_complete == (most >= found.cross_split_count)
 
 
 def test_clusters_and_outliers_are_written_as_columns(tmp_path):
@@ -137,5 +245,5 @@ def test_impossible_numbers_of_clusters_and_policies_are_refused(store):
         store.cluster(7)
     with pytest.raises(QueryError, match="between 1"):
         store.cluster(0)
-    with pytest.raises(QueryError, match="first or largest"):
+    with pytest.raises(QueryError, match="first, largest, resolution, oldest or train-first"):
         store.duplicates(0.9, keep="newest")

@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 import uuid
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -271,9 +272,9 @@ def test_a_column_of_the_store_says_the_type(tmp_path, kind, cells, values):
 
 @pytest.mark.parametrize(
     ("kind", "cells", "bad"),
-    [("BIGINT", ["1", "soon"], "'soon'"), ("BIGINT", ["1", "0.5"], "'0.5'"), ("DOUBLE", ["9007199254740993"], "'9007"),
+    [("BIGINT", ["1", "soon"], "'soon'"), ("DATE", ["", "0.5"], "'0.5'"), ("DOUBLE", ["9007199254740993"], "'9007"),
      ("BOOLEAN", ["true", "2"], "'2'"), ("DOUBLE", ["5", "x"], "'x'"),
-     ("BIGINT", ["1", "13570027672830659665"], "'13570027672830659665'")],
+     ("BIGINT", ["1", "1" * 45], f"'{'1' * 45}'")],
 )  # fmt: skip
 def test_a_value_that_does_not_fit_the_store_is_named_with_its_row(tmp_path, kind, cells, bad):
     """The message has the file, the row, the value, the column and what the store holds."""
@@ -283,3 +284,17 @@ def test_a_value_that_does_not_fit_the_store_is_named_with_its_row(tmp_path, kin
     assert f"row {len(cells)} has {bad}" in message
     assert f"holds {kind}" in message
     assert "t.csv" in message
+
+
+@pytest.mark.parametrize("rows", ["p1.jpg\n", "p1.jpg,1,2\n", "p1.jpg,1\np2.jpg\n"])
+def test_a_row_of_another_width_does_not_hide_the_header(tmp_path, rows):
+    """The row is the fault, not the header, which would be read as one name."""
+    file = tmp_path / "t.csv"
+    file.write_text("uri,x\n" + rows)
+    columns = None
+    with suppress(BadManifest):
+        columns = list(InputTable.read_file(str(file), TableOptions(), ()).columns())
+    assert columns in (None, ["uri", "x"])
+    if columns is None:
+        with pytest.raises(BadManifest, match="CSV Error"):
+            InputTable.read_file(str(file), TableOptions(), ())

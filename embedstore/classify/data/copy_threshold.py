@@ -27,21 +27,24 @@ LEAST_COSINE = (
     0.7  # of copies: of 241 photos, 1 half-size copy in MobileNetV2's space is below, no re-saved or mirrored one
 )
 EQUAL_COSINE = 1 - 1e-5  # of vectors that are equal but for rounding
-_NEIGHBORS = 32
-_FITTED_RANKS = ((0.25, 2.0), (2.0, 8.0))  # pairs per row, the nearest first, that the law is fitted to
+_NEIGHBORS = 64
+# pairs per row, the nearest first, that the law is fitted to; a picture with c copies gives each row (c - 1) / 2 pairs,
+# and the law of a range that lies beyond all of them finds bursts of up to about twenty pictures
+_FITTED_RANKS = ((0.25, 2.0), (2.0, 8.0), (8.0, 16.0), (16.0, 32.0))
 _MIN_FITTED_PAIRS = 20
 _MAX_ROUNDS = 12
 _SETTLED = 5e-4  # a change of the threshold that ends the rounds
 
 
-def choose_copy_threshold(X: NDArray[np.float32]) -> float:
+def choose_copy_threshold(X: NDArray[np.float32], n_rows: int | None = None) -> float:
     """Return the cosine from which two rows count as copies.
 
     Args:
         X: rows ``(N, D)`` of any length; a sample of them is used if there are many.
+        n_rows: how many rows there are, if X is a sample already.
     """
     rows = _sample(len(X))
-    expected = EXPECTED_FALSE_PAIRS * (len(rows) / max(len(X), 1)) ** 2
+    expected = EXPECTED_FALSE_PAIRS * (len(rows) / max(n_rows or len(X), 1)) ** 2
     sample = X[rows]
     pairs = nearest_pairs(sample, _NEIGHBORS)
     kept, threshold = np.arange(len(rows)), EQUAL_COSINE
@@ -63,7 +66,7 @@ def _sample(n: int) -> NDArray[np.int64]:
 
 
 def _fitted_threshold(cosine: NDArray[np.float32], n_rows: int, expected: float) -> float:
-    """Return the cosine at which a fitted law expects so many pairs; the lowest of the laws of two ranges.
+    """Return the cosine at which a fitted law expects so many pairs; the lowest of the laws of all ranges.
 
     Args:
         cosine: of the nearest pairs, descending.

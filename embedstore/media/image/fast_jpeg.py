@@ -21,7 +21,7 @@ from embedstore.media.image import decode, plain_jpeg
 from embedstore.media.image.plain_jpeg import JpegHeader
 from embedstore.media.image.preprocess import MAX_RESIZED_PIXELS, resize_and_crop, resize_dimensions
 from embedstore.space import Interpolation, Preprocess, ResizeMode
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 
 TORCH_FILTERS = {Interpolation.BILINEAR: "bilinear", Interpolation.BICUBIC: "bicubic"}
 
@@ -37,7 +37,7 @@ ORIENTATION_TRANSFORMS: dict[int, OrientationTransform] = {  # as decode.ORIENTA
 }
 
 
-def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
+def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], ContentInfo]:
     """Decode, resize and crop one file that is safe to decode in this process.
 
     Args:
@@ -56,7 +56,7 @@ def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], Ima
     return np.ascontiguousarray(center_crop(resize_tensor(pixels, preprocess), preprocess).numpy()), image_info
 
 
-def decode_to_tensor(data: bytes) -> tuple[torch.Tensor, ImageInfo]:
+def decode_to_tensor(data: bytes) -> tuple[torch.Tensor, ContentInfo]:
     """Decode one file to the same pixels as :func:`embedstore.media.image.decode.open_image`.
 
     Returns:
@@ -72,14 +72,14 @@ def decode_to_tensor(data: bytes) -> tuple[torch.Tensor, ImageInfo]:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1), image_info
 
 
-def to_upright(pixels: torch.Tensor, header: JpegHeader) -> tuple[torch.Tensor, ImageInfo]:
+def to_upright(pixels: torch.Tensor, header: JpegHeader) -> tuple[torch.Tensor, ContentInfo]:
     """Return decoded pixels ``(3, H, W)`` upright, and facts about the image."""
     transform = ORIENTATION_TRANSFORMS.get(header.orientation)
     upright = pixels if transform is None else transform(pixels)
-    return upright, ImageInfo(upright.shape[2], upright.shape[1], "JPEG")
+    return upright, ContentInfo(upright.shape[2], upright.shape[1], "JPEG")
 
 
-def can_resize_in_torch(image_info: ImageInfo, preprocess: Preprocess) -> bool:
+def can_resize_in_torch(image_info: ContentInfo, preprocess: Preprocess) -> bool:
     """Return whether torch has the filter, the resized image is small enough, and Pillow resizes rows first.
 
     Pillow resizes columns first where the height shrinks more (seen with Pillow 13: up to 12 levels off otherwise).

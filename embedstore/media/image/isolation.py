@@ -10,7 +10,7 @@ import json
 import threading
 from dataclasses import asdict
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from embedstore.errors import ImageError
 from embedstore.media.worker_process import WorkerProcess
 from embedstore.resources import memory_share, memory_slots
 from embedstore.space import Preprocess
-from embedstore.types import FailureReason, ImageInfo
+from embedstore.types import ContentInfo, FailureReason
 
 TIMEOUT_SECONDS = 30.0  # for one file; the slowest files that are accepted (100 scans of 12 megapixels) take about one
 MAX_MEMORY_BYTES = 4 << 30  # that one file may take; the largest image that is accepted takes about half of it
@@ -33,23 +33,26 @@ WORKER_CODE = (
 )
 
 
-class DecodeWorkerPool:
-    """A pool of processes that decode and resize; for many threads.
+class WorkerPool:
+    """A pool of processes that work on one file at a time; for many threads.
 
     Args:
-        preprocess: how to resize and crop.
         timeout_seconds: seconds that one file may take; by default :data:`TIMEOUT_SECONDS`.
         memory_bytes: bytes that one file may take; by default :data:`MAX_MEMORY_BYTES`, or the memory of this process
             (machine or container) where that is less.
+        max_workers: how many processes there are at most.
     """
 
     def __init__(
-        self, preprocess: Preprocess, *, timeout_seconds: float | None = None, memory_bytes: int | None = None
+        self,
+        *,
+        timeout_seconds: float | None = None,
+        memory_bytes: int | None = None,
+        max_workers: int = MAX_WORKERS,
     ) -> None:
-        self._settings = json.dumps(asdict(preprocess)).encode()
         self._timeout = TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
         self._memory_bytes = memory_share(MAX_MEMORY_BYTES, 1) if memory_bytes is None else memory_bytes
-        self._slots = threading.BoundedSemaphore(memory_slots(MAX_WORKERS, USUAL_MEMORY_BYTES))
+        self._slots = threading.BoundedSemaphore(memory_slots(max_workers, USUAL_MEMORY_BYTES))
         self._lock = threading.Lock()
         self._idle: list[WorkerProcess] = []
         self._all: set[WorkerProcess] = set()
@@ -61,27 +64,6 @@ class DecodeWorkerPool:
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
         self.close()
 
-    def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
-        """Decode, resize and crop one file.
-
-        Args:
-            data: the bytes of the file.
-
-        Returns:
-            uint8 ``(3, H, W)``, and facts about the image.
-
-        Raises:
-            ImageError: if the image cannot be decoded, decoding takes too long, or the process crashes twice (one try
-                more, because the first process may have been killed from outside).
-        """
-        with self._slots:
-            try:
-                return self._try(data)
-            except ImageError as e:
-                if e.reason is not FailureReason.CRASHED or self._closed:
-                    raise
-                return self._try(data)
-
     def close(self) -> None:
         """End every process, also one that is decoding."""
         with self._lock:
@@ -90,11 +72,30 @@ class DecodeWorkerPool:
         for worker in workers:
             worker.end()
 
-    def _try(self, data: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
-        """Decode one file in one process."""
+    def _code(self) -> str:
+        """Return the program of a process, with gaps for seconds and bytes."""
+        return WORKER_CODE
+
+    def _ask(self, settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
+        """Return what a process answers for one file.
+
+        Raises:
+            ImageError: if the file cannot be decoded, that takes too long, or the process crashes twice (one try more,
+                because the first process may have been killed from outside).
+        """
+        with self._slots:
+            try:
+                return self._try(settings, data)
+            except ImageError as e:
+                if e.reason is not FailureReason.CRASHED or self._closed:
+                    raise
+                return self._try(settings, data)
+
+    def _try(self, settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
+        """Ask one process."""
         worker = self._acquire()
         try:
-            answer = worker.ask(self._settings, data)
+            answer = worker.ask(settings, data)
         except BaseException:
             self._discard(worker)
             raise
@@ -102,11 +103,9 @@ class DecodeWorkerPool:
             self._discard(worker)
         else:
             self._release(worker)
-        facts, pixels = answer
-        if "reason" in facts:
-            raise ImageError(FailureReason(facts["reason"]), facts["detail"])
-        array = np.frombuffer(pixels, dtype=np.uint8).reshape(tuple(facts["shape"]))
-        return array, ImageInfo(facts["width"], facts["height"], facts["format"])
+        if "reason" in answer[0]:
+            raise ImageError(FailureReason(answer[0]["reason"]), answer[0]["detail"])
+        return answer
 
     def _acquire(self) -> WorkerProcess:
         """Return an idle worker, or a new one."""
@@ -115,7 +114,7 @@ class DecodeWorkerPool:
                 raise ImageError(FailureReason.CRASHED, "decoding was stopped")
             if self._idle:
                 return self._idle.pop()
-            worker = WorkerProcess(WORKER_CODE.format(self._timeout, self._memory_bytes), self._timeout)
+            worker = WorkerProcess(self._code().format(self._timeout, self._memory_bytes), self._timeout)
             self._all.add(worker)
             return worker
 
@@ -130,3 +129,35 @@ class DecodeWorkerPool:
         with self._lock:
             self._all.discard(worker)
         worker.end()
+
+
+class DecodeWorkerPool(WorkerPool):
+    """A pool of processes that decode and resize.
+
+    Args:
+        preprocess: how to resize and crop.
+        timeout_seconds: see :class:`WorkerPool`.
+        memory_bytes: see :class:`WorkerPool`.
+    """
+
+    def __init__(
+        self, preprocess: Preprocess, *, timeout_seconds: float | None = None, memory_bytes: int | None = None
+    ) -> None:
+        super().__init__(timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
+        self._settings = json.dumps(asdict(preprocess)).encode()
+
+    def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], ContentInfo]:
+        """Decode, resize and crop one file.
+
+        Args:
+            data: the bytes of the file.
+
+        Returns:
+            uint8 ``(3, H, W)``, and facts about the image.
+
+        Raises:
+            ImageError: if the image cannot be decoded, decoding takes too long, or the process crashes twice.
+        """
+        facts, pixels = self._ask(self._settings, data)
+        array = np.frombuffer(pixels, dtype=np.uint8).reshape(tuple(facts["shape"]))
+        return array, ContentInfo(facts["width"], facts["height"], facts["format"])

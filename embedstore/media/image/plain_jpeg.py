@@ -19,7 +19,7 @@ from embedstore.media.image import preprocess as reference
 from embedstore.media.image.screening import max_in_process_pixels
 from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.space import Preprocess
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 
 HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
 JPEG_MODES = ("RGB", "L")  # of Pillow, for JPEG files that need no other color conversion
@@ -42,7 +42,7 @@ class JpegHeader:
     progressive: bool = False
 
 
-def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
+def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], ContentInfo]:
     """Decode, resize and crop one file that is safe to decode in this process; the result is that of Pillow alone.
 
     Args:
@@ -60,7 +60,7 @@ def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], Ima
         return reference.prepare(data, preprocess)
     pixels, header = decoded
     image = decode.to_upright(Image.fromarray(pixels), header.orientation)
-    return reference.resize_and_crop(image, preprocess), ImageInfo(image.width, image.height, "JPEG")
+    return reference.resize_and_crop(image, preprocess), ContentInfo(image.width, image.height, "JPEG")
 
 
 def decode_plain_jpeg(data: bytes) -> tuple[NDArray[np.uint8], JpegHeader] | None:

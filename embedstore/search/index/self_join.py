@@ -1,154 +1,185 @@
-"""Find all pairs of rows above a cosine, block by block, and the groups they form, in memory that pairs do not grow.
+"""Find all pairs of rows above a cosine, block by block, in memory that pairs do not grow.
 
-Up to ``EXACT_MAX_ROWS`` rows, every row is compared with every other. Beyond, rows are compared where they share one of
-their nearest k-means cells: near-duplicates almost always do, and the caller measures the recall.
+Up to ``EXACT_MAX_ROWS`` rows, every row is compared with every other. Beyond, a row is compared with the rows whose
+nearest k-means cell is among its own nearest cells; the caller measures what that misses. Rows are compared in few
+dimensions first (:mod:`embedstore.search.index.short_rows`): that rules out pairs and loses none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from math import isqrt
+from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.resources import memory_share
+from embedstore.search.index.faiss_library import faiss
 from embedstore.search.index.kmeans import UnitRowReader, spherical_kmeans
+from embedstore.search.index.short_rows import ROUNDING
 
-EXACT_MAX_ROWS = 100_000  # rows: at 512 dimensions 5e12 multiplications, about a minute on two cores
-BLOCK_ROWS = 4096  # most rows of one side of a block: 64 MiB of scores
-CELLS_PER_ROW = 3  # nearest cells that a row is compared in
+EXACT_MAX_ROWS = 200_000  # rows: 2e10 products of 65 numbers, about 20 s on two idle cores
+BLOCK_ROWS = 4096  # most rows that are read at once for one side
 ROWS_PER_CELL = 500
-_MAX_HELD_PAIRS = 2_000_000  # pairs held before they are reduced to a forest: 40 MB
+CELLS_PER_ROW = 16  # nearest cells in which a row is compared with the rows at home there
+_TILE = (1024, 2048)  # rows of each side of one product: its 8 MiB of scores stay in the processor's cache
+_CROWDED_SHARE = 0.01  # of the pairs of a tile that few dimensions leave: beyond, the whole tile is computed
+_ASSIGNED_ROWS = 65536  # rows whose cells are searched at once
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-@dataclass(frozen=True)
-class RowGroups:
-    """Rows joined by pairs, directly or in a chain.
-
-    Attributes:
-        rows: int64 ``(n,)``, the rows that are in a group of two or more, ascending.
-        group: int64 ``(n,)``, the group of each, from 0.
-        min_cosine: float32 by group: the lowest cosine that the group's best chain of pairs needs.
-    """
-
-    rows: NDArray[np.int64]
-    group: NDArray[np.int64]
-    min_cosine: NDArray[np.float32]
-
-
-def similar_pairs(read_rows: UnitRowReader, count: int, threshold: float, *, exact: bool) -> Iterator[Pairs]:
-    """Yield the pairs of rows at or above a threshold; a pair may be repeated.
+class SelfJoin:
+    """One search for pairs.
 
     Args:
         read_rows: reads unit rows.
-        count: number of rows.
+        short: short rows of all of them.
         threshold: least cosine.
-        exact: compare every row with every other.
-
-    Yields:
-        ``(a, b, cosine)``, a < b.
     """
-    size = _block_rows()
-    everything = exact or count <= 2 * ROWS_PER_CELL
-    for members in [np.arange(count)] if everything else _cells(read_rows, count):
-        for first in range(0, len(members), size):
-            ids = members[first : first + size]
-            rows = read_rows(ids)
-            yield _pairs_within(rows, ids, threshold)
-            for second in range(first + size, len(members), size):
-                others = members[second : second + size]
-                yield _pairs_between(rows, ids, read_rows(others), others, threshold)
+
+    def __init__(self, read_rows: UnitRowReader, short: NDArray[np.float32], threshold: float) -> None:
+        self._read_rows, self._short, self._threshold = read_rows, short, threshold
+        self._size = BLOCK_ROWS
+        self._scores = np.empty(_TILE, np.float32)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether comparing within cells would be no less work than comparing all rows."""
+        return len(self._short) <= CELLS_PER_ROW * ROWS_PER_CELL
+
+    def all_pairs(self) -> Iterator[Pairs]:
+        """Yield the pairs among all rows: ``(a, b, cosine)``, a < b, each once."""
+        for first in range(0, len(self._short), self._size):
+            block = self._block(first)
+            for second in range(first, len(self._short), self._size):
+                for a, b, cosine in self._compare(block, self._block(second) if second > first else block):
+                    yield _selected((a, b, cosine), a < b)
+
+    def pairs_with(self, rows: NDArray[np.int64]) -> Iterator[Pairs]:
+        """Yield the pairs of some rows with all rows, each once, the lower row first; no row with itself.
+
+        Args:
+            rows: int64 ``(n,)``, ascending.
+        """
+        wanted = np.zeros(len(self._short), np.bool_)
+        wanted[rows] = True
+        for first in range(0, len(rows), self._size):
+            block = _Rows(rows[first : first + self._size], self._read_rows)
+            for second in range(0, len(self._short), self._size):
+                for a, b, cosine in self._compare(block, self._block(second)):
+                    yield _ordered(_selected((a, b, cosine), (a < b) | ((a > b) & ~wanted[b])))
+
+    def pairs_in_cells(self) -> Iterator[Pairs]:
+        """Yield the pairs of which one is at home in a cell that the other visits: a < b, each once."""
+        visited = self._visited_cells()
+        home = visited[:, 0]
+        by_home, by_visit = np.argsort(home, kind="stable"), np.argsort(visited.ravel(), kind="stable")
+        cells = np.arange(home.max() + 2)
+        homes, visits = np.searchsorted(home[by_home], cells), np.searchsorted(visited.ravel()[by_visit], cells)
+        for cell in cells[:-1].tolist():
+            members = by_home[homes[cell] : homes[cell + 1]]
+            visitors = by_visit[visits[cell] : visits[cell + 1]] // visited.shape[1]
+            for pairs in self._compare_cell(visitors, members):
+                yield _ordered(_selected(pairs, _first_place(pairs, home, visited)))
+
+    def _compare_cell(self, visitors: NDArray[np.int64], members: NDArray[np.int64]) -> Iterator[Pairs]:
+        """Yield the pairs of the visitors of a cell with those at home there."""
+        for first in range(0, len(visitors), self._size):
+            block = _Rows(visitors[first : first + self._size], self._read_rows)
+            for second in range(0, len(members), self._size):
+                yield from self._compare(block, _Rows(members[second : second + self._size], self._read_rows))
+
+    def _visited_cells(self) -> NDArray[np.int32]:
+        """Return the nearest cells of each row, int32 ``(N, P)``, the nearest first."""
+        count = len(self._short)
+        n_cells = max(2, count // ROWS_PER_CELL)
+        centers = spherical_kmeans(lambda rows: self._short[rows], count, n_cells)
+        index = faiss().IndexFlatIP(centers.shape[1])
+        index.add(centers)
+        visited = np.empty((count, min(CELLS_PER_ROW, n_cells)), np.int32)
+        for begin in range(0, count, _ASSIGNED_ROWS):
+            rows = np.ascontiguousarray(self._short[begin : begin + _ASSIGNED_ROWS])
+            visited[begin : begin + len(rows)] = index.search(rows, visited.shape[1])[1]
+        return visited
+
+    def _block(self, first: int) -> _Rows:
+        """Return the block of rows that begins at a number."""
+        return _Rows(np.arange(first, min(len(self._short), first + self._size)), self._read_rows)
+
+    def _compare(self, one: _Rows, other: _Rows) -> Iterator[Pairs]:
+        """Yield the pairs of one block with another, a pair of the same two rows and both orders included."""
+        one_short, other_short = self._short[one.ids], self._short[other.ids]
+        for i in range(0, len(one.ids), _TILE[0]):
+            for j in range(0, len(other.ids), _TILE[1]):
+                left, right = slice(i, i + _TILE[0]), slice(j, j + _TILE[1])
+                rows, columns, crowded = self._candidates(one_short[left], other_short[right])
+                if crowded:
+                    yield _scored(one.ids[left], other.ids[right], one.rows[left], other.rows[right], self._threshold)
+                elif len(rows):
+                    yield self._checked(one.ids[left][rows], other.ids[right][columns])
+
+    def _candidates(
+        self, one: NDArray[np.float32], other: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
+        """Return the pairs that the bounds leave, and whether they are so many that all should be computed."""
+        scores = self._scores.ravel()[: len(one) * len(other)].reshape(len(one), len(other))
+        np.matmul(one, other.T, out=scores)
+        limit = np.float32(self._threshold - ROUNDING)
+        near = np.flatnonzero(scores.max(axis=1) >= limit)
+        rows, columns = np.nonzero(scores[near] >= limit)
+        return near[rows], columns, len(rows) > _CROWDED_SHARE * scores.size + _TILE[0]
+
+    def _checked(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> Pairs:
+        """Return the pairs of rows that are above the threshold."""
+        (left, i), (right, j) = (np.unique(ids, return_inverse=True) for ids in (a, b))
+        cosine = np.einsum("ij,ij->i", self._read_rows(left)[i], self._read_rows(right)[j])
+        return _selected((a, b, cosine), cosine >= self._threshold)
 
 
-def connected_groups(pairs: Iterable[Pairs], count: int) -> RowGroups:
-    """Return the groups that pairs form. Memory holds at most one pair per row and a buffer.
+class _Rows:
+    """Some rows, read when they are needed."""
 
-    Args:
-        pairs: of row numbers below ``count``, in any order, repeated or not.
-        count: number of rows.
-    """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
+    def __init__(self, ids: NDArray[np.int64], read_rows: UnitRowReader) -> None:
+        self.ids, self._read_rows = ids, read_rows
 
-    a, b, cosine = _forest_of(pairs, count)
-    _, label = connected_components(coo_matrix((np.ones(len(a)), (a, b)), (count, count)), directed=False)
-    rows = np.unique(np.concatenate([a, b]))
-    _, group = np.unique(label[rows], return_inverse=True)
-    min_cosine = np.ones(int(group.max(initial=-1)) + 1, np.float32)
-    np.minimum.at(min_cosine, group[np.searchsorted(rows, a)], cosine)
-    return RowGroups(rows, group.astype(np.int64), min_cosine)
+    @cached_property
+    def rows(self) -> NDArray[np.float32]:
+        """The unit rows."""
+        return self._read_rows(self.ids)
 
 
-def _forest_of(pairs: Iterable[Pairs], count: int) -> Pairs:
-    """Return the maximum spanning forest of a stream of pairs, reduced whenever the buffer is full."""
-    held: list[Pairs] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
-    size = 0
-    for more in pairs:
-        held.append(more)
-        size += len(more[0])
-        if size > _MAX_HELD_PAIRS:
-            held, size = [_forest(held, count)], 0
-    return _forest(held, count)
-
-
-def _forest(held: list[Pairs], count: int) -> Pairs:
-    """Return the pairs of a maximum spanning forest: they form the same groups with the same lowest cosines."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import minimum_spanning_tree
-
-    a, b, cosine = (np.concatenate(column) for column in zip(*held, strict=True))
-    if not len(a):
-        return a, b, cosine
-    _, once = np.unique(a * count + b, return_index=True)  # coo_matrix adds up repeated pairs
-    a, b, cosine = a[once], b[once], cosine[once]
-    tree = minimum_spanning_tree(coo_matrix((2.0 - cosine.astype(np.float64), (a, b)), (count, count))).tocoo()
-    return tree.row.astype(np.int64), tree.col.astype(np.int64), (2.0 - tree.data).astype(np.float32)
-
-
-def _block_rows() -> int:
-    """Return the rows of one side of a block, whose scores take at most a sixteenth of the memory of this process."""
-    return isqrt(memory_share(4 * BLOCK_ROWS * BLOCK_ROWS, 16) // 4)
-
-
-def _pairs_within(rows: NDArray[np.float32], ids: NDArray[np.int64], threshold: float) -> Pairs:
-    """Return the pairs inside one block."""
-    scores = rows @ rows.T
-    i, j = np.nonzero(np.triu(scores >= threshold, 1))
-    return _ordered(ids[i], ids[j], scores[i, j])
-
-
-def _pairs_between(
+def _scored(
+    a: NDArray[np.int64],
+    b: NDArray[np.int64],
     rows: NDArray[np.float32],
-    ids: NDArray[np.int64],
     other_rows: NDArray[np.float32],
-    other_ids: NDArray[np.int64],
     threshold: float,
 ) -> Pairs:
-    """Return the pairs of one block with another."""
+    """Return the pairs of two blocks, all computed."""
     scores = rows @ other_rows.T
     i, j = np.nonzero(scores >= threshold)
-    return _ordered(ids[i], other_ids[j], scores[i, j])
+    return a[i], b[j], scores[i, j]
 
 
-def _ordered(a: NDArray[np.int64], b: NDArray[np.int64], cosine: NDArray[np.float32]) -> Pairs:
-    """Return each pair with its lower number first."""
+def _first_place(pairs: Pairs, home: NDArray[np.int32], visited: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return which pairs of a visitor and a member belong to this cell, so that no pair is found in two cells.
+
+    If each visits the home of the other, the pair belongs to the lower home.
+    """
+    visitor, member, _ = pairs
+    at_home, elsewhere = home[visitor], home[member]
+    mutual = (visited[member] == at_home[:, None]).any(axis=1)
+    return np.asarray(np.where(at_home == elsewhere, visitor < member, (elsewhere < at_home) | ~mutual))
+
+
+def _selected(pairs: Pairs, which: NDArray[np.bool_]) -> Pairs:
+    """Return some of the pairs."""
+    a, b, cosine = pairs
+    return a[which], b[which], cosine[which]
+
+
+def _ordered(pairs: Pairs) -> Pairs:
+    """Return each pair with its lower row first."""
+    a, b, cosine = pairs
     return np.minimum(a, b), np.maximum(a, b), cosine
-
-
-def _cells(read_rows: UnitRowReader, count: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the members of every cell, ascending; a row is in several."""
-    centers = spherical_kmeans(read_rows, count, max(2, count // ROWS_PER_CELL))
-    owners = np.empty((count, CELLS_PER_ROW), np.int32)
-    for begin in range(0, count, BLOCK_ROWS):
-        rows = np.arange(begin, min(count, begin + BLOCK_ROWS))
-        scores = read_rows(rows) @ centers.T
-        owners[rows] = np.argpartition(-scores, min(CELLS_PER_ROW, scores.shape[1] - 1), axis=1)[:, :CELLS_PER_ROW]
-    order = np.argsort(owners.ravel(), kind="stable")
-    cells = owners.ravel()[order]
-    for members in np.split(order // CELLS_PER_ROW, np.flatnonzero(np.diff(cells)) + 1):
-        if len(members) > 1:
-            yield members

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.storage import commit_counter, connection, layout, reading, shard
+from embedstore.storage.inbox.inbox import inboxes
 from embedstore.storage.integrity.report import CheckProgress
 from embedstore.storage.integrity.verify import is_registered
 from embedstore.storage.layout import COPIED_FOLDERS, Layout
@@ -103,6 +105,13 @@ def _copy_store(
         _copy_shard(storage, s, at.shard_file(s.space, s.number), hard_link)
         done += s.bytes
         progress(CheckProgress("vectors", done, total))
+    for inbox in inboxes(storage.layout):
+        shutil.copytree(
+            inbox.folder,
+            at.inbox_folder(inbox.space),
+            copy_function=_copy_if_there,
+            ignore=shutil.ignore_patterns("*.tmp"),
+        )
     for name in COPIED_FOLDERS:
         if reading.is_folder(storage.layout.root / name):
             shutil.copytree(storage.layout.root / name, at.root / name, copy_function=copy_regular)
@@ -124,6 +133,12 @@ def _copy_catalog(storage: Storage, at: Layout) -> tuple[list[str], list[ShardRe
             con.execute("DETACH copy")
     commit_counter.reset(at.root, count)
     return spaces, files
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    """Copy a file of an inbox, unless the writer registered and removed it meanwhile: its part is done again then."""
+    with suppress(FileNotFoundError):
+        copy_regular(Path(source), Path(target))
 
 
 def _copy_shard(storage: Storage, registered: ShardRecord, target: Path, hard_link: bool) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embedstore.errors import StoreBusy, StoreDamaged, StoreUnreadable
 from embedstore.storage import disk_errors, durable_files, layout, lock, reading, recover, shard
 from embedstore.storage.catalog import Catalog
+from embedstore.storage.inbox.state import quarantine_bad_results
 from embedstore.storage.integrity import rebuild_catalog, take_back
 from embedstore.storage.integrity.report import Damage, Unread
 from embedstore.storage.integrity.verify import check_tables, misaligned_rows
@@ -76,6 +77,7 @@ def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
         replaced = list(_repair_shards(writer))
         actions += [s.action for s in replaced]
         actions += take_back.take_back_vectors(writer)
+        actions += quarantine_bad_results(at)
         actions += _remove_unfinished_indexes(at)
         writer.checkpoint()
         return StorageRepair(actions, _lost_contents(writer, replaced))

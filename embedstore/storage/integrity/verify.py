@@ -12,6 +12,7 @@ from embedstore.space import Space
 from embedstore.storage import reading, shard
 from embedstore.storage.catalog import CATALOG_TABLES, LATER_TABLES, Catalog
 from embedstore.storage.catalog_errors import read_problem
+from embedstore.storage.inbox.state import InboxProblem, check_inboxes
 from embedstore.storage.integrity import take_back
 from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, Unread, VerificationReport
 from embedstore.storage.layout import COMMIT_COUNTER, Layout
@@ -58,6 +59,7 @@ def check_storage(storage: Storage, *, progress: Callable[[CheckProgress], None]
         done += f.bytes
         progress(CheckProgress("vectors", done, total))
     yield from _check_space_descriptions(storage.layout)
+    yield from _check_inboxes(storage.layout)
     yield from _check_quarantine(storage)
 
 
@@ -225,6 +227,18 @@ def _check_space_descriptions(at: Layout) -> Iterator[Finding]:
             yield _unread(str(path.relative_to(at.root)), e)
         except (ValueError, KeyError, TypeError, RecursionError) as e:
             yield Damage(str(path.relative_to(at.root)), "", f"it cannot be used ({e})")
+
+
+def _check_inboxes(at: Layout) -> Iterator[Finding]:
+    """Check the plans of parts and the results that are waiting."""
+    try:
+        for found in check_inboxes(at):
+            if isinstance(found, InboxProblem):
+                yield Damage(str(found.path.relative_to(at.root)), "", found.problem, found.cure)
+            else:
+                yield Checked(sidecars=1)
+    except StoreUnreadable as e:
+        yield _unread("inbox", e)
 
 
 def _check_quarantine(storage: Storage) -> Iterator[Finding]:

@@ -39,3 +39,12 @@ def vectors_by_space(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
     """Return the number of vectors by the key of the space."""
     rows = con.execute('SELECT space, sum("rows")::BIGINT FROM shards GROUP BY space').fetchall()
     return {space: int(count) for space, count in rows}
+
+
+def browse_counts(con: duckdb.DuckDBPyConnection) -> dict[str, int]:
+    """Return how many items, contents, failures and present items without a label there are."""
+    row = con.execute(
+        "SELECT (SELECT count(*) FROM items), (SELECT count(*) FROM contents), (SELECT count(*) FROM failures), "
+        "(SELECT count(*) FROM items WHERE present AND label IS NULL)"
+    )
+    return dict(zip(("items", "contents", "failures", "unlabelled"), first_row(row), strict=True))

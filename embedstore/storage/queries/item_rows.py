@@ -17,13 +17,15 @@ from embedstore.storage.queries import computed_columns, counters
 from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import (
     column_types,
+    count_values,
     encode_paths,
     fetch_value,
     object_array,
     parquet_source,
     utc_now,
 )  # fmt: skip
-from embedstore.types import ImageInfo
+from embedstore.storage.wider_types import every_value_survives, wider_type
+from embedstore.types import ContentInfo
 
 _ITEM_VALUES = (
     "r.item AS item, r.uri AS uri, r.content::UUID AS content, r.label::VARCHAR AS label, r.split::VARCHAR AS split, "
@@ -33,22 +35,22 @@ _ITEM_VALUES = (
 _NUMBER_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")  # narrow to wide
 
 
-def insert_contents(con: duckdb.DuckDBPyConnection, image_info: Mapping[str, tuple[int, ImageInfo | None]]) -> None:
+def insert_contents(con: duckdb.DuckDBPyConnection, content_info: Mapping[str, tuple[int, ContentInfo | None]]) -> None:
     """Insert the contents that the catalog does not have yet.
 
     Args:
         con: a transaction.
-        image_info: for each content its size in bytes, and what is known of the image.
+        content_info: for each content its size in bytes, and what is known of it.
     """
-    if not image_info:
+    if not content_info:
         return
-    images = [image for _, image in image_info.values()]
+    infos = [info for _, info in content_info.values()]
     rows = {  # noqa: F841 - read by SQL
-        "content": object_array(list(image_info)),
-        "bytes": np.array([size for size, _ in image_info.values()], dtype=np.int64),
-        "width": object_array([i and i.width for i in images]),
-        "height": object_array([i and i.height for i in images]),
-        "format": object_array([i.format if i else None for i in images]),
+        "content": object_array(list(content_info)),
+        "bytes": np.array([size for size, _ in content_info.values()], dtype=np.int64),
+        "width": object_array([i and (i.width or None) for i in infos]),
+        "height": object_array([i and (i.height or None) for i in infos]),
+        "format": object_array([i.format if i else None for i in infos]),
     }
     con.execute(
         "INSERT INTO contents SELECT content::UUID, bytes, width::INTEGER, height::INTEGER, format::VARCHAR FROM rows "
@@ -119,12 +121,12 @@ def add_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> N
         if column is None:
             con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(stored_name(name))} {kind}")
         else:
-            retype_if_empty(con, column, existing[column], kind)
+            retype(con, column, existing[column], kind)
 
 
-def retype_if_empty(con: duckdb.DuckDBPyConnection, column: str, present: str, kind: str) -> None:
-    """Give a column that holds no value yet the type of the first values."""
-    if present != kind and not _holds_values(con, column):
+def retype(con: duckdb.DuckDBPyConnection, column: str, present: str, kind: str) -> None:
+    """Give a column the type of new values if it holds no value yet, or if theirs holds every stored one, too."""
+    if present != kind and (not _holds_values(con, column) or _can_widen(con, column, present, kind)):
         con.execute(f"ALTER TABLE items ALTER COLUMN {quote_identifier(column)} SET DATA TYPE {kind}")
 
 
@@ -149,7 +151,7 @@ def check_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) ->
             )
         if column is None or existing[column] == kind or _fits(kind, existing[column]):
             continue
-        if _holds_values(con, column):
+        if _holds_values(con, column) and not _can_widen(con, column, existing[column], kind):
             raise BadManifest(
                 f"column {name!r} is {kind} here and {existing[column]} in the store; rename it, or convert it to "
                 f"{existing[column]}"
@@ -227,7 +229,12 @@ def insert_failures(con: duckdb.DuckDBPyConnection, rows: Sequence[FailureRow], 
 
 def _holds_values(con: duckdb.DuckDBPyConnection, column: str) -> bool:
     """Return whether any item has a value in a column; one without takes the type of the first values."""
-    return bool(fetch_value(con, f"SELECT count({quote_identifier(column)}) FROM items"))
+    return bool(fetch_value(con, f"SELECT {count_values(column, column_types(con, 'items')[column])} FROM items"))
+
+
+def _can_widen(con: duckdb.DuckDBPyConnection, column: str, present: str, kind: str) -> bool:
+    """Return whether a type holds what a column holds now and every value of another type."""
+    return wider_type(present, kind) == kind and every_value_survives(con, "items", column, present, kind)
 
 
 def _fits(kind: str, column_kind: str) -> bool:

@@ -175,8 +175,16 @@ def map_rows(con: duckdb.DuckDBPyConnection, space: str, column: str, where: str
         ).fetchall()
 
 
+_TRAIN_FIRST = "CASE i.split WHEN 'train' THEN 0 WHEN 'val' THEN 1 WHEN 'test' THEN 2 ELSE 3 END, "
+_PIXELS, _BYTES = "coalesce(c.width::BIGINT * c.height, 0) DESC, ", "coalesce(c.bytes, i.size, 0) DESC, "
+_KEEP_ORDERS = {
+    "first": "", "largest": _BYTES + _PIXELS, "resolution": _PIXELS + _BYTES,
+    "oldest": "nullif(i.mtime_ns, 0) NULLS LAST, ", "train-first": _TRAIN_FIRST,
+}  # fmt: skip
+
+
 def duplicate_rows(
-    con: duckdb.DuckDBPyConnection, items: NDArray[np.int64], groups: NDArray[np.int64], *, largest_first: bool
+    con: duckdb.DuckDBPyConnection, items: NDArray[np.int64], groups: NDArray[np.int64], keep: str
 ) -> list[Row]:
     """Return the items of groups of duplicates, by group, the item to keep first.
 
@@ -184,20 +192,35 @@ def duplicate_rows(
         con: the open catalog.
         items: int64 ``(n,)`` ids.
         groups: int64 ``(n,)`` the group of each.
-        largest_first: rank the items of a group by pixels, then bytes, then id; else by id alone.
+        keep: the order within a group: ``first``, ``largest``, ``resolution``, ``oldest`` or ``train-first``; then by
+            id.
 
     Returns:
         ``(group, rank, item, uri, label, split, given group)``; groups are numbered from 1 by their lowest id, ranks
         from 1.
     """
     grouped = {"item": items, "g": groups}  # noqa: F841 - read by SQL
-    size = "coalesce(c.width::BIGINT * c.height, 0) DESC, coalesce(c.bytes, i.size) DESC, " if largest_first else ""
     return con.execute(
         "WITH g AS (SELECT grouped.*, min(grouped.item) OVER (PARTITION BY g) AS head FROM grouped) "
-        f"SELECT dense_rank() OVER (ORDER BY g.head), row_number() OVER (PARTITION BY g.g ORDER BY {size}i.item) "
-        "AS place, i.item, i.uri, i.label, i.split, g.g FROM g JOIN items i USING (item) "
-        "LEFT JOIN contents c USING (content) ORDER BY 1, 2"
+        "SELECT dense_rank() OVER (ORDER BY g.head), row_number() OVER (PARTITION BY g.g "
+        f"ORDER BY {_KEEP_ORDERS[keep]}i.item) AS place, i.item, i.uri, i.label, i.split, g.g "
+        "FROM g JOIN items i USING (item) LEFT JOIN contents c USING (content) ORDER BY 1, 2"
     ).fetchall()
+
+
+def item_splits(con: duckdb.DuckDBPyConnection, items: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
+    """Return the split of some items, in their order: numbers, -1 for none, and the text of each number as stored."""
+    names = [name for (name,) in con.execute("SELECT DISTINCT split FROM items WHERE split IS NOT NULL").fetchall()]
+    names.sort()
+    wanted = {"item": items, "n": np.arange(len(items))}  # noqa: F841 - read by SQL
+    known = {"split": np.array(names, object), "code": np.arange(len(names))}  # noqa: F841 - read by SQL
+    if not names:
+        return np.full(len(items), -1, np.int64), names
+    rows = con.execute(
+        "SELECT coalesce(k.code, -1) AS code FROM wanted w JOIN items i ON i.item = w.item "
+        "LEFT JOIN known k ON k.split = i.split ORDER BY w.n"
+    ).fetchnumpy()
+    return int64_column(rows["code"]), names
 
 
 def item_files(con: duckdb.DuckDBPyConnection, items: Sequence[int]) -> dict[int, tuple[str, bytes | None]]:

@@ -1,0 +1,193 @@
+"""Embedding in parts on several machines: plan, work, register."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedstore.backbones.loading import resolve_devices
+from embedstore.errors import BadOption, PartsError
+from embedstore.modality import Modality
+from embedstore.operations.session import OpenOptions, Session
+from embedstore.pipeline.distributed.worker import PartReport, embed_part, require_part
+from embedstore.pipeline.run import EmbedOptions
+from embedstore.reports.progress import Progress, embedding_progress
+from embedstore.storage.inbox.inbox import Inbox, inboxes
+from embedstore.storage.inbox.register import Registrar
+from embedstore.storage.layout import Layout, find_store
+from embedstore.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from embedstore.backbones.base import Backbone
+    from embedstore.backbones.sequence import SequenceBackbone
+    from embedstore.storage.spaces import RecipeSpace
+
+_PART = re.compile(r"(\d{1,9})(?:/(\d{1,9}))?")
+
+
+@dataclass(frozen=True)
+class RegisterReport:
+    """What was registered.
+
+    Attributes:
+        parts: how many parts the plan has.
+        registered: how many of them are in the store.
+        left: the first parts that are not, at most 100.
+        new: parts that were registered now.
+        repeated: results of parts that were registered before; they were removed.
+        files: files of the new parts.
+        embedded: files whose content got a new vector.
+        reused: files whose content had a vector already.
+        renamed: files among them that are known items under a new name.
+        deleted: files whose item was deleted or renamed after the plan was made; they were left out.
+        missing: items whose file does not exist any more; counted with the last part.
+        failures_by_reason: files that failed.
+        torn: results that could not be used, one sentence each; their parts have to be done again.
+        finished: whether every part is in the store, and the plan was removed.
+        space: the name of the space.
+    """
+
+    parts: int
+    registered: int
+    left: list[int]
+    new: int
+    repeated: int
+    files: int
+    embedded: int
+    reused: int
+    renamed: int
+    deleted: int
+    missing: int
+    failures_by_reason: dict[str, int]
+    torn: list[str]
+    finished: bool
+    space: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def summary(self) -> str:
+        """Return one line for a person."""
+        counts = [f"{self.embedded:,} embedded"]
+        optional = (
+            (self.reused, "with known content"),
+            (self.renamed, "renamed"),
+            (self.deleted, "deleted since the plan"),
+            (self.missing, "missing now"),
+            (sum(self.failures_by_reason.values()), "failed"),
+            (self.repeated, "results twice"),
+            (len(self.torn), "results torn"),
+        )
+        counts += [f"{n:,} {what}" for n, what in optional if n]
+        state = "the plan is done" if self.finished else f"{self.parts - self.registered:,} parts are left"
+        new = f"{self.new:,} parts registered ({', '.join(counts)})"
+        return f"{new}, {self.registered:,} of {self.parts:,} in all; {state}"
+
+
+def parse_part(text: str) -> tuple[int, int | None]:
+    """Return the number of a part, and how many there are, from ``17/400`` or ``17``.
+
+    Raises:
+        BadOption: if the text is neither.
+    """
+    match = _PART.fullmatch(text.strip())
+    if match is None:
+        raise BadOption(f"--part {text!r:.40} is not a part; write it as NUMBER/PARTS, for example 17/400")
+    return int(match[1]), int(match[2]) if match[2] else None
+
+
+def register(session: Session, space: str | None, *, wait: float) -> RegisterReport:
+    """Register what workers wrote; see :meth:`embedstore.Store.register`."""
+    inbox = find_inbox(session.storage.layout, None if space is None else session.space(space).key)
+    with session.storage.writer("register parts", wait=wait) as writer:
+        registrar = Registrar(writer, inbox)
+        registrar.register_waiting()
+        left = registrar.left
+        finished = registrar.finish()
+    total, plan = registrar.total, registrar.plan
+    return RegisterReport(
+        parts=len(plan.parts),
+        registered=registrar.registered,
+        left=left[:100],
+        new=total.parts,
+        repeated=total.repeated,
+        files=total.files,
+        embedded=total.embedded,
+        reused=total.reused,
+        renamed=total.renamed,
+        deleted=total.deleted,
+        missing=total.missing,
+        failures_by_reason=dict(total.failures),
+        torn=list(total.torn),
+        finished=finished,
+        space=plan.space.name,
+    )
+
+
+def work(
+    path: str | Path,
+    part: str,
+    *,
+    options: OpenOptions,
+    space: str | None,
+    batch_size: int | None,
+    threads: int | None,
+    progress: Progress,
+) -> PartReport:
+    """Embed one part without opening the catalog; see :func:`embedstore.work`."""
+    layout = find_store(Path(path))
+    number, parts = parse_part(part)
+    inbox = find_inbox(layout, space)
+    plan = inbox.read_plan()
+    require_part(plan, number, parts)
+    session = Session(Storage(layout), options)
+    settings = EmbedOptions(
+        batch_size=batch_size,
+        threads=threads,
+        runtime=options.runtime,
+        decoder=options.decoder,
+        on_cpu=session.computes_on_cpu,
+    )
+    with embedding_progress(progress) as callback:
+        return embed_part(
+            session.storage,
+            inbox,
+            number,
+            lambda: load_planned(session, plan.space),
+            options=settings,
+            progress=callback,
+        )
+
+
+def load_planned(session: Session, space: RecipeSpace) -> list[Backbone | SequenceBackbone]:
+    """Return the backbone of a planned space, once per device, checked to be the one that the space was made with."""
+    devices = resolve_devices(session.options.device)
+    if space.space.modality is not Modality.IMAGE:
+        devices = devices[:1]
+    return [session.load_space(space, device) for device in devices]
+
+
+def find_inbox(layout: Layout, space: str | None) -> Inbox:
+    """Return the inbox with a plan.
+
+    Args:
+        layout: the paths of the store.
+        space: the key or name of a space; None is the only one that has a plan.
+
+    Raises:
+        PartsError: if there is no plan, or there are several and none is named.
+        StoreDamaged: if a plan cannot be used.
+    """
+    found = inboxes(layout)
+    if space is not None:
+        found = [inbox for inbox in found if inbox.space == space or inbox.read_plan().space.name == space]
+    if not found:
+        of = "" if space is None else f" for space {space}"
+        raise PartsError(f"{layout.root} has no plan of parts{of}; make one with `embedstore plan-parts STORE SOURCE`")
+    if len(found) > 1:
+        names = ", ".join(inbox.read_plan().space.name for inbox in found)
+        raise PartsError(f"{layout.root} has plans for the spaces {names}; name one with --space")
+    return found[0]

@@ -1,0 +1,166 @@
+"""Items: pages of them, one of them, its image, facets and completion."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field
+
+from embedstore.operations.browse import ListOrder
+from embedstore.server.context import Context
+from embedstore.server.models import (
+    MAX_PAGE,
+    MAX_TEXT,
+    CompletionBody,
+    CompletionsBody,
+    FacetBody,
+    FacetsBody,
+    FailureBody,
+    Ids,
+    ImageFacts,
+    ItemBody,
+    ItemDetails,
+    ItemsBody,
+    Model,
+    PredictionBody,
+    ValueCount,
+)
+from embedstore.server.thumbnails import IMAGE_SIZE, THUMBNAIL_SIZES, content_etag
+from embedstore.sources.locations import read_item
+from embedstore.tables import to_json_value
+
+router = APIRouter(tags=["items"])
+
+ItemId = Annotated[int, Path(ge=0, le=2**63 - 1)]
+Where = Annotated[str | None, Query(max_length=MAX_TEXT, description="A filter, as on the command line.")]
+Columns = Annotated[list[str], Query(max_length=50, description="Columns to return. Repeatable.")]
+_FACT_NAMES = ("item", "uri", "label", "split", "content")
+_WEBP = {"image/webp": {"schema": {"type": "string", "format": "binary"}}}
+
+
+class ItemsRequest(Model):
+    """The ids of items to return, and further columns."""
+
+    ids: Ids
+    columns: list[str] = Field(default_factory=list, max_length=50)
+
+
+@router.get("/items")
+def list_items(
+    context: Context,
+    where: Where = None,
+    order: Annotated[str | None, Query(max_length=200, description="The column to sort by; by default the id.")] = None,
+    descending: bool = False,
+    offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+    selection: str | None = None,
+    columns: Columns = [],  # noqa: B006 - FastAPI copies it
+) -> ItemsBody:
+    """Return a part of the items that match a filter, in an order."""
+    page = context.browser.page(
+        ListOrder(where, order, descending),
+        offset=offset,
+        limit=limit,
+        columns=columns,
+        within=context.selected(selection),
+    )
+    items = [item_body(row) for row in page.rows]
+    return ItemsBody(total=page.total, generation=page.generation, offset=offset, items=items)
+
+
+@router.post("/items")
+def get_items(request: ItemsRequest, context: Context) -> ItemsBody:
+    """Return items by their ids, in this order; those that do not exist are left out."""
+    rows = context.browser.rows(np.array(request.ids, np.int64), request.columns)
+    generation = context.browser.generation()
+    return ItemsBody(total=len(rows), generation=generation, offset=0, items=[item_body(row) for row in rows])
+
+
+@router.get("/items/{item}")
+def get_item(item: ItemId, context: Context) -> ItemDetails:
+    """Return all that is known of one item."""
+    facts = context.browser.facts(item)
+    return ItemDetails(
+        **_names(facts.columns),
+        columns={name: to_json_value(v) for name, v in facts.columns.items() if name not in _FACT_NAMES},
+        image=ImageFacts(**facts.image),
+        predictions=[PredictionBody(head=h, label=label, score=score) for h, label, score in facts.predictions],
+        failures=[FailureBody(reason=reason, detail=detail) for reason, detail in facts.failures],
+    )
+
+
+@router.get("/items/{item}/thumbnail", response_class=Response, responses={200: {"content": _WEBP}})
+async def get_thumbnail(
+    item: ItemId,
+    context: Context,
+    request: Request,
+    size: Annotated[int, Query(ge=THUMBNAIL_SIZES[0], le=THUMBNAIL_SIZES[-1], description="Pixels.")] = 256,
+) -> Response:
+    """Return the image of an item as a small WebP; the longer side has the next larger of a few sizes."""
+    pixels = next(s for s in THUMBNAIL_SIZES if s >= size)
+    return await context.thumbnails.run(partial(_image, item, context, request, pixels))
+
+
+@router.get("/items/{item}/image", response_class=Response, responses={200: {"content": _WEBP}})
+async def get_image(item: ItemId, context: Context, request: Request) -> Response:
+    """Return the image of an item, encoded again as a WebP of at most 2,048 pixels."""
+    return await context.thumbnails.run(partial(_image, item, context, request, IMAGE_SIZE))
+
+
+@router.get("/facets")
+def get_facets(context: Context, columns: Columns = ["label", "split"], where: Where = None) -> FacetsBody:  # noqa: B006
+    """Return the most frequent values of columns among the items that match a filter."""
+    facets = context.browser.facets(columns, where)
+    return FacetsBody(
+        facets=[
+            FacetBody(
+                column=f.column,
+                values=[ValueCount(value=to_json_value(v), count=n) for v, n in f.values],
+                distinct=f.distinct,
+                absent=f.absent,
+                low=to_json_value(f.low),
+                high=to_json_value(f.high),
+            )
+            for f in facets
+        ]
+    )
+
+
+@router.get("/complete")
+def complete(context: Context, text: Annotated[str, Query(max_length=MAX_TEXT)] = "") -> CompletionsBody:
+    """Return how a filter could go on at its end."""
+    found = context.browser.complete(text)
+    return CompletionsBody(completions=[CompletionBody(text=c.text, kind=c.kind.value, start=c.start) for c in found])
+
+
+def item_body(row: dict[str, Any]) -> ItemBody:
+    """Return a row of the catalog as the body of an item."""
+    return ItemBody(
+        **_names(row), columns={name: to_json_value(v) for name, v in row.items() if name not in _FACT_NAMES}
+    )
+
+
+def _names(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what every body of an item begins with."""
+    return {"id": row["item"], "uri": row["uri"], "name": file_name(row["uri"])} | {
+        "label": row["label"],
+        "split": row["split"],
+    }
+
+
+def file_name(uri: str) -> str:
+    """Return the last part of a uri."""
+    return uri.rstrip("/").rsplit("/", 1)[-1] or uri
+
+
+def _image(item: int, context: Context, request: Request, size: int) -> Response:
+    """Return the image of an item at one size; nothing is sent where the browser has it already."""
+    content, uri, path = context.browser.content(item)
+    headers = {"etag": content_etag(content, size), "cache-control": "private, max-age=300"}
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    data = context.thumbnails.get(content, size, lambda: read_item(uri, path))
+    return Response(data, media_type="image/webp", headers=headers)

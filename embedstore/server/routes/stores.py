@@ -1,0 +1,50 @@
+"""The store itself: counts, spaces, columns, the writer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import APIRouter
+
+from embedstore import __version__
+from embedstore.server.context import Context
+from embedstore.server.models import ColumnBody, Counts, SpaceBody, StoreBody, WriterBody
+from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+
+router = APIRouter(tags=["store"])
+
+
+@router.get("/store")
+def get_store(context: Context) -> StoreBody:
+    """Return what the store holds."""
+    overview = context.browser.overview()
+    return StoreBody(
+        id=overview.id,
+        name=context.session.path.name,
+        version=__version__,
+        generation=overview.generation,
+        counts=Counts(
+            items=overview.items,
+            contents=overview.contents,
+            failures=overview.failures,
+            unlabelled=overview.unlabelled,
+        ),
+        spaces=[_space_body(record) for record in context.store.spaces],
+        columns=[ColumnBody(name=c.name, kind=c.kind.value, origin=c.origin.value) for c in overview.columns],
+        read_only=context.access.read_only,
+        writer=None if overview.writer is None else WriterBody(**asdict(overview.writer)),
+    )
+
+
+def _space_body(record: SpaceRecord) -> SpaceBody:
+    """Return the facts of one space."""
+    recipe = record.recipe if isinstance(record, RecipeSpace) else None
+    return SpaceBody(
+        name=record.name,
+        key=record.key,
+        backbone=recipe.backbone if recipe else None,
+        modality="image",
+        dim=record.space.dim,
+        can_search_words=record.space.text,
+        is_default=record.is_default,
+    )

@@ -1,0 +1,40 @@
+import { expect, it } from "vitest";
+
+import { combined, folderClause, folderOf, quoteName, quoteValue, toggled, valuesClause } from "./filter";
+
+it("quotes names and values of strangers", () => {
+  expect(quoteName("year")).toBe("year");
+  expect(quoteName('a "b" <i>')).toBe('"a ""b"" <i>"');
+  expect(quoteValue("O'Hara'); drop table items --")).toBe("'O''Hara''); drop table items --'");
+  expect(quoteValue(false)).toBe("false");
+  expect(quoteValue(1.5)).toBe("1.5");
+});
+
+it("writes one condition per facet", () => {
+  expect(valuesClause("label", ["cat"])).toBe("label = 'cat'");
+  expect(valuesClause("label", ["cat", "dog"])).toBe("label in ('cat', 'dog')");
+  expect(valuesClause("label", [null])).toBe("label is null");
+  expect(valuesClause("year", [2020, null])).toBe("(year = 2020 or year is null)");
+});
+
+it("keeps a text with `or` and a comment together", () => {
+  const facets = { split: ["val"] };
+  expect(combined("a = 1 or b = 2 -- note", facets)).toBe("(a = 1 or b = 2 -- note\n) and split = 'val'");
+  expect(combined("  ", facets)).toBe("split = 'val'");
+  expect(combined("a = 1", {})).toBe("a = 1");
+  expect(combined("", { split: ["val"], label: ["x"] }, "label")).toBe("split = 'val'");
+  expect(combined("", {})).toBe("");
+});
+
+it("toggles values and forgets empty facets", () => {
+  const one = toggled({}, "label", "cat");
+  expect(one).toEqual({ label: ["cat"] });
+  expect(toggled(toggled(one, "label", null), "label", "cat")).toEqual({ label: [null] });
+  expect(toggled(one, "label", "cat")).toEqual({});
+});
+
+it("finds the folder of a uri", () => {
+  expect(folderOf("a/b_c/100%.jpg")).toBe("a/b_c/");
+  expect(folderOf("x.jpg")).toBe("");
+  expect(folderClause("it's/")).toBe("starts_with(uri, 'it''s/')");
+});

@@ -1,0 +1,419 @@
+// The state of the page, and what a person does with it.
+
+import { fromFragment, toFragment, type Mode } from "./address";
+import { api, ApiError, body, isAbort, type Hits, type Schemas, type Store } from "./api";
+import { combined, toggled, type Facets, type Value } from "./filter";
+import { HitList, PagedItems, type ItemList, type ListEntry } from "./lists.svelte";
+import * as select from "./selection";
+
+export interface Message {
+  readonly text: string;
+  readonly cure?: string | null;
+  readonly bad: boolean;
+  readonly action?: { readonly label: string; readonly run: () => void };
+}
+
+/** A part of the store that everything is limited to: what was selected before. */
+export interface Scope {
+  readonly handle: string;
+  readonly label: string;
+  readonly count: number;
+}
+
+export interface Example {
+  readonly id: number;
+  readonly name: string;
+}
+
+export type LabelRequest = Schemas["LabelRequest"];
+
+class Page {
+  store: Store | null = $state.raw(null);
+  fatal: ApiError | null = $state.raw(null);
+  mode: Mode = $state("look");
+
+  text = $state("");
+  facets: Facets = $state.raw({});
+  order = $state("");
+  descending = $state(false);
+  filterError: ApiError | null = $state.raw(null);
+  scope: Scope | null = $state.raw(null);
+
+  words = $state("");
+  moreLike: readonly Example[] = $state.raw([]);
+  lessLike: readonly Example[] = $state.raw([]);
+  image: File | null = $state.raw(null);
+  strictness = $state(0.5);
+  hits: Hits | null = $state.raw(null);
+  showUnfit = $state(false);
+
+  list: ItemList = $state.raw(new PagedItems({ where: "", order: "", descending: false, selection: null }, noted));
+  busy = $state(false);
+  selection: select.Selection = $state.raw(select.EMPTY);
+  openId: number | null = $state(null);
+  message: Message | null = $state.raw(null);
+  /** Grows with every change of labels, so that what depends on them reads it again. */
+  changes = $state(0);
+  who = $state(localStorage.getItem("embedstore-who") ?? "");
+
+  #turn = 0;
+
+  get where(): string {
+    return combined(this.text, this.facets);
+  }
+
+  get hasQuery(): boolean {
+    return this.words.trim() !== "" || this.moreLike.length + this.lessLike.length > 0 || this.image !== null;
+  }
+
+  async start(): Promise<void> {
+    const view = fromFragment(location.hash);
+    this.mode = view.mode;
+    this.text = view.text;
+    this.facets = view.facets;
+    this.order = view.order;
+    this.descending = view.descending;
+    this.words = view.words;
+    try {
+      this.store = await body(api.GET("/api/v1/store"));
+    } catch (error) {
+      this.fatal = error instanceof ApiError ? error : new ApiError(0, String(error));
+      return;
+    }
+    document.title = `${this.store.name} · embedstore`;
+    await this.refresh();
+  }
+
+  async readStore(): Promise<void> {
+    try {
+      this.store = await body(api.GET("/api/v1/store"));
+    } catch (error) {
+      this.complain(error);
+    }
+  }
+
+  go(mode: Mode): void {
+    this.mode = mode;
+    this.remember();
+  }
+
+  remember(): void {
+    const fragment = toFragment(this);
+    history.replaceState(null, "", location.pathname + (fragment ? `#${fragment}` : ""));
+  }
+
+  /** Show what the filter and the query ask for. The old list stays until the new one is here. */
+  async refresh(): Promise<void> {
+    const turn = ++this.#turn;
+    this.busy = true;
+    this.remember();
+    try {
+      if (this.hasQuery) {
+        const hits = await this.#search();
+        if (turn === this.#turn) this.#showHits(hits);
+      } else {
+        const list = this.#items();
+        await list.first();
+        if (turn === this.#turn) {
+          this.hits = null;
+          this.list = list;
+        }
+      }
+      if (turn === this.#turn) this.filterError = null;
+    } catch (error) {
+      if (turn === this.#turn) this.#refused(error);
+    } finally {
+      if (turn === this.#turn) this.busy = false;
+    }
+  }
+
+  #items(): PagedItems {
+    const { where, order, descending } = this;
+    return new PagedItems({ where, order, descending, selection: this.scope?.handle ?? null }, noted);
+  }
+
+  #refused(error: unknown): void {
+    const filter = error instanceof ApiError && error.status === 400 && this.where !== "" && !this.hasQuery;
+    if (filter || (error instanceof ApiError && error.position !== null)) this.filterError = error;
+    else this.complain(error);
+  }
+
+  #showHits(hits: Hits): void {
+    this.hits = hits;
+    this.showUnfit = false;
+    this.#listHits();
+  }
+
+  #listHits(): void {
+    const hits = this.hits?.hits ?? [];
+    this.list = new HitList(this.showUnfit ? hits : hits.filter((hit) => hit.fits));
+  }
+
+  revealUnfit(): void {
+    this.showUnfit = true;
+    this.#listHits();
+  }
+
+  searchBody(): Schemas["SearchBody"] {
+    const { where, words, moreLike, lessLike, strictness } = this;
+    return {
+      k: 200,
+      strictness,
+      more_like: moreLike.map((example) => example.id),
+      less_like: lessLike.map((example) => example.id),
+      ...(words.trim() ? { words: words.trim() } : {}),
+      ...(where ? { where } : {}),
+      ...(this.scope ? { selection: this.scope.handle } : {}),
+    };
+  }
+
+  async #search(): Promise<Hits> {
+    if (this.image === null) return body(api.POST("/api/v1/search", { body: this.searchBody() }));
+    const { image, where, strictness } = this;
+    const selection = this.scope?.handle;
+    const query = { k: 200, strictness, ...(where ? { where } : {}), ...(selection ? { selection } : {}) };
+    return body(
+      api.POST("/api/v1/search/image", {
+        params: { query },
+        body: image as never, // the bytes of the file are the body
+        bodySerializer: (file: unknown) => file as Blob,
+        headers: { "content-type": "application/octet-stream" },
+      }),
+    );
+  }
+
+  // filters
+
+  filter(text: string): void {
+    this.text = text;
+    void this.refresh();
+  }
+
+  toggleFacet(column: string, value: Value): void {
+    this.facets = toggled(this.facets, column, value);
+    void this.refresh();
+  }
+
+  sort(order: string, descending: boolean): void {
+    this.order = order;
+    this.descending = descending;
+    void this.refresh();
+  }
+
+  clearFilters(): void {
+    this.text = "";
+    this.facets = {};
+    this.scope = null;
+    this.filterError = null;
+    void this.refresh();
+  }
+
+  // search
+
+  search(words: string): void {
+    this.words = words;
+    if (words.trim()) this.image = null;
+    void this.refresh();
+  }
+
+  searchImage(file: File): void {
+    this.image = file;
+    this.words = "";
+    this.moreLike = [];
+    this.lessLike = [];
+    this.go("look");
+    void this.refresh();
+  }
+
+  like(example: Example, more: boolean): void {
+    const rest = (list: readonly Example[]) => list.filter((other) => other.id !== example.id);
+    this.moreLike = more ? [...rest(this.moreLike), example] : rest(this.moreLike);
+    this.lessLike = more ? rest(this.lessLike) : [...rest(this.lessLike), example];
+    this.image = null;
+    if (this.mode !== "look") this.go("look");
+    void this.refresh();
+  }
+
+  unlike(id: number): void {
+    this.moreLike = this.moreLike.filter((other) => other.id !== id);
+    this.lessLike = this.lessLike.filter((other) => other.id !== id);
+    void this.refresh();
+  }
+
+  clearSearch(): void {
+    this.words = "";
+    this.moreLike = [];
+    this.lessLike = [];
+    this.image = null;
+    void this.refresh();
+  }
+
+  // selection
+
+  /** True where the selection of the server is just what the grid shows. */
+  everything = $state(false);
+
+  select(selection: select.Selection): void {
+    this.selection = selection;
+    this.everything = false;
+  }
+
+  clearSelection(): void {
+    this.select(select.EMPTY);
+  }
+
+  async selectAll(): Promise<void> {
+    try {
+      if (this.hits) {
+        const ids = Array.from({ length: this.list.total }, (_, index) => this.list.at(index)?.id);
+        this.select(select.extended(select.EMPTY, ids.filter((id) => id !== undefined)));
+        return;
+      }
+      const answer = await this.newSelection({
+        where: this.where || "true",
+        ...(this.scope ? { within: this.scope.handle } : {}),
+      });
+      this.selection = select.ofHandle(answer.handle, answer.count);
+      this.everything = true;
+    } catch (error) {
+      this.complain(error);
+    }
+  }
+
+  newSelection(request: Schemas["SelectionRequest"]): Promise<Schemas["SelectionBody"]> {
+    return body(api.POST("/api/v1/selections", { body: request }));
+  }
+
+  /** The handle of what is selected; single items are sent to the server first. */
+  async handle(): Promise<Scope> {
+    const { selection } = this;
+    const label = `${selection.count.toLocaleString()} selected`;
+    if (selection.handle !== null) return { handle: selection.handle, label, count: selection.count };
+    const answer = await this.newSelection({ ids: [...selection.ids] });
+    return { handle: answer.handle, label, count: answer.count };
+  }
+
+  /** The ids of a selection of the server, in the order of addition. */
+  async idsOf(handle: string): Promise<number[]> {
+    const ids: number[] = [];
+    for (let total = 1; ids.length < total; ) {
+      const query = { selection: handle, offset: ids.length, limit: 1000 };
+      const part = await body(api.GET("/api/v1/items", { params: { query } }));
+      if (part.items.length === 0) break;
+      ids.push(...part.items.map((item) => item.id));
+      total = part.total;
+    }
+    return ids;
+  }
+
+  async limitToSelection(): Promise<void> {
+    try {
+      this.scope = await this.handle();
+      this.clearSelection();
+      if (this.mode !== "look") this.go("look");
+      await this.refresh();
+    } catch (error) {
+      this.complain(error);
+    }
+  }
+
+  limitToIds(ids: readonly number[], label: string): void {
+    this.selection = select.extended(select.EMPTY, ids);
+    void this.limitToSelection().then(() => {
+      if (this.scope) this.scope = { ...this.scope, label };
+    });
+  }
+
+  leaveScope(): void {
+    this.scope = null;
+    void this.refresh();
+  }
+
+  // labels
+
+  get name(): string {
+    return this.who.trim() || "unknown";
+  }
+
+  rename(who: string): void {
+    this.who = who;
+    localStorage.setItem("embedstore-who", who);
+  }
+
+  /** Set a value. A conflict with a change of somebody else is reported, with a way to overwrite it. */
+  async label(request: Omit<LabelRequest, "who" | "separator" | "operation" | "create_column" | "overwrite"> & Partial<LabelRequest>): Promise<boolean> {
+    const full = { operation: "set", separator: ";", create_column: false, overwrite: false, who: this.name, ...request } as const;
+    try {
+      const done = await body(api.POST("/api/v1/labels", { body: full }));
+      const many = done.change.items === 1 ? "1 item" : `${done.change.items.toLocaleString()} items`;
+      this.changed(`${many}: ${request.column} = ${String(request.value ?? "no value")}`);
+      return true;
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 409 && !full.overwrite) this.#conflict(error, full);
+      else this.complain(error);
+      return false;
+    }
+  }
+
+  #conflict(error: ApiError, request: LabelRequest): void {
+    const overwrite = () => {
+      const { expected: _expected, digest: _digest, ...rest } = request;
+      void this.label({ ...rest, overwrite: true });
+    };
+    this.message = { text: error.message, cure: error.cure, bad: true, action: { label: "Overwrite", run: overwrite } };
+    this.reread();
+  }
+
+  /** Report a change and read again what it touches. */
+  changed(text: string): void {
+    const undo = { label: "Undo", run: () => void this.undo() };
+    this.message = { text, bad: false, action: undo };
+    this.reread();
+  }
+
+  reread(): void {
+    this.changes++;
+    this.list.reload();
+    void this.readStore();
+  }
+
+  async undo(): Promise<void> {
+    await this.#again("undo");
+  }
+
+  async redo(): Promise<void> {
+    await this.#again("redo");
+  }
+
+  async #again(what: "undo" | "redo"): Promise<void> {
+    try {
+      const done = await body(api.POST(`/api/v1/${what}`, { body: { who: this.name } }));
+      this.message = { text: `${what === "undo" ? "Undone" : "Done again"}: ${done.change.column}, ${String(done.change.items)} items`, bad: false };
+      this.reread();
+    } catch (error) {
+      this.complain(error);
+    }
+  }
+
+  // messages
+
+  complain(error: unknown): void {
+    if (isAbort(error)) return;
+    const known = error instanceof ApiError;
+    this.message = { text: known ? error.message : String(error), cure: known ? error.cure : null, bad: true };
+  }
+
+  say(text: string): void {
+    this.message = { text, bad: false };
+  }
+}
+
+function noted(error: unknown): void {
+  page.complain(error);
+}
+
+export const page = new Page();
+
+export function exampleOf(entry: ListEntry): Example {
+  return { id: entry.id, name: entry.name };
+}

@@ -1,0 +1,154 @@
+// The drawing of the map: deck.gl with the points as binary attributes, which go to the graphics memory as they are.
+
+import { Deck, OrthographicView, type OrthographicViewState } from "@deck.gl/core";
+import { ScatterplotLayer } from "@deck.gl/layers";
+
+import type { Bounds } from "./points";
+
+export type Place = readonly [number, number];
+
+export interface ScatterEvents {
+  readonly onview: () => void;
+  readonly onhover: (at: Place | null) => void;
+  readonly onclick: (at: Place) => void;
+  readonly ondrawn: () => void;
+}
+
+const FILL = 0.92; // of the screen, when the whole map is shown
+const MAX_ZOOM_IN = 14;
+
+export class Scatter {
+  readonly #deck: Deck<OrthographicView>;
+  #view: OrthographicViewState = { target: [0, 0], zoom: 0 };
+  #xy: Float32Array = new Float32Array();
+  #colors: Uint8Array = new Uint8Array();
+  #fit = 0;
+  #size: Place;
+  #drawn = false;
+
+  constructor(canvas: HTMLCanvasElement, size: Place, events: ScatterEvents) {
+    this.#size = size;
+    this.#deck = new Deck({
+      canvas,
+      width: size[0],
+      height: size[1],
+      views: new OrthographicView({ id: "map", flipY: false }),
+      controller: { doubleClickZoom: false, inertia: false, scrollZoom: { speed: 0.02, smooth: false } },
+      viewState: this.#view,
+      useDevicePixels: 1,
+      layers: [],
+      getCursor: ({ isDragging }) => (isDragging ? "grabbing" : "crosshair"),
+      onViewStateChange: ({ viewState }) => {
+        this.look(viewState);
+        events.onview();
+      },
+      onHover: ({ x, y }) => {
+        events.onhover(x < 0 ? null : [x, y]);
+      },
+      onClick: ({ x, y }) => {
+        events.onclick([x, y]);
+      },
+      onAfterRender: () => {
+        if (this.#drawn || this.#xy.length === 0) return;
+        this.#drawn = true;
+        events.ondrawn();
+      },
+    });
+  }
+
+  show(xy: Float32Array, colors: Uint8Array): void {
+    this.#xy = xy;
+    this.recolor(colors);
+  }
+
+  recolor(colors: Uint8Array): void {
+    this.#colors = colors;
+    this.#render();
+  }
+
+  resize(size: Place): void {
+    this.#size = size;
+    this.#deck.setProps({ width: size[0], height: size[1] });
+  }
+
+  /** Show the whole map. */
+  fit(bounds: Bounds): void {
+    const [width, height] = this.#size;
+    const wide = Math.max(bounds.right - bounds.left, 1e-9);
+    const tall = Math.max(bounds.high - bounds.low, 1e-9);
+    this.#fit = Math.log2(Math.min((width * FILL) / wide, (height * FILL) / tall));
+    this.look({ target: [(bounds.left + bounds.right) / 2, (bounds.low + bounds.high) / 2], zoom: this.#fit });
+  }
+
+  look(view: OrthographicViewState): void {
+    const zoom = Math.min(Math.max(zoomOf(view), this.#fit - 1), this.#fit + MAX_ZOOM_IN);
+    this.#view = { ...view, zoom };
+    this.#deck.setProps({ viewState: this.#view });
+    this.#render();
+  }
+
+  /** Move by a part of the screen. */
+  pan(right: number, up: number): void {
+    const [x = 0, y = 0] = this.#view.target ?? [0, 0];
+    const scale = 2 ** zoomOf(this.#view);
+    this.look({ ...this.#view, target: [x + (right * this.#size[0]) / scale, y + (up * this.#size[1]) / scale] });
+  }
+
+  zoom(by: number): void {
+    this.look({ ...this.#view, zoom: zoomOf(this.#view) + by });
+  }
+
+  /** How far in, in powers of two from the whole map. */
+  get depth(): number {
+    return zoomOf(this.#view) - this.#fit;
+  }
+
+  toMap([x, y]: Place): Place {
+    const scale = 2 ** zoomOf(this.#view);
+    const [centreX = 0, centreY = 0] = this.#view.target ?? [0, 0];
+    return [centreX + (x - this.#size[0] / 2) / scale, centreY - (y - this.#size[1] / 2) / scale];
+  }
+
+  toScreen([x, y]: Place): Place {
+    const scale = 2 ** zoomOf(this.#view);
+    const [centreX = 0, centreY = 0] = this.#view.target ?? [0, 0];
+    return [(x - centreX) * scale + this.#size[0] / 2, this.#size[1] / 2 - (y - centreY) * scale];
+  }
+
+  /** What is on the screen. */
+  get area(): Bounds {
+    const [left, high] = this.toMap([0, 0]);
+    const [right, low] = this.toMap(this.#size);
+    return { left, right, low, high };
+  }
+
+  close(): void {
+    this.#deck.finalize();
+  }
+
+  #render(): void {
+    const count = this.#xy.length / 2;
+    const radius = Math.min(6, Math.max(1.1, 2.6 - Math.log10(Math.max(count, 1)) / 3 + Math.max(0, this.depth) * 0.5));
+    const layer = new ScatterplotLayer({
+      id: "points",
+      data: {
+        length: count,
+        attributes: {
+          getPosition: { value: this.#xy, size: 2 },
+          getFillColor: { value: this.#colors, size: 4, normalized: true },
+        },
+      },
+      radiusUnits: "pixels",
+      getRadius: radius,
+      updateTriggers: { getRadius: radius },
+      antialiasing: count < 200_000,
+      pickable: false,
+    });
+    this.#deck.setProps({ layers: [layer] });
+  }
+}
+
+function zoomOf(view: OrthographicViewState): number {
+  const { zoom } = view;
+  return typeof zoom === "number" ? zoom : (zoom?.[0] ?? 0);
+}

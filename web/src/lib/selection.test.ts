@@ -1,0 +1,33 @@
+import { expect, it } from "vitest";
+
+import { between, EMPTY, extended, has, ofHandle, only, target, toggle } from "./selection";
+
+it("toggles items and remembers where a range begins", () => {
+  const two = toggle(toggle(EMPTY, 5), 7);
+  expect([...two.ids]).toEqual([5, 7]);
+  expect(two.anchor).toBe(7);
+  expect(toggle(two, 5).count).toBe(1);
+  expect(EMPTY.count).toBe(0);
+});
+
+it("extends by the loaded items of a range, in both directions", () => {
+  const order = (index: number) => (index === 2 ? undefined : index * 10);
+  expect(between(order, 3, 1)).toEqual([10, 30]);
+  expect(extended(only(10), between(order, 1, 4)).count).toBe(3);
+});
+
+it("sends ids or the handle", () => {
+  expect(target(only(3))).toEqual({ ids: [3] });
+  expect(target(ofHandle("h", 1_000_000))).toEqual({ selection: "h" });
+  expect(ofHandle("h", 0)).toBe(EMPTY);
+});
+
+it("shows a selection of the server only where it is what the grid shows", () => {
+  expect(has(ofHandle("h", 9), 4, true)).toBe(true);
+  expect(has(ofHandle("h", 9), 4, false)).toBe(false);
+  expect(has(only(4), 4, false)).toBe(true);
+});
+
+it("begins anew when an item is toggled after a selection of the server", () => {
+  expect([...toggle(ofHandle("h", 9), 4).ids]).toEqual([4]);
+});

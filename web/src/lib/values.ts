@@ -1,0 +1,13 @@
+// Values that a person types, as the column takes them.
+
+import type { Column, Schemas } from "./api";
+
+export type Scalar = Schemas["LabelRequest"]["value"];
+
+/** The text as a number or a boolean where the column has those; the server refuses what does not fit. */
+export function parseValue(text: string, kind: Column["kind"] | undefined): Scalar {
+  const trimmed = text.trim();
+  if (kind === "number" && trimmed !== "" && Number.isFinite(Number(trimmed))) return Number(trimmed);
+  if (kind === "boolean" && /^(true|false)$/i.test(trimmed)) return trimmed.toLowerCase() === "true";
+  return trimmed;
+}
