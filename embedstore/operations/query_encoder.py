@@ -26,7 +26,14 @@ from embedstore.backbones.runtimes.runtime import (
     has_onnx_export,
     require_onnx_export,
 )
-from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
+from embedstore.errors import (
+    BadBackbone,
+    EmbedstoreError,
+    ItemError,
+    NoTextTower,
+    RuntimeMismatch,
+    StoreIOError,
+)
 from embedstore.media.image import decode, preprocess
 from embedstore.modality import Modality
 from embedstore.operations.session import Session
@@ -159,7 +166,7 @@ def _validation_pixels(session: Session, record: SpaceRecord) -> NDArray[np.uint
     for uri, path in items.embedded_files(session.storage, record.key, limit=4 * VALIDATION_IMAGES):
         try:
             image = decode.open_image(read_item(uri, path), record.space.preprocess.decoding_settings)[0]
-        except ImageError:
+        except ItemError:
             continue
         pixels.append(preprocess.resize_and_crop(image, record.space.preprocess))
         if len(pixels) == VALIDATION_IMAGES:
