@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
+from embedstore.pipeline.distributed.engine import EngineOptions
 from embedstore.search.options import SearchOptions
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         Compaction,
         DefaultSpace,
         DroppedSpace,
+        ExportedClassifier,
         PredictionSummary,
         PurgedItems,
         StoreInfo,
@@ -250,6 +252,11 @@ class Store:
         batch_size: int | None = None,
         threads: int | None = None,
         runtime: str | None = None,
+        engine: str = "local",
+        address: str | None = None,
+        workers: int | None = None,
+        cpus: int | None = None,
+        gpus: float | None = None,
         watcher: Watcher | None = None,
         poll: float | None = None,
         wait: float = 0.0,
@@ -290,6 +297,11 @@ class Store:
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
+            engine: ``local`` embeds in this process, ``ray`` on a Ray cluster whose nodes see the store and the source.
+            address: of the Ray cluster, ``HOST:PORT``; by default Ray is started on this machine.
+            workers: workers on the cluster; by default one per GPU, or one per ``cpus`` cores.
+            cpus: cores of a worker, by default 4.
+            gpus: GPUs of a worker, also a fraction; by default 1 if the cluster has GPUs.
             watcher: go on and embed again whenever the source has changed and is quiet, until a signal. The function is
                 called with the report of every run, and with a line of text where a run cannot be made yet; it ends
                 the watch by returning True for a report.
@@ -310,7 +322,8 @@ class Store:
             BadEncoding: if a text manifest has another encoding.
             BadOption: if there is no such choice for RAW pairs, or ``every`` is not a time.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
-            MissingExtra: if the requested runtime is not installed.
+            MissingExtra: if the requested runtime or engine is not installed.
+            EngineError: if the cluster cannot be used, or a part failed on it too often.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
             SpaceMismatch: if there is something to embed and the backbone is not the one of the space any more.
             StoreBusy: if another process is still writing after ``wait`` seconds.
@@ -332,6 +345,7 @@ class Store:
             batch_size=batch_size,
             threads=threads,
             runtime=runtime,
+            engine=EngineOptions.parse(engine, address=address, workers=workers, cpus=cpus, gpus=gpus),
             watcher=watcher,
             poll=poll,
             wait=wait,
@@ -673,11 +687,12 @@ class Store:
 
     def duplicates(
         self,
-        threshold: float = 0.95,
+        threshold: float | None = None,
         *,
         where: str | None = None,
         keep: str = "first",
         exact: bool | None = None,
+        check_pixels: bool = False,
         write_columns: bool = False,
         group_column: str = "duplicate_group",
         keep_column: str = "duplicate_keep",
@@ -687,11 +702,13 @@ class Store:
         """Group items that look alike.
 
         Args:
-            threshold: the least cosine of a pair.
+            threshold: the least cosine of a pair; None chooses it from the vectors of the space.
             where: see :class:`Store`.
             keep: which item of a group to keep: ``first`` (the lowest id), ``largest`` (file), ``resolution`` (the most
                 pixels), ``oldest`` or ``train-first``.
             exact: whether to compare all pairs; None does so up to 200,000 contents.
+            check_pixels: compare the pixels of the twenty nearest of each image, mirrored, shifted and cropped, and let
+                them decide instead of the cosine. It reads the images.
             write_columns: write the group of each item and whether to keep it as columns. They are cleared for a whole
                 group when its kept item is deleted, changed or missing.
             group_column: the column for the group.
@@ -711,6 +728,7 @@ class Store:
             where=where,
             keep=keep,
             exact=exact,
+            check_pixels=check_pixels,
             columns=(group_column, keep_column) if write_columns else None,
             space=space,
             wait=wait,
@@ -1583,7 +1601,7 @@ class Store:
         )
 
     def export_head(self, name: str, path: str | Path) -> Path:
-        """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.
+        """Write a head over vectors: a linear one as ``.npz`` (weights, intercepts, classes), most as ``.onnx``.
 
         Args:
             name: the name that it was saved under.
@@ -1594,11 +1612,37 @@ class Store:
 
         Raises:
             UnknownHead: if there is no such head.
-            BadHead: if the head is not linear, or the suffix is another one.
+            BadHead: if the head cannot be written in that form, or the suffix is another one.
             OutputError: if the file cannot be written.
             MissingExtra: if onnx is not installed.
         """
         return operations.heads.export(self._session, name, Path(path))
+
+    def export_classifier(self, name: str, path: str | Path) -> ExportedClassifier:
+        """Write preprocessing, backbone and head as one ONNX model that needs neither the store nor embedstore.
+
+        Its input is ``images``, uint8 ``(N, height, width, 3)``: RGB, upright, of any size. It resizes and crops as
+        the space does. Its outputs are ``probabilities``, float32 ``(N, K)``, and ``label``, or ``predicted``, bool
+        ``(N, K)``, of a head that predicts sets of classes. The classes are in the metadata of the model. Before the
+        file is written, onnxruntime computes up to 16 images of the store: their probabilities agree to 1e-4.
+
+        Args:
+            name: the name that the head was saved under.
+            path: the ``.onnx`` file to write.
+
+        Returns:
+            The file, its size and the largest difference of a probability.
+
+        Raises:
+            UnknownHead: if there is no such head.
+            BadHead: if the head has no such form (kNN, kernel and few-shot heads, numbers), or the suffix is another.
+            BadBackbone: if the space has no network for images, or it cannot be exported.
+            WeightsNotFound: if its weights are not on this machine.
+            RuntimeMismatch: if the model gives other probabilities; nothing is written.
+            OutputError: if the file cannot be written.
+            MissingExtra: if onnx or onnxruntime is not installed.
+        """
+        return operations.export_classifier.export_classifier(self._session, name, Path(path))
 
     def serve(
         self,

@@ -10,7 +10,11 @@ from fastapi import Depends, Request
 from numpy.typing import NDArray
 
 from embedstore.operations.browse import Browser
+from embedstore.operations.point_map import PointMaps
+from embedstore.operations.queues import Queues
 from embedstore.operations.session import Session
+from embedstore.server.encoders import Encoders
+from embedstore.server.reports import Reports
 from embedstore.server.security import Access
 from embedstore.server.selections import Selections
 from embedstore.server.thumbnails import Thumbnails
@@ -30,6 +34,10 @@ class ServerContext:
         browser: pages of items.
         selections: sets of items, by handle.
         thumbnails: re-encoded images.
+        maps: the places of all items, by space.
+        reports: the last reports.
+        encoders: words and images to vectors.
+        queues: what a person should look at.
     """
 
     store: Store
@@ -38,11 +46,19 @@ class ServerContext:
     browser: Browser = field(init=False)
     selections: Selections = field(init=False)
     thumbnails: Thumbnails = field(init=False)
+    maps: PointMaps = field(init=False)
+    reports: Reports = field(init=False)
+    encoders: Encoders = field(init=False)
+    queues: Queues = field(init=False)
 
     def __post_init__(self) -> None:
         self.browser = Browser(self.session)
         self.selections = Selections()
         self.thumbnails = Thumbnails(self.session.storage.layout)
+        self.maps = PointMaps(self.session)
+        self.reports = Reports()
+        self.encoders = Encoders(self.store)
+        self.queues = Queues(self.session)
 
     def selected(self, handle: str | None) -> NDArray[np.int64] | None:
         """Return the ids of a selection, None for no selection.
@@ -55,6 +71,7 @@ class ServerContext:
     def close(self) -> None:
         """End the processes of the server."""
         self.thumbnails.close()
+        self.encoders.close()
 
 
 async def context_of(request: Request) -> ServerContext:
