@@ -238,6 +238,7 @@ class Store:
         labels_from: str | None = "folder",
         splits_from: str | None = "folder",
         uri_column: str | None = None,
+        text_column: str | None = None,
         root: str | Path | None = None,
         encoding: str | None = None,
         collect_rows: bool = False,
@@ -276,6 +277,8 @@ class Store:
                 train, val or test; None takes none.
             uri_column: the column of the manifest that names the images, by default ``uri``; or the column of a Parquet
                 file that holds them.
+            text_column: the column of a CSV, TSV, JSON or Parquet file, or of a saved data set, whose texts are the
+                items, one per row; for a space of texts. The other columns are kept.
             root: the folder that relative uris start from; by default the manifest's own folder.
             encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             collect_rows: make one item of several rows of one image; columns whose values differ become lists.
@@ -330,7 +333,7 @@ class Store:
             source,
             labels_from=labels_from,
             splits_from=splits_from,
-            table=TableOptions(uri_column, root, encoding, collect_rows),
+            table=TableOptions(uri_column, root, encoding, collect_rows, text_column),
             annotations=AnnotationOptions(tuple(map(os.fspath, annotations)), crops),
             rules=SkipRules(
                 tuple(exclude),
