@@ -28,6 +28,7 @@ from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.table_options import TableOptions
+from embedstore.sources.unread_files import refuse_unread_files
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
 from embedstore.types import existing_path
 
@@ -105,6 +106,7 @@ def open_source(
     for name in names:
         if is_manifest(name):
             raise BadManifest(f"{name} is given among others; give a table alone, or Parquet files of images together")
+    refuse_unread_files(names, rules.modality)
     if table != TableOptions(known_types=table.known_types):
         raise BadManifest(f"{names[0]} is not a table; options such as --uri-column are for a manifest")
     labels, splits = label_rule is not None, split_rule is not None
