@@ -50,7 +50,9 @@ def search_replica(
         ReplicaError: if the copy cannot be used.
     """
     if options.needs_exact_ranking or options.group_by is not None or options.min_score is not None:
-        raise QueryError("a replica answers with the k nearest; leave out --exact, --min-score, --group-by and --diversity")
+        raise QueryError(
+            "a replica answers with the k nearest; leave out --exact, --min-score, --group-by and --diversity"
+        )
     begin = time.perf_counter()
     proposed = replica_candidates(
         session.storage, record, name, unit_query(record, vector), where=options.where, count=options.end

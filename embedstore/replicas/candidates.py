@@ -1,4 +1,4 @@
-"""Candidates of a search from a copy: count first; few matches exactly, many by the index, and exactly if it falls short.
+"""Candidates of a search from a copy: count first, then few matches exactly, and many by the index.
 
 Whether an item matches, and its score, are the store's to say: a copy only proposes items.
 """

@@ -35,7 +35,7 @@ def import_psycopg() -> Any:
         MissingExtra: if one of them is not installed.
     """
     try:
-        import pgvector.psycopg
+        import pgvector.psycopg  # noqa: F401 - it is used where rows are sent
         import psycopg
     except ImportError as e:
         raise MissingExtra("psycopg and pgvector are not installed; run `pip install 'embedstore[pgvector]'`") from e
@@ -54,8 +54,8 @@ def parse_address(address: str) -> tuple[dict[str, Any], str | None]:
         given = psycopg.conninfo.conninfo_to_dict(address)
     except psycopg.Error:
         raise ReplicaError(
-            "the address is no URL of PostgreSQL; write it as postgresql://USER@HOST:PORT/DATABASE, with the password in "
-            "$PGPASSWORD or ~/.pgpass"
+            "the address is no URL of PostgreSQL; write it as postgresql://USER@HOST:PORT/DATABASE, with the password "
+            "in $PGPASSWORD or ~/.pgpass"
         ) from None  # the message of the parser may hold the password
     return {name: str(given[name]) for name in _KEPT if name in given}, given.get("password")
 
@@ -99,20 +99,22 @@ class PgvectorReplica:
         with self._errors("prepare"):
             self._con.execute("CREATE EXTENSION IF NOT EXISTS vector")
             self._con.execute(
-                f"CREATE TABLE IF NOT EXISTS {META} (name text PRIMARY KEY, store text, space text, dim int, columns text, "
-                "writer text)"
+                f"CREATE TABLE IF NOT EXISTS {META} (name text PRIMARY KEY, store text, space text, dim int, "
+                "columns text, writer text)"
             )
             self._register()
             found = self._described()
-            if found is None and self._con.execute("SELECT to_regclass(%s)", [_quote(table.name)]).fetchone() != (None,):
+            if found is None and self._con.execute("SELECT to_regclass(%s)", [_quote(table.name)]).fetchone() != (
+                None,
+            ):
                 raise self._other("is not one that embedstore made", table)
             columns = list(table.columns)
             if found is None:
                 own = "".join(f", {_quote(n)} {kind}" for n, kind in zip(columns, self._types, strict=True))
                 with self._con.transaction():
                     self._con.execute(
-                        f"CREATE TABLE {_quote(table.name)} (item bigint PRIMARY KEY, content text NOT NULL, print bigint, "
-                        f"embedding halfvec({table.dim}) NOT NULL{own})"
+                        f"CREATE TABLE {_quote(table.name)} (item bigint PRIMARY KEY, content text NOT NULL, print "
+                        f"bigint, embedding halfvec({table.dim}) NOT NULL{own})"
                     )
                     self._con.execute(
                         f"INSERT INTO {META} VALUES (%s, %s, %s, %s, %s, %s)",
@@ -135,7 +137,9 @@ class PgvectorReplica:
                 )
             self._require_same(found, table)
             if found[4] != table.writer:
-                raise self._other("was written from another copy of the store since", table, "run it again to replace it")
+                raise self._other(
+                    "was written from another copy of the store since", table, "run it again to replace it"
+                )
             self._register()
 
     def rows(self) -> ReplicaRows:
@@ -208,7 +212,9 @@ class PgvectorReplica:
             ).fetchall()
         return [(float(d), int(item)) for d, item in found]
 
-    def nearest_among(self, query: NDArray[np.float32], count: int, items: NDArray[np.int64]) -> list[tuple[float, int]]:
+    def nearest_among(
+        self, query: NDArray[np.float32], count: int, items: NDArray[np.int64]
+    ) -> list[tuple[float, int]]:
         """Return ``(distance, item)`` of the nearest rows among some items, exactly."""
         from pgvector import HalfVector
 

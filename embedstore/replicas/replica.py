@@ -94,7 +94,9 @@ class Replica(Protocol):
     def nearest(self, query: NDArray[np.float32], count: int) -> list[tuple[float, int]]:
         """Return ``(distance, item)`` of the nearest rows by the index, nearest first."""
 
-    def nearest_among(self, query: NDArray[np.float32], count: int, items: NDArray[np.int64]) -> list[tuple[float, int]]:
+    def nearest_among(
+        self, query: NDArray[np.float32], count: int, items: NDArray[np.int64]
+    ) -> list[tuple[float, int]]:
         """Return ``(distance, item)`` of the nearest rows among some items, exactly."""
 
     def close(self) -> None:

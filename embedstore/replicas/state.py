@@ -11,6 +11,7 @@ from typing import Any
 from embedstore.errors import BadOption, ReplicaError
 from embedstore.storage import disk_errors, durable_files, reading
 from embedstore.storage.layout import Layout
+from embedstore.storage.storage import Storage
 from embedstore.storage.store_files import read_json_object
 
 FORMAT = 1
@@ -111,6 +112,24 @@ def write_state(files: ReplicaFiles, state: ReplicaState) -> None:
     with disk_errors.disk_errors(f"write {files.state}"):
         files.folder.mkdir(parents=True, exist_ok=True)
         durable_files.write_synced(files.state, json.dumps({"format": FORMAT} | asdict(state), indent=1).encode())
+
+
+def list_replicas(storage: Storage) -> list[dict[str, Any]]:
+    """Return facts on every copy of every space, as JSON values: ``behind`` counts the store's changes since."""
+    now = storage.catalog.commit_count()
+    return [
+        {
+            "name": state.name,
+            "space": space.name,
+            "kind": state.kind,
+            "servers": len(state.servers),
+            "rows": state.rows,
+            "behind": now - state.generation,
+            "written": state.written,
+        }
+        for space in storage.spaces()
+        for state in list_states(storage.layout, space.key)
+    ]
 
 
 def list_states(layout: Layout, space: str) -> list[ReplicaState]:

@@ -229,7 +229,9 @@ class _ReplicaRun:
         pairs = zip(sample.items.tolist(), vectors, strict=True)
         wrong = [item for item, v in pairs if item in copies and float(copies[item] @ v) < MIN_COSINE]
         if missing:
-            problems.append(f"{len(missing):,} of {len(sample.items):,} sampled items are missing, such as {missing[0]}")
+            problems.append(
+                f"{len(missing):,} of {len(sample.items):,} sampled items are missing, such as {missing[0]}"
+            )
         if wrong:
             problems.append(f"{len(wrong):,} of {len(sample.items):,} sampled vectors differ, such as item {wrong[0]}")
         return replace(report, checked=len(sample.items), problems=problems)
@@ -250,7 +252,14 @@ class _ReplicaRun:
         write_state(
             files,
             ReplicaState(
-                table.name, "pgvector", self.target.servers, table.columns, table.writer, report.rows, report.generation, now
+                table.name,
+                "pgvector",
+                self.target.servers,
+                table.columns,
+                table.writer,
+                report.rows,
+                report.generation,
+                now,
             ),
         )
 

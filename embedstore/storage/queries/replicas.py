@@ -49,16 +49,19 @@ class ChangedRows:
 
 
 def stage_space(con: duckdb.DuckDBPyConnection, space: str, columns: Sequence[str]) -> int:
-    """Collect the present items with a vector in a space in a table of this connection, and return how many there are."""
+    """Collect the present items with a vector in a space in a table of this connection, and return their number."""
     names = "".join(f", i.{quote_identifier(c)} AS c{n}" for n, c in enumerate(columns))
     fingerprint = f"(hash({', '.join(f'i.{quote_identifier(c)}' for c in columns)}) >> 1)::BIGINT" if columns else "0"
     con.execute(
-        f"CREATE OR REPLACE TABLE memory.main.replica_now AS SELECT i.item, i.content, {fingerprint} AS print, v.shard, "
+        f"CREATE OR REPLACE TABLE memory.main.replica_now AS SELECT i.item, i.content, {fingerprint} AS print, "
+        "v.shard, "
         f'v."row"::BIGINT AS r{names} FROM items i JOIN vectors v ON v.content = i.content AND v.space = ? '
         "WHERE i.present",
         [space],
     )
-    con.execute("CREATE OR REPLACE TABLE memory.main.replica_then (item BIGINT, content UUID, print BIGINT, server INT)")
+    con.execute(
+        "CREATE OR REPLACE TABLE memory.main.replica_then (item BIGINT, content UUID, print BIGINT, server INT)"
+    )
     return int(fetch_value(con, "SELECT count(*) FROM memory.main.replica_now"))
 
 
@@ -125,7 +128,8 @@ def drop_staged(con: duckdb.DuckDBPyConnection) -> None:
 def sample_held(con: duckdb.DuckDBPyConnection, count: int) -> ChangedRows:
     """Return some rows of the staged space, drawn at random with a fixed seed."""
     found = con.execute(
-        "SELECT item, content::VARCHAR, print, shard, r FROM memory.main.replica_now ORDER BY hash(item) LIMIT ?", [count]
+        "SELECT item, content::VARCHAR, print, shard, r FROM memory.main.replica_now ORDER BY hash(item) LIMIT ?",
+        [count],
     ).fetchall()
     items, contents, prints, shards, rows = zip(*found, strict=True) if found else ((), (), (), (), ())
     return ChangedRows(
@@ -151,7 +155,7 @@ def require_held_columns(con: duckdb.DuckDBPyConnection, parquet: Path) -> None:
 def split_by_copy(
     con: duckdb.DuckDBPyConnection, space: str, where: str | None, parquet: Path
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the matching items that a copy holds as they are, and those that are newer: int64 ``(n,)`` each, ascending.
+    """Return the matching items that a copy holds as they are, and those that are newer: int64 ``(n,)``, ascending.
 
     Args:
         con: the open catalog.
@@ -166,8 +170,8 @@ def split_by_copy(
     with filters.filter_errors(con, where):
         condition = filters.compile_filter(con, where)
         rows = con.execute(
-            f"SELECT i.item, coalesce(h.content = i.content, false) AS held FROM (SELECT * FROM items WHERE present AND "
-            f"({condition})) i JOIN vectors v ON v.content = i.content AND v.space = ? "
+            f"SELECT i.item, coalesce(h.content = i.content, false) AS held FROM (SELECT * FROM items WHERE "
+            f"present AND ({condition})) i JOIN vectors v ON v.content = i.content AND v.space = ? "
             f"LEFT JOIN {parquet_source(parquet)} h ON h.item = i.item ORDER BY i.item",
             [space],
         ).fetchnumpy()
