@@ -83,7 +83,7 @@ def surplus_items(con: duckdb.DuckDBPyConnection, server: int, servers: int) -> 
             con,
             "SELECT t.item FROM memory.main.replica_then t LEFT JOIN memory.main.replica_now n USING (item) "
             f"WHERE t.server = ? AND (n.item IS NULL OR {_server('n.content')} <> ?)",
-            [servers, server, server],
+            [server, servers, server],
         ),
         np.int64,
     )
