@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
+from embedstore.pipeline.distributed.engine import EngineOptions
 from embedstore.search.options import SearchOptions
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
@@ -249,6 +250,11 @@ class Store:
         batch_size: int | None = None,
         threads: int | None = None,
         runtime: str | None = None,
+        engine: str = "local",
+        address: str | None = None,
+        workers: int | None = None,
+        cpus: int | None = None,
+        gpus: float | None = None,
         watcher: Watcher | None = None,
         poll: float | None = None,
         wait: float = 0.0,
@@ -287,6 +293,11 @@ class Store:
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
+            engine: ``local`` embeds in this process, ``ray`` on a Ray cluster whose nodes see the store and the source.
+            address: of the Ray cluster, ``HOST:PORT``; by default Ray is started on this machine.
+            workers: workers on the cluster; by default one per GPU, or one per ``cpus`` cores.
+            cpus: cores of a worker, by default 4.
+            gpus: GPUs of a worker, also a fraction; by default 1 if the cluster has GPUs.
             watcher: go on and embed again whenever the source has changed and is quiet, until a signal. The function is
                 called with the report of every run, and with a line of text where a run cannot be made yet; it ends
                 the watch by returning True for a report.
@@ -307,7 +318,8 @@ class Store:
             BadEncoding: if a text manifest has another encoding.
             BadOption: if there is no such choice for RAW pairs, or ``every`` is not a time.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
-            MissingExtra: if the requested runtime is not installed.
+            MissingExtra: if the requested runtime or engine is not installed.
+            EngineError: if the cluster cannot be used, or a part failed on it too often.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
             SpaceMismatch: if there is something to embed and the backbone is not the one of the space any more.
             StoreBusy: if another process is still writing after ``wait`` seconds.
@@ -329,6 +341,7 @@ class Store:
             batch_size=batch_size,
             threads=threads,
             runtime=runtime,
+            engine=EngineOptions.parse(engine, address=address, workers=workers, cpus=cpus, gpus=gpus),
             watcher=watcher,
             poll=poll,
             wait=wait,

@@ -158,6 +158,21 @@ def embed(
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",
     decoder: o.Decoder = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(help="Where to embed: local (this process) or ray (a cluster that sees the same folders)."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="The Ray cluster; by default Ray is started on this machine."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers on the cluster; by default one per GPU, or per 4 cores.")
+    ] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Cores of a worker on the cluster; by default 4.")] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of a worker on the cluster, also a fraction; by default 1 if any.")
+    ] = None,
     allow_code: o.AllowCode = [],
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on, and embed again whenever the source changed and is quiet.")
@@ -222,6 +237,11 @@ def embed(
         space=space,
         batch_size=batch_size,
         threads=threads,
+        engine=engine,
+        address=address,
+        workers=workers,
+        cpus=cpus,
+        gpus=gpus,
         watcher=partial(render.print_watch_event, opened, as_json) if watch else None,
         poll=poll,
         wait=wait,

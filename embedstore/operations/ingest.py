@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from embedstore.backbones.runtimes.runtime import parse_runtime
 from embedstore.errors import BadOption
 from embedstore.modality import Modality
+from embedstore.operations import cluster
 from embedstore.operations.session import Session
 from embedstore.operations.watch import WatchedSource, Watcher, watch
 from embedstore.pipeline import import_vectors
 from embedstore.pipeline.distributed import plan_parts as plans
+from embedstore.pipeline.distributed.engine import Engine, EngineOptions
 from embedstore.pipeline.distributed.plan_parts import PlanOptions, PlanReport
 from embedstore.pipeline.import_vectors import ImportOptions, ImportReport
 from embedstore.pipeline.report import EmbedReport
-from embedstore.pipeline.run import EmbedOptions, embed_source
+from embedstore.pipeline.run import EmbedJob, EmbedOptions, embed_source
 from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.open import open_source
@@ -72,7 +74,7 @@ def plan_parts(
     progress: Progress,
 ) -> PlanReport:
     """Plan an embedding run in parts; see :meth:`embedstore.Store.plan_parts`."""
-    options, record = PlanOptions(parts, replace_plan, wait=wait), session.space(space)
+    options, record = PlanOptions(parts, replace=replace_plan, wait=wait), session.space(space)
     opened = reading.open(session, source, record.space.modality)
     with embedding_progress(progress) as callback:
         return plans.plan_parts(session.storage, opened, record, options, callback)
@@ -91,6 +93,7 @@ def embed(
     batch_size: int | None,
     threads: int | None,
     runtime: str | None,
+    engine: EngineOptions,
     watcher: Watcher | None,
     poll: float | None,
     wait: float,
@@ -113,6 +116,8 @@ def embed(
 
     def embed_now() -> EmbedReport:
         with embedding_progress(progress) as callback:
+            if engine.engine is not Engine.LOCAL:
+                return cluster.embed(session, EmbedJob(session.storage, open_now(), record, options, callback), engine)
             return embed_source(
                 session.storage,
                 open_now(),
