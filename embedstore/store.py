@@ -126,7 +126,7 @@ class Store:
     def close(self) -> list[str]:
         """Export the towers that queries of this process ran with PyTorch, so that the next process starts without it.
 
-        Does nothing where onnx is not installed, the folder is read-only, or the runtime was chosen by the user.
+        Does nothing where the folder is read-only, or the runtime was chosen by the user.
 
         Returns:
             One sentence per exported tower.
@@ -702,7 +702,7 @@ class Store:
         color_by: str = "label",
         where: str | None = None,
         space: str | None = None,
-        max_items: int = 2000,
+        max_items: int | None = 2000,
         seed: int = 0,
     ) -> EmbeddingMap:
         """Project the items onto a plane, where near in the space is near on the map.
@@ -711,7 +711,8 @@ class Store:
             color_by: the column that colors the points.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            max_items: of more items, a random sample is shown.
+            max_items: of more items, a random sample is shown; None shows all. t-SNE places up to 5,000 of them; the
+                others are placed among the nearest of these.
             seed: random seed of the sample and the projection.
 
         Returns:
@@ -2416,10 +2417,10 @@ def open(
         path: its folder.
         device: ``auto`` or a PyTorch device, for backbones that are loaded later.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
-        runtime: ``auto`` (eager for short runs; onnxruntime if it is installed, faster, and equally exact), ``eager``,
-            ``onnx`` or ``compile``. Vectors are the same in all: a runtime with a cosine below 0.9999 is refused.
-        decoder: ``auto``, ``pillow`` (the reference) or ``quick``; on a GPU ``device`` and ``hardware`` too. The same
-            bound applies.
+        runtime: ``auto`` (onnxruntime on the CPU where it gives the same vectors, else PyTorch), ``eager``, ``onnx`` or
+            ``compile``. Vectors are the same in all: a runtime with a cosine below 0.9999 is refused.
+        decoder: ``auto``, ``pillow`` (the reference), ``exact`` (the same bytes) or ``quick``; on a GPU ``device`` and
+            ``hardware`` too. The same bound applies.
         allow_code: ``module:factory`` names that this store may import.
 
     Returns:

@@ -110,7 +110,7 @@ def search(
 
 
 def project_items(
-    session: Session, *, color_by: str, where: str | None, space: str | None, max_items: int, seed: int
+    session: Session, *, color_by: str, where: str | None, space: str | None, max_items: int | None, seed: int
 ) -> EmbeddingMap:
     """Project items onto a plane; see :meth:`embedstore.Store.map`."""
     record = session.space(space)
