@@ -670,13 +670,14 @@ class Store:
         check: bool = False,
         progress: Progress = False,
     ) -> ReplicaReport:
-        """Copy a space into PostgreSQL with pgvector, or bring the copy up to date: additions, edits and deletions.
+        """Copy a space into PostgreSQL with pgvector or into Qdrant, or bring the copy up to date.
 
         The store stays the truth: a copy can be dropped and made again. Passwords are not stored.
 
         Args:
-            addresses: ``postgresql://USER@HOST:PORT/DATABASE``; several servers hold a part of the contents each. By
-                default those of last time. A password comes from ``$PGPASSWORD`` or ``~/.pgpass``.
+            addresses: ``postgresql://USER@HOST:PORT/DATABASE`` or ``qdrant://HOST:PORT``; several servers hold a part of
+                the contents each. By default those of last time. A password comes from ``$PGPASSWORD`` or
+                ``~/.pgpass``, an API key from ``$QDRANT_API_KEY``.
             name: of the replica and its table.
             columns: columns that go with the vectors; by default those of last time.
             space: the space to copy.
@@ -690,7 +691,7 @@ class Store:
             ReplicaError: if a server cannot be used, or its table belongs to something else.
             BadOption: if no address was ever given, or the name cannot be one.
             UnknownColumn: if the items lack a column.
-            MissingExtra: if psycopg is not installed.
+            MissingExtra: if the client of the database is not installed.
         """
         return operations.replicas.replicate(
             self._session, addresses, name=name, columns=columns, space=space, check=check, progress=progress

@@ -1,6 +1,7 @@
 """A copy in a vector database gives the store's own answers, and says what is wrong with it in one line.
 
-PostgreSQL with pgvector is a real server. Qdrant is the local mode of its client, or the server at $EMBEDSTORE_QDRANT_URL.
+PostgreSQL with pgvector is a real server. Qdrant is the local mode of its client, or the server at
+$EMBEDSTORE_QDRANT_URL.
 """
 
 import itertools
@@ -318,5 +319,5 @@ def test_a_description_of_a_stranger_names_no_other_settings(database, tmp_path)
     assert len(store.search(1, replica="embedstore")) == 10
     for name, value in (("servers", []), ("servers", [1]), ("rows", "x"), ("format", 9), ("columns", {"a": 1})):
         path.write_text(json.dumps(state | {name: value}))
-        with pytest.raises(ReplicaError, match="cannot be used|names no vector"):
+        with pytest.raises(ReplicaError, match="cannot be used"):
             store.search(1, replica="embedstore")
