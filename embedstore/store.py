@@ -675,8 +675,8 @@ class Store:
         The store stays the truth: a copy can be dropped and made again. Passwords are not stored.
 
         Args:
-            addresses: ``postgresql://USER@HOST:PORT/DATABASE`` or ``qdrant://HOST:PORT``; several servers hold a part of
-                the contents each. By default those of last time. A password comes from ``$PGPASSWORD`` or
+            addresses: ``postgresql://USER@HOST:PORT/DATABASE`` or ``qdrant://HOST:PORT``; several servers hold a part
+                of the contents each. By default those of last time. A password comes from ``$PGPASSWORD`` or
                 ``~/.pgpass``, an API key from ``$QDRANT_API_KEY``.
             name: of the replica and its table.
             columns: columns that go with the vectors; by default those of last time.

@@ -76,6 +76,7 @@ class QdrantReplica:
         client = import_qdrant()
         self._models, self._table = client.models, table
         known: dict[str, Any] = {name: settings[name] for name in ("url", "path") if name in settings}
+        self._is_local = "path" in known
         if "url" in known:
             secret = key or os.environ.get("QDRANT_API_KEY")
             known |= {"timeout": TIMEOUT_SECONDS, "api_key": secret, "check_compatibility": False}
@@ -193,7 +194,7 @@ class QdrantReplica:
                 query=query.tolist(),
                 query_filter=listed,
                 limit=count,
-                search_params=how,
+                search_params=None if self._is_local else how,  # the local mode compares every point
                 with_payload=False,
             )
         return [(1.0 - float(p.score), int(p.id)) for p in found.points]

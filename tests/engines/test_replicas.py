@@ -235,7 +235,7 @@ def test_what_a_user_can_get_wrong_is_one_clear_line(database, tmp_path):
         store.replicate(["postgresql://me:sec%ret@h/x"])
     assert "sec" not in str(caught.value).split("postgresql://USER")[0]
     with pytest.raises(ReplicaError, match="does not exist"):
-        store.replicate([re.sub(r"/d\d+\?", "/nowhere?", address)])
+        store.replicate([re.sub(r"/d\d+\?", "/nowhere?", database)])
     for wrong in ("mysql://h/x", "h:5432", ""):
         with pytest.raises(ReplicaError, match="names no vector database"):
             store.replicate([wrong])

@@ -368,9 +368,11 @@ from embedstore.storage.inbox.inbox import Inbox
 from embedstore.storage.layout import find_store
 from tests.helpers.parts import result
 from tests.helpers.vector_stores import SPACE
+from embedstore.storage.disk_errors import disk_errors
 inbox = Inbox(find_store(here / "s"), SPACE.key)
-inbox.begin(1)
-inbox.put_result(inbox.read_plan(), result(1, size=8, first=9))
+with disk_errors("write a result"):
+    inbox.begin(1)
+    inbox.put_result(inbox.read_plan(), result(1, size=8, first=9))
 """
 )
 
