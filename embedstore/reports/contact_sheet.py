@@ -30,7 +30,7 @@ def contact_sheet_html(hits: Sequence[Hit], title: str, read_images: ImageReader
         read_images: reads the images of items.
     """
     body = f"<h1>{html.escape(title)}</h1>\n<main>\n{_figures(hits, read_images)}\n</main>"
-    return html_page(title, body, style=_PAGE_STYLE)
+    return html_page(title, body, style=PAGE_STYLE)
 
 
 def contact_sheet_fragment(hits: Sequence[Hit], read_images: ImageReader) -> str:
@@ -51,7 +51,7 @@ def contact_sheet_png(hits: Sequence[Hit], read_images: ImageReader, *, columns:
     cell = THUMBNAIL_SIZE + _GAP
     sheet = Image.new("RGB", (columns * cell + _GAP, rows * (cell + _CAPTION_HEIGHT) + _GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for i, (hit, image) in enumerate(_with_thumbnails(hits, read_images)):
+    for i, (hit, image) in enumerate(read_thumbnails(hits, read_images)):
         x, y = _GAP + (i % columns) * cell, _GAP + (i // columns) * (cell + _CAPTION_HEIGHT)
         sheet.paste(image, (x + (THUMBNAIL_SIZE - image.width) // 2, y + (THUMBNAIL_SIZE - image.height) // 2))
         draw.text((x, y + THUMBNAIL_SIZE + 2), f"{hit.rank}  {hit.score:.3f}  {hit.label or ''}"[:26], "black", font)
@@ -81,7 +81,7 @@ def encode_image(image: Image.Image, file_format: str, *, quality: int = 85) -> 
     return data.getvalue()
 
 
-def _with_thumbnails(hits: Sequence[Hit], read_images: ImageReader) -> Iterator[tuple[Hit, Image.Image]]:
+def read_thumbnails(hits: Sequence[Hit], read_images: ImageReader) -> Iterator[tuple[Hit, Image.Image]]:
     """Yield each hit with its thumbnail."""
     for hit, data in zip(hits, read_images([hit.item for hit in hits]), strict=True):
         yield hit, thumbnail(data)
@@ -89,22 +89,28 @@ def _with_thumbnails(hits: Sequence[Hit], read_images: ImageReader) -> Iterator[
 
 def _figures(hits: Sequence[Hit], read_images: ImageReader) -> str:
     """Return one HTML figure per hit."""
-    return "\n".join(_figure(hit, image) for hit, image in _with_thumbnails(hits, read_images))
+    return "\n".join(figure_html(hit, image) for hit, image in read_thumbnails(hits, read_images))
 
 
-def _figure(hit: Hit, image: Image.Image) -> str:
-    """Return the HTML of one hit."""
+def figure_html(hit: Hit, image: Image.Image, more: str = "") -> str:
+    """Return the HTML of one hit.
+
+    Args:
+        hit: the item.
+        image: its thumbnail.
+        more: HTML to add below the name.
+    """
     source = "data:image/jpeg;base64," + base64.b64encode(encode_image(image, "JPEG")).decode()
     name = html.escape(Path(hit.uri).name)
     facts = html.escape("  ".join(str(v) for v in (hit.label, hit.split) if v is not None))
     return (
         f'<figure title="{html.escape(hit.uri)}"><img src="{source}" alt="{name}" loading="lazy">'
-        f"<figcaption><b>{hit.rank}</b> <code>{hit.score:.3f}</code> {facts}<br><small>{name}</small></figcaption>"
-        "</figure>"
+        f"<figcaption><b>{hit.rank}</b> <code>{hit.score:.3f}</code> {facts}<br><small>{name}</small>{more}"
+        "</figcaption></figure>"
     )
 
 
-_PAGE_STYLE = """
+PAGE_STYLE = """
 main{display:grid;grid-template-columns:repeat(auto-fill,minmax(190px,1fr));gap:14px;
 font:13px/1.35 system-ui,sans-serif}
 body{margin:24px;max-width:1400px} h1{font:600 20px system-ui,sans-serif}
