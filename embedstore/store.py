@@ -1644,6 +1644,19 @@ class Store:
         options = ServerOptions(host, port, token, read_only, open_browser)
         serve(self, self._session, options, announce)
 
+    def serve_tools(self, *, read_only: bool = False) -> None:
+        """Offer the store as tools of the Model Context Protocol on stdin and stdout, until the client closes them.
+
+        Args:
+            read_only: offer no tool that changes the store.
+
+        Raises:
+            MissingExtra: if the package ``mcp`` is not installed.
+        """
+        from embedstore.server.mcp_tools import serve_tools
+
+        serve_tools(self, self._session, read_only=read_only)
+
     # ---- label and clean
 
     def shift(

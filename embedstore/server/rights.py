@@ -18,7 +18,7 @@ async def writable_context(context: Context) -> ServerContext:
     """
     if context.access.read_only:
         raise Refusal(
-            403, "this server is read-only and changes nothing", "start `embedstore serve` without --read-only"
+            403, "this server is read-only and changes nothing", "start it again without --read-only"
         )
     return context
 
