@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         Compaction,
         DefaultSpace,
         DroppedSpace,
+        ExportedClassifier,
         PredictionSummary,
         PurgedItems,
         StoreInfo,
@@ -237,6 +238,7 @@ class Store:
         labels_from: str | None = "folder",
         splits_from: str | None = "folder",
         uri_column: str | None = None,
+        text_column: str | None = None,
         root: str | Path | None = None,
         encoding: str | None = None,
         collect_rows: bool = False,
@@ -275,6 +277,8 @@ class Store:
                 train, val or test; None takes none.
             uri_column: the column of the manifest that names the images, by default ``uri``; or the column of a Parquet
                 file that holds them.
+            text_column: the column of a CSV, TSV, JSON or Parquet file, or of a saved data set, whose texts are the
+                items, one per row; for a space of texts. The other columns are kept.
             root: the folder that relative uris start from; by default the manifest's own folder.
             encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             collect_rows: make one item of several rows of one image; columns whose values differ become lists.
@@ -329,7 +333,7 @@ class Store:
             source,
             labels_from=labels_from,
             splits_from=splits_from,
-            table=TableOptions(uri_column, root, encoding, collect_rows),
+            table=TableOptions(uri_column, root, encoding, collect_rows, text_column),
             annotations=AnnotationOptions(tuple(map(os.fspath, annotations)), crops),
             rules=SkipRules(
                 tuple(exclude),
@@ -1597,7 +1601,7 @@ class Store:
         )
 
     def export_head(self, name: str, path: str | Path) -> Path:
-        """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.
+        """Write a head over vectors: a linear one as ``.npz`` (weights, intercepts, classes), most as ``.onnx``.
 
         Args:
             name: the name that it was saved under.
@@ -1608,11 +1612,37 @@ class Store:
 
         Raises:
             UnknownHead: if there is no such head.
-            BadHead: if the head is not linear, or the suffix is another one.
+            BadHead: if the head cannot be written in that form, or the suffix is another one.
             OutputError: if the file cannot be written.
             MissingExtra: if onnx is not installed.
         """
         return operations.heads.export(self._session, name, Path(path))
+
+    def export_classifier(self, name: str, path: str | Path) -> ExportedClassifier:
+        """Write preprocessing, backbone and head as one ONNX model that needs neither the store nor embedstore.
+
+        Its input is ``images``, uint8 ``(N, height, width, 3)``: RGB, upright, of any size. It resizes and crops as
+        the space does. Its outputs are ``probabilities``, float32 ``(N, K)``, and ``label``, or ``predicted``, bool
+        ``(N, K)``, of a head that predicts sets of classes. The classes are in the metadata of the model. Before the
+        file is written, onnxruntime computes up to 16 images of the store: their probabilities agree to 1e-4.
+
+        Args:
+            name: the name that the head was saved under.
+            path: the ``.onnx`` file to write.
+
+        Returns:
+            The file, its size and the largest difference of a probability.
+
+        Raises:
+            UnknownHead: if there is no such head.
+            BadHead: if the head has no such form (kNN, kernel and few-shot heads, numbers), or the suffix is another.
+            BadBackbone: if the space has no network for images, or it cannot be exported.
+            WeightsNotFound: if its weights are not on this machine.
+            RuntimeMismatch: if the model gives other probabilities; nothing is written.
+            OutputError: if the file cannot be written.
+            MissingExtra: if onnx or onnxruntime is not installed.
+        """
+        return operations.export_classifier.export_classifier(self._session, name, Path(path))
 
     def serve(
         self,

@@ -79,6 +79,10 @@ Root = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="The folder that relative uris start from; by default the table's own folder."),
 ]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(help="The column of the table whose texts are the items, one per row; for a backbone of texts."),
+]
 Encoding = Annotated[
     str | None,
     typer.Option(help="The encoding of a text file, e.g. cp1252; by default UTF-8, or what a byte-order mark says."),

@@ -49,7 +49,16 @@ class SourceOptions:
     rules: SkipRules
 
     def open(self, session: Session, source: Any, modality: Modality) -> Source:
-        """Return the source that a user names, for a space of a modality."""
+        """Return the source that a user names, for a space of a modality.
+
+        Raises:
+            BadOption: if a column of texts is named for a space of another modality.
+        """
+        if self.table.text_column is not None and modality is not Modality.TEXT:
+            raise BadOption(
+                f"--text-column is for a space of texts, and this one is of {modality.plural}; name one with --space, "
+                "or a backbone of texts with --backbone"
+            )
         return open_source(
             source,
             label_rule=self.labels_from,

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from embedstore.errors import BackboneError, ImageError, MissingExtra, NoImages, QueryError, SpaceError
+from embedstore.errors import BackboneError, ItemError, MissingExtra, NoImages, QueryError, SpaceError
 from embedstore.finetuning.checkpoint_manifest import parse_manifest
 from embedstore.operations.results import ArchiveCounts, Backup
 from embedstore.operations.session import Session
@@ -196,7 +196,7 @@ def _check_image(row: tuple[str, bytes | None, str, int, int]) -> Damage | Chang
     try:
         if content_digest(read_location(path)) == content:
             return None
-    except ImageError:
+    except ItemError:
         return ChangedImage(uri)
     file = stat_location(path)
     if isinstance(file, Failure) or (file.size, file.mtime_ns) != (size, mtime_ns):
