@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from embedstore import __version__
 from embedstore.server.context import ServerContext
 from embedstore.server.errors import RESPONSES, add_error_handlers
-from embedstore.server.routes import items, login, searching, selecting, stores
+from embedstore.server.routes import items, labelling, login, searching, selecting, stores
 from embedstore.server.security import API, SecurityMiddleware
 from embedstore.storage.query_limits import limited_filters
 
@@ -25,7 +25,7 @@ MISSING_PAGE = (
     "the page is not part of this installation: install a wheel of embedstore, or run `npm ci && npm run build` in "
     "web/ of its sources; the API at /api/v1 works"
 )
-_ROUTERS = (login.router, stores.router, items.router, searching.router, selecting.router)
+_ROUTERS = (login.router, stores.router, items.router, searching.router, selecting.router, labelling.router)
 
 
 def create_app(context: ServerContext) -> FastAPI:

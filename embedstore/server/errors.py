@@ -74,6 +74,11 @@ def add_error_handlers(app: FastAPI) -> None:
         place = ".".join(str(part) for part in first["loc"][1:]) or "the body"
         return _answer(422, ErrorBody(error=f"{place}: {first['msg']}", kind="BadRequest"))
 
+    @app.exception_handler(Exception)
+    def _unexpected(request: Request, error: Exception) -> JSONResponse:
+        what = f"unexpected error, a defect of embedstore ({type(error).__name__})"
+        return _answer(500, ErrorBody(error=what, cure="the terminal of the server has more", kind="Defect"))
+
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:
         return _answer(error.status_code, ErrorBody(error=str(error.detail), kind="HttpError"), error.headers)

@@ -178,13 +178,7 @@ class SecurityMiddleware:
             return None
         if path != LOGIN and not access.accepts(headers):
             return 401, "the token is missing or wrong", "open the address that `serve` printed, with its token"
-        if access.read_only and scope["method"] == "DELETE":
-            return 403, READ_ONLY_ERROR, READ_ONLY_CURE
         return None
-
-
-READ_ONLY_ERROR = "this server was started with --read-only and changes nothing"
-READ_ONLY_CURE = "start `embedstore serve` without --read-only"
 
 
 def with_headers(send: Send) -> Send:

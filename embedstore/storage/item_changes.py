@@ -129,9 +129,9 @@ def edit(
             if create_columns and find_item_column(name, existing) is None:
                 with filters.filter_errors(con, expression):
                     kind = column_types(con, f"SELECT ({expression}) AS x FROM items")["x"]
-                column = _create_column(con, name, kind.replace("NULL", "VARCHAR"))
+                column = create_column(con, name, kind.replace("NULL", "VARCHAR"))
             else:
-                column = _editable_column(name, existing)
+                column = editable_column(name, existing)
             expressions[column] = expression
         sets = ", ".join(f"{quote_identifier(c)} = ({e})" for c, e in expressions.items())
         try:
@@ -140,7 +140,7 @@ def edit(
         except filters.VALUE_ERRORS as e:
             raise QueryError(f"a value does not fit its column: {error_message(e)}; nothing was changed") from e
         if any(column.lower() == "split" for column in expressions):
-            _normalize_splits(con, table)
+            normalize_splits(con, table)
         notices = computed_columns.stale_notes(con, selection.where)
         computed_columns.mark_edited(con, list(expressions))
     writer.notify(notices)
@@ -238,7 +238,7 @@ def delete_items(con: duckdb.DuckDBPyConnection, items: str) -> list[str]:
     return computed_columns.clear_orphaned_marks(con)
 
 
-def _normalize_splits(con: duckdb.DuckDBPyConnection, table: str) -> None:
+def normalize_splits(con: duckdb.DuckDBPyConnection, table: str) -> None:
     """Give the splits of selected items their usual names, and refuse a word that does not name a split."""
     selected = f"item IN (SELECT item FROM {table})"
     for (word,) in con.execute(f"SELECT DISTINCT split FROM items WHERE split IS NOT NULL AND {selected}").fetchall():
@@ -254,9 +254,9 @@ def _prepare_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str])
     targets = {}
     for name, kind in columns.items():
         if find_item_column(name, existing) is None:
-            targets[name] = _create_column(con, name, kind)
+            targets[name] = create_column(con, name, kind)
             continue
-        targets[name] = _editable_column(name, existing)
+        targets[name] = editable_column(name, existing)
         item_rows.retype(con, targets[name], existing[targets[name]], kind)
     computed_columns.mark_edited(con, list(targets.values()))
     return targets
@@ -303,7 +303,7 @@ def _update_from(con: duckdb.DuckDBPyConnection, table: str, columns: Mapping[st
     con.execute(f"UPDATE items SET {sets} FROM {table} t WHERE {match}")
 
 
-def _editable_column(name: str, existing: Collection[str]) -> str:
+def editable_column(name: str, existing: Collection[str]) -> str:
     """Return the column that a name means; raise if it does not exist or is not the user's to set."""
     column = find_item_column(name, existing)
     if column is None:
@@ -315,7 +315,7 @@ def _editable_column(name: str, existing: Collection[str]) -> str:
     return column
 
 
-def _create_column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> str:
+def create_column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> str:
     """Add a column of the user's own to the items, and return its name."""
     if problem := name_problem(name):
         raise QueryError(f"the column {name!r} has {problem}")

@@ -17,6 +17,7 @@ from embedstore.server.run import _listen as listen
 from embedstore.server.run import new_server
 from embedstore.server.security import Access, new_token
 
+ROOT = Path(__file__).resolve().parents[2]
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 60, 220)}
 HOSTILE = "<img src=x onerror=alert(1)>'\"; DROP TABLE items; --"
 

@@ -219,3 +219,28 @@ def column_codes(
         "ORDER BY w.n"
     ).fetchnumpy()["code"]
     return np.asarray(found, np.uint16), legend
+
+
+def values_of_items(
+    con: duckdb.DuckDBPyConnection, column: str, items: NDArray[np.int64], *, limit: int
+) -> ColumnValues:
+    """Return the values of a column among some items.
+
+    Args:
+        con: the open catalog.
+        column: the column.
+        items: int64 ``(n,)`` ids.
+        limit: how many values to return.
+
+    Raises:
+        UnknownColumn: if the items lack the column.
+    """
+    found = require_item_column(column, item_columns(con))
+    wanted = {"item": items}  # noqa: F841 - read by SQL
+    rows = con.execute(
+        f"SELECT i.{quote_identifier(found)} AS v, count(*) AS n FROM wanted w JOIN items i ON i.item = w.item "
+        "GROUP BY 1 ORDER BY n DESC, v"
+    ).fetchall()
+    absent = sum(n for value, n in rows if value is None)
+    values = [(value, n) for value, n in rows if value is not None]
+    return ColumnValues(found, values[:limit], len(values), absent)

@@ -341,8 +341,8 @@ class Page {
   }
 
   /** Set a value. A conflict with a change of somebody else is reported, with a way to overwrite it. */
-  async label(request: Omit<LabelRequest, "who" | "separator" | "operation" | "create_column" | "overwrite"> & Partial<LabelRequest>): Promise<boolean> {
-    const full = { operation: "set", separator: ";", create_column: false, overwrite: false, who: this.name, ...request } as const;
+  async label(request: LabelRequest): Promise<boolean> {
+    const full = { who: this.name, ...request };
     try {
       const done = await body(api.POST("/api/v1/labels", { body: full }));
       const many = done.change.items === 1 ? "1 item" : `${done.change.items.toLocaleString()} items`;
