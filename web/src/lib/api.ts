@@ -49,6 +49,18 @@ export async function body<T>(call: Promise<Answer<T>>): Promise<T> {
   throw refusal(answer.response.status, answer.error);
 }
 
+/** The bytes of an answer that is not JSON. */
+export async function binary(path: string, query: Record<string, string>): Promise<ArrayBuffer> {
+  let response: Response;
+  try {
+    response = await fetch(`${path}?${new URLSearchParams(query).toString()}`);
+  } catch {
+    throw UNREACHABLE;
+  }
+  if (response.ok) return response.arrayBuffer();
+  throw refusal(response.status, await response.json().catch(() => null));
+}
+
 function refusal(status: number, error: unknown): ApiError {
   if (error !== null && typeof error === "object" && "error" in error) {
     const { error: text, cure, position } = error as Schemas["ErrorBody"];

@@ -25,6 +25,9 @@ export interface Example {
   readonly name: string;
 }
 
+/** What the server sends whenever it changes. */
+export type StoreState = Pick<Store, "generation" | "counts" | "writer">;
+
 export type LabelRequest = Schemas["LabelRequest"];
 
 class Page {
@@ -90,6 +93,18 @@ class Page {
     } catch (error) {
       this.complain(error);
     }
+  }
+
+  /** What the server reports: counts, and who writes. Another generation means that somebody changed something. */
+  observe(state: StoreState): void {
+    const { store } = this;
+    if (!store) return;
+    const changed = state.generation !== store.generation;
+    this.store = { ...store, ...state };
+    if (!changed) return;
+    this.changes++;
+    this.list.reload();
+    void this.readStore();
   }
 
   go(mode: Mode): void {
@@ -317,11 +332,17 @@ class Page {
     }
   }
 
-  limitToIds(ids: readonly number[], label: string): void {
-    this.selection = select.extended(select.EMPTY, ids);
-    void this.limitToSelection().then(() => {
-      if (this.scope) this.scope = { ...this.scope, label };
-    });
+  /** Show only a selection of the server, without the filters of before. */
+  limitTo(scope: Scope): void {
+    this.text = "";
+    this.facets = {};
+    this.words = "";
+    this.moreLike = [];
+    this.lessLike = [];
+    this.image = null;
+    this.scope = scope;
+    this.go("look");
+    void this.refresh();
   }
 
   leaveScope(): void {
