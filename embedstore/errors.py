@@ -36,7 +36,10 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   │   └── BadEncoding                         a text file in another encoding
     │   ├── BadAnnotations     (ValueError)         annotations that cannot be read or contradict themselves
     │   └── BadVectors         (ValueError)         a wrong shape, or NaN, infinite or zero vectors
-    ├── ImageError             (ValueError)         one image cannot be used; has the reason
+    ├── ItemError              (ValueError)         one file, text or sound cannot be used; has the reason
+    │   ├── ImageError                              one image
+    │   ├── TextError                               one text
+    │   └── AudioError                              one sound
     ├── QueryError             (ValueError)         a query or change that cannot be done
     │   ├── BadFilter                               a filter that is not one condition over the items
     │   ├── QueryTimeout       (TimeoutError)       a query or filter that takes longer than its limit
@@ -192,8 +195,8 @@ class BadVectors(SourceError, ValueError):
     """Precomputed vectors cannot be stored."""
 
 
-class ImageError(EmbedstoreError, ValueError):
-    """One image cannot be used.
+class ItemError(EmbedstoreError, ValueError):
+    """One file, text or sound cannot be used.
 
     Args:
         reason: the code that the table ``failures`` stores.
@@ -204,6 +207,18 @@ class ImageError(EmbedstoreError, ValueError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class ImageError(ItemError):
+    """One image cannot be used, or one file of any kind cannot be read."""
+
+
+class TextError(ItemError):
+    """One text cannot be used."""
+
+
+class AudioError(ItemError):
+    """One sound cannot be used."""
 
 
 class QueryError(EmbedstoreError, ValueError):

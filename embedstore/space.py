@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from embedstore.json_objects import parse_json_object
+from embedstore.modality import Modality, SequenceInput, input_facts, parse_input
 
 JsonScalar = str | int | float | bool | None
 _SCALARS = (str, int, float, bool, type(None))
@@ -31,6 +32,7 @@ class Family(StrEnum):
 
     TIMM = "timm"
     OPEN_CLIP = "open_clip"
+    TRANSFORMERS = "transformers"
     CUSTOM = "custom"  # the user's own ``module:factory``
     PRECOMPUTED = "precomputed"  # imported vectors; there is no network
 
@@ -111,8 +113,8 @@ class Recipe:
     """How to load a backbone again: what the user requested, stored with the space.
 
     Attributes:
-        backbone: ``timm/<name>[.tag]``, ``open_clip/<arch>:<pretrained>``, ``open_clip/local-dir:<folder>`` or
-            ``module:factory``.
+        backbone: ``timm/<name>[.tag]``, ``open_clip/<arch>:<pretrained>``, ``open_clip/local-dir:<folder>``,
+            ``hf/<repository or folder>`` or ``module:factory``.
         weights: a local weights file, or None for the library's own loading.
         args: keyword arguments of the constructor.
         preprocess: overrides of the model's own preprocessing, as the user wrote them.
@@ -163,7 +165,8 @@ class Space:
         family: the library that builds the network.
         architecture: its name, without a pre-trained tag: the same weights from another source are the same space.
         weights: ``sha256:…`` over the loaded parameters and buffers, ``random:sha256:…`` for random ones.
-        preprocess: the network's own, with the user's overrides; None for precomputed vectors.
+        preprocess: of images, the network's own with the user's overrides; None for other inputs and for precomputed
+            vectors.
         dim: length of a vector.
         unit: vectors are scaled to length 1 before they are stored.
         layer: where the features are taken, e.g. ``pooled`` or ``projection``.
@@ -171,7 +174,8 @@ class Space:
         args: keyword arguments of the constructor.
         activation: ``quick_gelu`` if the architecture is built with it, else "".
         parent: key of the space from which fine-tuning started, or None.
-        text: a text tower maps texts into this space.
+        text: texts can be mapped into this space.
+        input: what a network of texts or sound reads; None for images and for precomputed vectors.
         origin: where the weights came from; not part of the key.
         licence: the license of the weights; not part of the key.
     """
@@ -188,6 +192,7 @@ class Space:
     activation: str = ""
     parent: str | None = None
     text: bool = False
+    input: SequenceInput | None = None
     origin: str = field(default="", compare=False)
     licence: str = field(default="", compare=False)
 
@@ -198,6 +203,11 @@ class Space:
         for name in ("origin", "licence", "text"):
             del facts[name]
         return hashlib.sha256(_canonical(facts).encode()).hexdigest()[:16]
+
+    @property
+    def modality(self) -> Modality:
+        """What the space embeds; precomputed vectors belong to images unless they say otherwise."""
+        return Modality.IMAGE if self.input is None else self.input.modality
 
     @property
     def has_random_weights(self) -> bool:
@@ -220,8 +230,12 @@ class Space:
         return _canonical(self._facts())
 
     def _facts(self) -> dict[str, Any]:
-        """Return plain values; settings of decoders only where there are any, so that other keys stay as they were."""
+        """Return plain values; of later facts only those that there are, so that other keys stay as they were."""
         facts = asdict(self)
+        if self.input is None:
+            del facts["input"]
+        else:
+            facts["input"] = input_facts(self.input)
         if facts["preprocess"] is not None and not facts["preprocess"]["decoding"]:
             del facts["preprocess"]["decoding"]
         return facts
@@ -241,7 +255,8 @@ class Space:
             preprocess = None if p is None else Preprocess.from_json(p)
         except (IndexError, AttributeError, OverflowError) as e:
             raise ValueError(f"its preprocessing is {p!r:.80}") from e
-        space = cls(**{**d, "family": Family(d["family"]), "preprocess": preprocess})
+        sequence = parse_input(d["input"]) if "input" in d else None
+        space = cls(**{**d, "family": Family(d["family"]), "preprocess": preprocess, "input": sequence})
         _require_types(space, "architecture weights layer pool activation origin licence", str)
         _require_types(space, "parent", str, type(None))
         _require_types(space, "dim", int)

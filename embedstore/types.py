@@ -19,7 +19,7 @@ class Split(StrEnum):
 
 
 class FailureReason(StrEnum):
-    """Why an image could not be embedded: the ``reason`` column of ``failures``."""
+    """Why an item could not be embedded: the ``reason`` column of ``failures``."""
 
     MISSING = "missing"  # listed, but absent (a dangling link, a manifest row)
     UNREADABLE = "unreadable"  # the operating system reports an error: permission, I/O
@@ -28,11 +28,16 @@ class FailureReason(StrEnum):
     NOT_FOLLOWED = "not_followed"  # a link to a folder, which could form a loop
     SUPERSEDED = "superseded"  # a later file of the archive has the same name
     EMPTY = "empty"  # zero bytes
+    BLANK = "blank"  # a text of white space alone
     NOT_AN_IMAGE = "not_an_image"  # no decoder knows the format
+    NOT_A_TEXT = "not_a_text"  # bytes that are no text in UTF-8
+    NOT_A_SOUND = "not_a_sound"  # no decoder of sound knows the format, or it is a video
     MISSING_EXTRA = "missing_extra"  # a package that decodes the format is not installed
     TRUNCATED = "truncated"  # the data ends before the image does
     CORRUPT = "corrupt"  # the decoder found invalid data
-    TOO_LARGE = "too_large"  # more pixels than the limit: a decompression bomb
+    TOO_SHORT = "too_short"  # a sound of fewer samples than the network needs
+    SILENT = "silent"  # a sound whose samples are all equal
+    TOO_LARGE = "too_large"  # more pixels or seconds than the limit: a decompression bomb
     TOO_MANY_SCANS = "too_many_scans"  # a progressive JPEG that is built to be slow
     NO_MEMORY = "no_memory"  # decoding ran out of memory
     TIMED_OUT = "timed_out"  # decoding exceeded its time limit
@@ -68,7 +73,7 @@ class ImageRef:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One image that could not be embedded. It is tried again only when its size or mtime changes.
+    """One item that could not be embedded. It is tried again only when its size or mtime changes.
 
     Attributes:
         uri: as in :class:`ImageRef`.
@@ -93,13 +98,13 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageInfo:
-    """The facts about an image that the table ``contents`` holds.
+class ContentInfo:
+    """The facts about a content that the table ``contents`` holds.
 
     Attributes:
-        width: in pixels.
-        height: in pixels.
-        format: the name that Pillow uses, such as ``JPEG``.
+        width: in pixels; 0 for what is no image.
+        height: in pixels; 0 for what is no image.
+        format: the name that Pillow uses, such as ``JPEG``; ``TEXT``; or that of a sound file, such as ``WAV``.
     """
 
     width: int

@@ -7,12 +7,13 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from embedstore.backbones.error_text import one_line
-from embedstore.backbones.registry import BUNDLED_INFO
+from embedstore.backbones.registry import BUNDLED_INFO, HF_PREFIX
 from embedstore.errors import BadBackbone, BadOption
 from embedstore.space import Recipe, Space
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone, LoadedNetwork
+    from embedstore.backbones.sequence import SequenceBackbone, SequenceNetwork
 
 # Torch returns the memory of large activations after every layer, and Linux zeroes it again page by page. With huge
 # pages there are far fewer of them: a batch of 32 took a ResNet-50 21% less time on two cores (docs/benchmarks.md).
@@ -23,7 +24,7 @@ PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 def load(
     recipe: Recipe, *, device: str = "auto", precision: str = "auto", allow_code: Collection[str] = ()
-) -> Backbone:
+) -> Backbone | SequenceBackbone:
     """Load the network that a recipe describes, ready to embed.
 
     Args:
@@ -36,7 +37,8 @@ def load(
             code that its user has not named.
 
     Returns:
-        A backbone whose ``space`` is complete: its key comes from what was actually loaded.
+        A backbone whose ``space`` is complete: its key comes from what was actually loaded. One of texts or sound is a
+        :class:`~embedstore.backbones.sequence.SequenceBackbone`.
 
     Raises:
         UnknownBackbone: when there is no such architecture or tag; the error lists near names.
@@ -44,12 +46,20 @@ def load(
         WeightsNotFound: when the weights are not on this machine and cannot be downloaded.
         WeightsMismatch: when the weights do not fit, or the file holds something else.
         CodeNotAllowed: when the recipe names code that is not in ``allow_code``.
+        MissingExtra: when the library of the backbone is not installed.
     """
     os.environ.setdefault(HUGE_PAGES_VARIABLE, "1")
+    from embedstore.backbones.sequence import SequenceNetwork, build_sequence_backbone
+
     first_device = resolve_device(device.partition(",")[0])
     half_precisions = half_precision_candidates(precision, first_device)
+    network = _load_network(recipe, allow_code)
+    if isinstance(network, SequenceNetwork):
+        if precision not in ("auto", "fp32"):
+            raise BadOption(f"--precision {precision} is for backbones of images; leave it out for {recipe.backbone}")
+        return build_sequence_backbone(network, recipe, device=first_device)
     return build_backbone(
-        _load_network(recipe, allow_code),
+        network,
         recipe,
         device=first_device,
         half_precisions=half_precisions,
@@ -57,7 +67,7 @@ def load(
     )
 
 
-def _load_network(recipe: Recipe, allow_code: Collection[str]) -> LoadedNetwork:
+def _load_network(recipe: Recipe, allow_code: Collection[str]) -> LoadedNetwork | SequenceNetwork:
     """Load the recipe through the library that its name belongs to."""
     if recipe.random_init and recipe.weights:
         raise BadBackbone("random weights and a weights file exclude each other: give --weights or --random-init")
@@ -70,6 +80,10 @@ def _load_network(recipe: Recipe, allow_code: Collection[str]) -> LoadedNetwork:
         from embedstore.backbones import timm_models
 
         return timm_models.load(recipe)
+    if recipe.backbone.startswith(HF_PREFIX):
+        from embedstore.backbones.transformers_models import loading
+
+        return loading.load(recipe)
     from embedstore.backbones import custom
 
     return custom.load(recipe, allow_code)
@@ -127,6 +141,19 @@ def _measure_dim(loaded: LoadedNetwork, device: str) -> int:
         got = f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else type(out).__name__
         raise BadBackbone(f"{loaded.architecture} must return one vector per image, (B, D), but returned {got}")
     return int(out.shape[1])
+
+
+def require_images(backbone: Backbone | SequenceBackbone, name: str) -> Backbone:
+    """Return a backbone of images.
+
+    Raises:
+        BadBackbone: when it reads something else.
+    """
+    from embedstore.backbones.base import Backbone
+
+    if not isinstance(backbone, Backbone):
+        raise BadBackbone(f"{name} reads {backbone.space.modality.plural}, and this needs a backbone of images")
+    return backbone
 
 
 def resolve_devices(device: str) -> list[str]:

@@ -24,6 +24,8 @@ ALIASES = {
     "vit": "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
 }
 LOCAL_DIR_PREFIX = "local-dir:"  # open_clip/local-dir:FOLDER
+HF_PREFIX = "hf/"  # hf/REPOSITORY of the hub, or hf/FOLDER
+HF_REPOSITORY = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 FACTORY_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # module:factory, dots in the module
 
 
@@ -78,8 +80,8 @@ def weights_licence(name: str) -> str:
 def resolve_name(name: str) -> str:
     """Return the full name of a backbone for an alias, a bare timm or open_clip name, or another spelling.
 
-    ``resnet50`` is ``timm/resnet50.<default tag>``. The folder of ``open_clip/local-dir:…`` becomes absolute, so that
-    a store finds it from anywhere; ``module:factory`` is returned unchanged.
+    ``resnet50`` is ``timm/resnet50.<default tag>``. The folder of ``open_clip/local-dir:…`` and ``hf/…`` becomes
+    absolute, so that a store finds it from anywhere; ``module:factory`` is returned unchanged.
 
     Raises:
         UnknownBackbone: when there is nothing of that name; the error lists near names.
@@ -91,8 +93,9 @@ def resolve_name(name: str) -> str:
         return BUNDLED_INFO.name
     library, _, body = name.partition("/")
     if library == "open_clip" and body.startswith(LOCAL_DIR_PREFIX):
-        folder = os.path.expanduser(body.removeprefix(LOCAL_DIR_PREFIX))  # noqa: PTH111 - as typed
-        return f"open_clip/{LOCAL_DIR_PREFIX}{os.path.abspath(folder)}"  # noqa: PTH100 - links are not followed
+        return f"open_clip/{LOCAL_DIR_PREFIX}{_absolute(body.removeprefix(LOCAL_DIR_PREFIX))}"
+    if name.startswith(HF_PREFIX):
+        return f"{HF_PREFIX}{_hf_name(body)}"
     if library == "timm":
         return table.timm_name(body) or _name_of_other_version(name, "timm")
     if library == "open_clip":
@@ -102,6 +105,27 @@ def resolve_name(name: str) -> str:
     if FACTORY_PATTERN.fullmatch(name):
         return name
     raise _unknown_error(name)
+
+
+def _absolute(folder: str) -> str:
+    """Return the absolute path of a folder, without following links."""
+    return os.path.abspath(os.path.expanduser(folder))  # noqa: PTH100, PTH111 - as typed
+
+
+def _hf_name(body: str) -> str:
+    """Return the absolute path of a model's folder, or the name of a repository of the hub.
+
+    Raises:
+        UnknownBackbone: when it is neither.
+    """
+    folder = _absolute(body)
+    if os.path.isdir(folder):  # noqa: PTH112
+        return folder
+    if not HF_REPOSITORY.fullmatch(body):
+        raise UnknownBackbone(
+            f"{HF_PREFIX}{body}: there is no folder {folder}, and a repository of the hub has the form OWNER/NAME"
+        )
+    return body
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from embedstore.backbones.registry import FACTORY_PATTERN, LOCAL_DIR_PREFIX
+from embedstore.backbones.registry import FACTORY_PATTERN, HF_PREFIX, LOCAL_DIR_PREFIX
 from embedstore.errors import UnsafeStore
 from embedstore.space import Recipe
 
 _LOCAL_DIR = f"open_clip/{LOCAL_DIR_PREFIX}"
+_HF_FOLDER = f"{HF_PREFIX}/"  # an absolute path; any other name is one of the hub
 
 
 def recipe_problem(recipe: Recipe, store: Path) -> str:
     """Return what a recipe names that no recipe of a store of ours names, or "".
 
     Weights are a checkpoint of the store, or a file outside of it that the maker of the store gave; a network's own
-    folder (``open_clip/local-dir:``) is outside of it, since its description is not part of any checksum.
+    folder (``open_clip/local-dir:``, ``hf/``) is outside of it, since its description is not part of any checksum.
 
     Args:
         recipe: how to load a backbone.
@@ -27,10 +28,17 @@ def recipe_problem(recipe: Recipe, store: Path) -> str:
         is_checkpoint = _is_inside(weights, store, "checkpoints") and weights.endswith(".safetensors")
         if not is_checkpoint:
             return f"weights {weights!r:.200}, which are not a checkpoint of the store"
-    folder = recipe.backbone.removeprefix(_LOCAL_DIR)
-    if folder != recipe.backbone and (not Path(folder).is_absolute() or _is_inside(folder, store)):
+    folder = _own_folder(recipe.backbone)
+    if folder is not None and (not Path(folder).is_absolute() or _is_inside(folder, store)):
         return f"the network in {folder!r:.200}, which is inside the store"
     return ""
+
+
+def _own_folder(backbone: str) -> str | None:
+    """Return the folder that a backbone names; None if it names none."""
+    if backbone.startswith(_LOCAL_DIR):
+        return backbone.removeprefix(_LOCAL_DIR)
+    return backbone.removeprefix(HF_PREFIX) if backbone.startswith(_HF_FOLDER) else None
 
 
 def names_code(recipe: Recipe) -> bool:

@@ -231,6 +231,33 @@ def fetch_from_hub(repo: str, files: Sequence[str], model: str) -> Path:
     raise WeightsNotFound(f"{not_found}, and the repository has no such file; {cure}")
 
 
+def fetch_folder_from_hub(repo: str, patterns: Sequence[str], required: str, model: str) -> Path:
+    """Return the folder with some files of a hub repository, from the cache or downloaded.
+
+    Args:
+        repo: ``owner/name``, with an optional ``@revision``.
+        patterns: of the files.
+        required: the file without which the folder is of no use.
+        model: the backbone, for messages.
+
+    Raises:
+        WeightsNotFound: when it is not in the cache, and the hub is switched off, unreachable or refuses.
+    """
+    from huggingface_hub import constants, snapshot_download, try_to_load_from_cache
+
+    name, _, revision = repo.partition("@")
+    arguments = {"revision": revision or None, "allow_patterns": list(patterns)}
+    if isinstance(try_to_load_from_cache(name, required, revision=revision or None), str):
+        return Path(snapshot_download(name, local_files_only=True, **arguments))
+    not_found = _not_found(model, f"{required} of {name} in {constants.HF_HUB_CACHE}")
+    cure = "name a folder that holds the model (hf//path/to/folder), or fill the cache on a machine with a network"
+    _require_connection(constants.ENDPOINT, not_found, cure)
+    try:
+        return Path(snapshot_download(name, **arguments))
+    except Exception as error:  # gated, renamed, disk full, connection lost: the hub's message says which
+        raise WeightsNotFound(f"{not_found}, and the hub refused: {one_line(error, 160)}; {cure}") from error
+
+
 def fetch_from_url(url: str, folder: Path, model: str, fetch: Callable[[], Any]) -> Path:
     """Return a weights file of a plain address, from the library's cache folder or downloaded by the library.
 

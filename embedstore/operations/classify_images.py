@@ -40,7 +40,7 @@ def classify(
     named = session.space(space) if space else None
     record, estimator = registry.load_head(session.storage, head, space=named)
     own_space = session.space(record.space_key)
-    opened = open_images(images)
+    opened = open_images(images, own_space.space.modality)
     encoded = encode_images(session, own_space, opened, progress=progress)
     nearest = _Evidence(session, own_space, record.label, evidence)
     classified: list[ClassifiedImage] = []

@@ -21,6 +21,7 @@ from embedstore.storage.inbox.register import end_plans
 from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.purge import PurgePlan
 from embedstore.storage.sql import utc_now
+from embedstore.storage.thumbnail_cache import ThumbnailCache
 from embedstore.storage.writer import Writer
 from embedstore.temporary import temporary_folder
 
@@ -45,6 +46,7 @@ def purge(session: Session, where: str | None, items: Sequence[int] | None, *, w
         heads = heads_that_remember(storage, _purged_vectors(session, plan), plan.texts)
         delete_heads(writer, heads)  # first: an interrupted purge is run again
         counts = purging.purge(writer, selection)
+        ThumbnailCache(storage.layout.thumbnails).remove(text.replace("-", "") for text in plan.texts)
         sheets = purging.delete_augmentation_sheets(storage.layout)
         writer.record_run("purge", None, {}, counts | {"heads": len(heads)}, started)  # no text of what was purged
     return PurgedItems(**counts, heads=[head.name for head in heads], sheets=sheets)

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.errors import BadBackbone, ImageError, QueryError, SourceNotFound
+from embedstore.modality import Modality
 from embedstore.operations.query_arguments import ImageQuery, parse_image, parse_parts
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
 from embedstore.operations.text_encoder import TextEncoder
-from embedstore.pipeline.decode import DecodeSettings
-from embedstore.pipeline.decode_method import PILLOW_METHOD
+from embedstore.pipeline.decode import DecodeSettings, ImageSettings
+from embedstore.pipeline.decode_method import stack_pixels
 from embedstore.pipeline.encoder import EncoderRequest, prepare_encoder
 from embedstore.pipeline.forward import BatchEncoder
 from embedstore.pipeline.run import EmbedProgress
@@ -27,6 +28,7 @@ from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.resources import available_cores
 from embedstore.sources.memory import MemoryImages, NamedImage
 from embedstore.sources.open import open_source
+from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.storage.commit import storable_rows
 from embedstore.storage.spaces import SpaceRecord
@@ -63,15 +65,19 @@ def encode(session: Session, texts: Any, images: Any, *, space: str | None, prog
     record = session.space(space)
     if texts is not None:
         return _encode_texts(session, record, texts)
-    found = list(encode_images(session, record, open_images(images), progress=progress))
+    found = list(encode_images(session, record, open_images(images, record.space.modality), progress=progress))
     for image in found:
         if image.failure is not None:
             raise ImageError(image.failure.reason, f"{image.uri}: {image.failure.detail}")
     return np.stack([image.vector for image in found if image.vector is not None])
 
 
-def open_images(images: Any) -> ImageSet:
+def open_images(images: Any, modality: Modality = Modality.IMAGE) -> ImageSet:
     """Return the images that a caller passed: names of files, folders, globs, archives or uris, or images in memory.
+
+    Args:
+        images: as passed.
+        modality: what the space reads: other modalities have names of files in the place of images.
 
     Raises:
         SourceNotFound: if there is no image, or what is named does not exist.
@@ -82,7 +88,8 @@ def open_images(images: Any) -> ImageSet:
     if not parts:
         raise SourceNotFound("no image was named; name files, folders or uris")
     if all(isinstance(part, str | os.PathLike) for part in parts):
-        source: Source = open_source([os.fspath(part) for part in parts], label_rule=None, split_rule=None)
+        names = [os.fspath(part) for part in parts]
+        source: Source = open_source(names, label_rule=None, split_rule=None, rules=SkipRules(modality=modality))
     else:
         source = MemoryImages([_named_image(number, part) for number, part in enumerate(parts, 1)])
     entries = list(source.scan())
@@ -97,15 +104,11 @@ def encode_images(
     """Yield every image with its vector as the space would store it, in order.
 
     Raises:
-        BadBackbone: if the space has no network for images.
+        BadBackbone: if the space has no network.
         WeightsNotFound: if the weights are not on this machine.
     """
-    preprocess = record.space.preprocess
-    if preprocess is None:
-        raise BadBackbone(f"space {record.name} holds precomputed vectors, and no network that makes them of images")
     failed, total = 0, len(images.entries)
-    with embedding_progress(progress) as report, _open_encoder(session, record, images) as (batches, method):
-        settings = DecodeSettings(preprocess, available_cores(), method)
+    with embedding_progress(progress) as report, _open_encoder(session, record, images) as (batches, settings):
         encoded = encode_unstored(images.source, images.entries, batches, settings)
         for done, image in enumerate(encoded, 1):
             stored = _as_stored(record, image)
@@ -115,12 +118,17 @@ def encode_images(
 
 
 @contextmanager
-def _open_encoder(session: Session, record: SpaceRecord, images: ImageSet) -> Iterator[tuple[BatchEncoder, Any]]:
-    """Open the tower of searches for a few images, and what a run would use for many."""
-    refs = images.refs
-    if len(refs) <= FEW_IMAGES:
+def _open_encoder(
+    session: Session, record: SpaceRecord, images: ImageSet
+) -> Iterator[tuple[BatchEncoder, DecodeSettings]]:
+    """Open the tower of searches for a few images, and what a run would use for many and for other modalities."""
+    refs, preprocess = images.refs, record.space.preprocess
+    if preprocess is None and record.space.input is None:
+        raise BadBackbone(f"space {record.name} holds precomputed vectors, and no network that makes them of images")
+    if preprocess is not None and len(refs) <= FEW_IMAGES:
         tower = encoder(session, record, Tower.IMAGE)
-        yield FixedBatches(tower.encode_images), PILLOW_METHOD
+        batches = FixedBatches(lambda pixels: tower.encode_images(stack_pixels(pixels)))
+        yield batches, ImageSettings(preprocess, available_cores())
         return
     run = prepare_encoder(
         lambda: session.backbones_on_devices(record),
@@ -130,7 +138,7 @@ def _open_encoder(session: Session, record: SpaceRecord, images: ImageSet) -> It
         towers_folder=session.storage.layout.towers_folder(record.key),
     )
     try:
-        yield run.encoder, run.method
+        yield run, run.decode_settings(available_cores(), isolate_all=False)
     finally:
         run.close()
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import parse_runtime
 from embedstore.errors import BadOption
+from embedstore.modality import Modality
 from embedstore.operations.session import Session
 from embedstore.operations.watch import WatchedSource, Watcher, watch
 from embedstore.pipeline import import_vectors
@@ -45,8 +46,8 @@ class SourceOptions:
     annotations: AnnotationOptions
     rules: SkipRules
 
-    def open(self, session: Session, source: Any) -> Source:
-        """Return the source that a user names, for a store."""
+    def open(self, session: Session, source: Any, modality: Modality) -> Source:
+        """Return the source that a user names, for a space of a modality."""
         return open_source(
             source,
             label_rule=self.labels_from,
@@ -54,7 +55,7 @@ class SourceOptions:
             table=replace(self.table, known_types=session.storage.filled_columns()),
             annotations=self.annotations,
             exclude=[str(session.path)],
-            rules=self.rules,
+            rules=replace(self.rules, modality=modality),
             listings=session.storage.layout.listings,
         )
 
@@ -71,9 +72,10 @@ def plan_parts(
     progress: Progress,
 ) -> PlanReport:
     """Plan an embedding run in parts; see :meth:`embedstore.Store.plan_parts`."""
-    options = PlanOptions(parts, replace_plan, wait=wait)
+    options, record = PlanOptions(parts, replace_plan, wait=wait), session.space(space)
+    opened = reading.open(session, source, record.space.modality)
     with embedding_progress(progress) as callback:
-        return plans.plan_parts(session.storage, reading.open(session, source), session.space(space), options, callback)
+        return plans.plan_parts(session.storage, opened, record, options, callback)
 
 
 def embed(
@@ -96,11 +98,10 @@ def embed(
 ) -> EmbedReport:
     """Embed a source, and watch it if there is a watcher; see :meth:`embedstore.Store.embed`."""
     record = session.space(space)
-
     reading = SourceOptions(labels_from, splits_from, table, annotations, rules)
 
     def open_now() -> Source:
-        return reading.open(session, source)
+        return reading.open(session, source, record.space.modality)
 
     options = EmbedOptions(
         batch_size=batch_size,
@@ -129,13 +130,13 @@ def embed(
 
 
 def reembed(session: Session, space: str | None, *, wait: float, progress: Progress) -> EmbedReport:
-    """Embed the images of the store into one of its spaces; see :meth:`embedstore.Store.reembed`."""
+    """Embed the items of the store into one of its spaces; see :meth:`embedstore.Store.reembed`."""
     record = session.space(space)
     options = EmbedOptions(runtime=session.options.runtime, decoder=session.options.decoder, wait=wait)
     with embedding_progress(progress) as callback:
         return embed_source(
             session.storage,
-            StoreItemsSource(session.storage),
+            StoreItemsSource(session.storage, modality=record.space.modality),
             lambda: session.backbones_on_devices(record),
             record,
             options=options,

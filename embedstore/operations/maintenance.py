@@ -148,8 +148,8 @@ SIDECAR_READERS = SidecarReaders(parse_manifest, _load_head)
 def _reembed(session: Session, space: str, contents: list[str], reembed: bool) -> RepairReport:
     """Embed again what one space lost."""
     storage = session.storage
-    source = StoreItemsSource(storage, contents)
     row = storage.space(space)
+    source = StoreItemsSource(storage, contents)
     lost = len(contents)
     if not reembed or not len(source):
         left = f"space {row.name}: {lost} contents, {len(source)} items; embed their source again"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedstore.backbones.loading import resolve_devices
 from embedstore.errors import BadOption, PartsError
+from embedstore.modality import Modality
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.pipeline.distributed.worker import PartReport, embed_part, require_part
 from embedstore.pipeline.run import EmbedOptions
@@ -20,6 +21,7 @@ from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
+    from embedstore.backbones.sequence import SequenceBackbone
     from embedstore.storage.spaces import RecipeSpace
 
 _PART = re.compile(r"(\d{1,9})(?:/(\d{1,9}))?")
@@ -154,9 +156,11 @@ def work(
         )
 
 
-def load_planned(session: Session, space: RecipeSpace) -> list[Backbone]:
+def load_planned(session: Session, space: RecipeSpace) -> list[Backbone | SequenceBackbone]:
     """Return the backbone of a planned space, once per device, checked to be the one that the space was made with."""
     devices = resolve_devices(session.options.device)
+    if space.space.modality is not Modality.IMAGE:
+        devices = devices[:1]
     return [session.load_space(space, device) for device in devices]
 
 

@@ -28,6 +28,7 @@ from embedstore.backbones.runtimes.runtime import (
 )
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
 from embedstore.media.image import decode, preprocess
+from embedstore.modality import Modality
 from embedstore.operations.session import Session
 from embedstore.resources import available_cores
 from embedstore.sources.locations import read_item
@@ -47,6 +48,10 @@ def encoder(session: Session, record: SpaceRecord, tower: Tower) -> Encoder:
         RuntimeMismatch: if the runtime ``onnx`` was requested and its vectors differ from the eager backbone's.
         BadBackbone: if the runtime ``onnx`` was requested and the backbone cannot be exported.
     """
+    if tower is Tower.IMAGE and record.space.modality is not Modality.IMAGE:
+        raise BadBackbone(
+            f"space {record.name} is of {record.space.modality.plural}, not of images; search it with words or an item"
+        )
     if tower is Tower.TEXT and not record.space.text:
         raise NoTextTower(
             f"space {record.name} ({record.space.architecture or 'precomputed'}) has no text tower; text queries need "
@@ -56,6 +61,8 @@ def encoder(session: Session, record: SpaceRecord, tower: Tower) -> Encoder:
     loaded = session.loaded_backbone(record.key)
     if loaded is not None and runtime is not Runtime.ONNX:
         return loaded
+    if record.space.modality is not Modality.IMAGE and runtime is Runtime.ONNX:
+        raise BadBackbone(f"--runtime onnx is for backbones of images; leave it out for space {record.name}")
     if runtime in (Runtime.AUTO, Runtime.ONNX) and isinstance(record, RecipeSpace):
         exported = _exported_encoder(session, record, tower)
         if exported is None and runtime is Runtime.ONNX:
@@ -65,8 +72,9 @@ def encoder(session: Session, record: SpaceRecord, tower: Tower) -> Encoder:
         if exported is not None:
             return exported
     with timing.time_step(f"load PyTorch and the backbone of {record.name}"):
-        backbone = session.backbone(record.key)
-    session.eager_towers.add((record.key, tower))
+        backbone = session.any_backbone(record.key)
+    if record.space.modality is Modality.IMAGE:  # the towers of other modalities are not exported
+        session.eager_towers.add((record.key, tower))
     return backbone
 
 

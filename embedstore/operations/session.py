@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from embedstore.backbones import load
-from embedstore.backbones.loading import resolve_devices
+from embedstore.backbones.loading import require_images, resolve_devices
 from embedstore.backbones.runtimes.runtime import Runtime, Tower, parse_runtime
 from embedstore.backbones.stored_recipes import require_safe_recipe
-from embedstore.errors import SpaceMismatch, StoreBusy, StoreIOError, WeightsNotFound
+from embedstore.errors import BadBackbone, SpaceMismatch, StoreBusy, StoreIOError, WeightsNotFound
+from embedstore.modality import Modality
 from embedstore.pipeline.decoder import Decoder, parse_decoder
 from embedstore.space import Recipe
 from embedstore.storage import forks
@@ -23,6 +24,7 @@ from embedstore.storage.storage import Storage
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
     from embedstore.backbones.runtimes.onnx_encoder import OnnxEncoder
+    from embedstore.backbones.sequence import SequenceBackbone
     from embedstore.search.execute import Searcher
 
 RECORD_WAIT = 2.0  # seconds: a running `embed` must not delay an answer
@@ -83,7 +85,7 @@ class Session:
     options: OpenOptions = field(default_factory=OpenOptions)
     towers: dict[tuple[str, Tower], OnnxEncoder] = field(default_factory=dict)
     eager_towers: set[tuple[str, Tower]] = field(default_factory=set)
-    _backbones: dict[str, Backbone] = field(default_factory=dict)
+    _backbones: dict[str, Backbone | SequenceBackbone] = field(default_factory=dict)
     _replicas: dict[tuple[str, int, str], Backbone] = field(default_factory=dict)  # by key, place and device
 
     def __post_init__(self) -> None:
@@ -114,7 +116,23 @@ class Session:
         self.options = replace(self.options, allow_code=self.options.allow_code | {name})
 
     def backbone(self, space: str | None = None) -> Backbone:
-        """Return the loaded backbone of a space; it is loaded once.
+        """Return the loaded backbone of a space of images; it is loaded once.
+
+        Raises:
+            BadBackbone: if the space is of another modality, or holds precomputed vectors.
+            SpaceMismatch: if what loads now is not what the space was made with.
+            WeightsNotFound: if the weights are not on this machine.
+        """
+        record = self.space(space)
+        if record.space.modality is not Modality.IMAGE:
+            raise BadBackbone(
+                f"space {record.name} is of {record.space.modality.plural}, and this needs a backbone of images; name "
+                "a space of images with --space"
+            )
+        return cast("Backbone", self.any_backbone(record.key))
+
+    def any_backbone(self, space: str | None = None) -> Backbone | SequenceBackbone:
+        """Return the loaded backbone of a space of any modality; it is loaded once.
 
         Raises:
             SpaceMismatch: if what loads now is not what the space was made with.
@@ -126,11 +144,11 @@ class Session:
             self._backbones[record.key] = self._load_again(record)
         return self._backbones[record.key]
 
-    def loaded_backbone(self, key: str) -> Backbone | None:
+    def loaded_backbone(self, key: str) -> Backbone | SequenceBackbone | None:
         """Return the backbone of a space if it is loaded already."""
         return self._backbones.get(key)
 
-    def keep_backbone(self, backbone: Backbone) -> None:
+    def keep_backbone(self, backbone: Backbone | SequenceBackbone) -> None:
         """Keep a loaded backbone for the space that it belongs to."""
         self._backbones[backbone.space.key] = backbone
 
@@ -140,9 +158,11 @@ class Session:
         for replica in [r for r in self._replicas if r[0] == key]:
             del self._replicas[replica]
 
-    def backbones_on_devices(self, record: SpaceRecord) -> list[Backbone]:
+    def backbones_on_devices(self, record: SpaceRecord) -> Sequence[Backbone | SequenceBackbone]:
         """Return the backbone of a space, once per device that embedding uses; each is loaded once."""
-        first = self.backbone(record.key)
+        first = self.any_backbone(record.key)
+        if record.space.modality is not Modality.IMAGE:
+            return [first]
         further = enumerate(resolve_devices(self.options.device)[1:], 1)
         return [first, *(self._replica(record, place, device) for place, device in further)]
 
@@ -150,10 +170,18 @@ class Session:
         """Return the copy of a backbone on a further device, the one at a place among the devices."""
         key = (record.key, place, device)
         if key not in self._replicas:
-            self._replicas[key] = self._load_again(record, device)
+            self._replicas[key] = cast("Backbone", self._load_again(record, device))
         return self._replicas[key]
 
     def load(self, recipe: Recipe, device: str | None = None) -> Backbone:
+        """Load a backbone of images; see :meth:`load_any`.
+
+        Raises:
+            BadBackbone: if it is of another modality.
+        """
+        return require_images(self.load_any(recipe, device), recipe.backbone)
+
+    def load_any(self, recipe: Recipe, device: str | None = None) -> Backbone | SequenceBackbone:
         """Load a backbone; a relative weights file is the checkpoint of a space in the store.
 
         Args:
@@ -169,7 +197,7 @@ class Session:
         o = self.options
         return load(recipe, device=device or o.device, precision=o.precision, allow_code=o.allow_code)
 
-    def load_space(self, record: SpaceRecord, device: str | None = None) -> Backbone:
+    def load_space(self, record: SpaceRecord, device: str | None = None) -> Backbone | SequenceBackbone:
         """Load the backbone of a space without asking the catalog; see :meth:`backbone`."""
         return self._load_again(record, device)
 
@@ -206,11 +234,11 @@ class Session:
         forks.never_free((self.towers, self.__dict__.pop("searcher", None)))
         self.towers = {}
 
-    def _load_again(self, record: SpaceRecord, device: str | None = None) -> Backbone:
+    def _load_again(self, record: SpaceRecord, device: str | None = None) -> Backbone | SequenceBackbone:
         """Load the backbone of a space and check that it is the one that the space was made with."""
         recipe = record.require_recipe().recipe
         try:
-            backbone = self.load(recipe, device)
+            backbone = self.load_any(recipe, device)
         except WeightsNotFound as e:
             raise WeightsNotFound(
                 f"{e}; if the weights of space {record.name} have moved, name them once: `embedstore embed STORE "

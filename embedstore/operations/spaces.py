@@ -24,6 +24,7 @@ from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
+    from embedstore.backbones.sequence import SequenceBackbone
 
 
 def make_recipe(
@@ -78,11 +79,17 @@ def create_store(path: Path, recipe: Recipe, options: OpenOptions, *, dtype: str
 def add_space(session: Session, recipe: Recipe, *, dtype: str, space_name: str | None, wait: float) -> SpaceRecord:
     """Add the space of a backbone; see :meth:`embedstore.Store.add_space`."""
     session.allow_code(recipe.backbone)
-    return register_space(session, session.load(recipe), recipe, dtype=dtype, space_name=space_name, wait=wait)
+    return register_space(session, session.load_any(recipe), recipe, dtype=dtype, space_name=space_name, wait=wait)
 
 
 def register_space(
-    session: Session, backbone: Backbone, recipe: Recipe, *, dtype: str, space_name: str | None, wait: float = 0.0
+    session: Session,
+    backbone: Backbone | SequenceBackbone,
+    recipe: Recipe,
+    *,
+    dtype: str,
+    space_name: str | None,
+    wait: float = 0.0,
 ) -> SpaceRecord:
     """Add the space of a loaded backbone."""
     if dtype not in DTYPES:

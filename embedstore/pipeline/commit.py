@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.media.image.formats.registry import decoder_version
+from embedstore.media.decoders import decoder_version
 from embedstore.pipeline.decode import PreparedFile
 from embedstore.pipeline.forward import EncodedBatch
 from embedstore.storage.carry_vectors import carry_imported_vectors
@@ -53,7 +53,7 @@ def store_commit(writer: Writer, space: SpaceRecord, attributes: Path | None) ->
 
     def commit(batch: CommitBatch) -> None:
         carry_imported_vectors(writer, batch)
-        writer.commit(batch, space=space, decoder=decoder_version(), attributes=attributes)
+        writer.commit(batch, space=space, decoder=decoder_version(space.space.modality), attributes=attributes)
 
     return commit
 
@@ -92,7 +92,7 @@ class CommitStage:
         """Add one batch, and commit if it is time."""
         vectors = iter(batch.vectors if batch.vectors is not None else ())
         for file in batch.files:
-            self._add_file(file, next(vectors) if file.pixels is not None else None)
+            self._add_file(file, next(vectors) if file.input is not None else None)
         self.totals.files += len(batch.files)
         if len(self._batch.items) >= self._max_rows or time.monotonic() - self._committed_at > self._max_seconds:
             self.flush()
@@ -120,7 +120,7 @@ class CommitStage:
         self.totals.embedded += 1
         self._batch.digests.append(file.digest)
         self._batch.vectors.append(vector)
-        self._batch.image_info[file.digest] = (file.planned.ref.size, file.image_info)
+        self._batch.content_info[file.digest] = (file.planned.ref.size, file.info)
 
     def _failure(self, file: PreparedFile, vector: NDArray[np.float32] | None) -> Failure | None:
         """Return why the file cannot be an item, or None."""

@@ -1,7 +1,7 @@
-"""Stage "decode": from the bytes of files to pixels, in order, on a pool of threads (decoders release the GIL).
+"""Stage "decode": from the bytes of files to the backbone's input, in order, on threads (decoders release the GIL).
 
-A thread decodes an ordinary file itself and gives an unusual one to a separate process. A content that has a vector
-is not decoded. Memory is bounded by one group of files and the queue, whatever the number of files.
+Of images, a thread decodes an ordinary file itself and gives an unusual one to a separate process. A content that has a
+vector is not decoded. Memory is bounded by one group of files and the queue, whatever the number of files.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from embedstore.errors import ImageError
+from embedstore.errors import ImageError, ItemError
 from embedstore.media.image.isolation import DecodeWorkerPool
 from embedstore.media.image.screening import is_safe_in_process
 from embedstore.pipeline.decode_method import PILLOW_METHOD, DecodeMethod
@@ -23,7 +23,7 @@ from embedstore.pipeline.stage_times import StageTimer, StageTimers
 from embedstore.resources import available_cores, memory_slots
 from embedstore.sources.source import Source
 from embedstore.space import Preprocess
-from embedstore.types import Failure, ImageInfo
+from embedstore.types import ContentInfo, Failure
 
 QUEUE_SIZE = 128  # decoded images waiting for the backbone
 THREAD_BYTES = 384 << 20  # of a thread that decodes the largest ordinary image: 192 MiB as RGB, and a copy
@@ -36,17 +36,17 @@ class PreparedFile:
     Attributes:
         planned: the file; its ``item`` is also set where the file is a known item under a new name.
         digest: the identity of the content, or "" if the file could not be read.
-        pixels: uint8 ``(3, H, W)``, an array or a tensor on a device; None if the content has a vector already, or
-            failed.
-        image_info: facts about the image, if it was decoded.
+        input: what the backbone reads: of an image its pixels, uint8 ``(3, H, W)``, an array or a tensor on a device;
+            None if the content has a vector already, or failed.
+        info: facts about the content, if it was decoded.
         failure: why the file cannot be embedded.
         is_renamed: whether the item had another name before.
     """
 
     planned: PlannedFile
     digest: str = ""
-    pixels: Any = None
-    image_info: ImageInfo | None = None
+    input: Any = None
+    info: ContentInfo | None = None
     failure: Failure | None = None
     is_renamed: bool = False
 
@@ -57,9 +57,36 @@ class PreparedFile:
         return replace(self, failure=Failure.from_ref(self.planned.ref, other.failure.reason, other.failure.detail))
 
 
+class FileDecoder(Protocol):
+    """Turns the bytes of a file into a backbone's input; for many threads."""
+
+    def decode(self, file: PreparedFile, data: bytes) -> PreparedFile:
+        """Return the file with its input or its failure."""
+
+    def close(self) -> None:
+        """End what is decoding."""
+
+
+class DecodeSettings(Protocol):
+    """How the files of one modality are decoded.
+
+    Attributes:
+        threads: the size of the pool that reads and decodes.
+    """
+
+    @property
+    def threads(self) -> int: ...  # noqa: D102
+
+    def open_decoder(self, timer: StageTimer) -> FileDecoder:
+        """Return the decoder of one run."""
+
+    def initialize_thread(self) -> None:
+        """Prepare a thread that decodes."""
+
+
 @dataclass(frozen=True)
-class DecodeSettings:
-    """How files are decoded.
+class ImageSettings:
+    """How images are decoded.
 
     Attributes:
         preprocess: the preprocessing of the space.
@@ -73,6 +100,34 @@ class DecodeSettings:
     threads: int
     method: DecodeMethod = PILLOW_METHOD
     isolate_all: bool = False
+
+    def open_decoder(self, timer: StageTimer) -> FileDecoder:
+        """Return the decoder of one run."""
+        return ImageDecoder(self, timer)
+
+    def initialize_thread(self) -> None:
+        """Prepare a thread that decodes."""
+        self.method.initialize_thread()
+
+
+@dataclass(frozen=True)
+class SequenceSettings:
+    """How texts or sounds become the input of their backbone.
+
+    Attributes:
+        prepare: from the bytes of an item to the input, and facts about the content.
+        threads: the size of the pool that reads and decodes.
+    """
+
+    prepare: Callable[[bytes], tuple[Any, ContentInfo]]
+    threads: int
+
+    def open_decoder(self, timer: StageTimer) -> FileDecoder:
+        """Return the decoder of one run."""
+        return SequenceDecoder(self.prepare, timer)
+
+    def initialize_thread(self) -> None:
+        """Prepare a thread that decodes."""
 
 
 def default_decode_threads() -> int:
@@ -103,8 +158,8 @@ def open_prepared_files(
     Yields:
         The prepared files, in the order of the plan.
     """
-    pool = ThreadPoolExecutor(settings.threads, "decode", initializer=settings.method.initialize_thread)
-    decoder = ImageDecoder(settings, timers.decode)
+    pool = ThreadPoolExecutor(settings.threads, "decode", initializer=settings.initialize_thread)
+    decoder = settings.open_decoder(timers.decode)
     groups = read_files(source, plan, pool, timers.read)
     prefetch = Prefetch(decode_files(groups, plan, decoder, pool), QUEUE_SIZE, stop_requested)
     try:
@@ -118,7 +173,7 @@ def open_prepared_files(
 
 
 def decode_files(
-    groups: Iterator[list[FileContent]], plan: FilesToRead, decoder: ImageDecoder, pool: ThreadPoolExecutor
+    groups: Iterator[list[FileContent]], plan: FilesToRead, decoder: FileDecoder, pool: ThreadPoolExecutor
 ) -> Iterator[PreparedFile]:
     """Yield every file in order: decode what is new, once per content, and match the rest with what is known."""
     for group in groups:
@@ -136,7 +191,7 @@ def decode_files(
                 yield file.failed_like(decoded[file.digest])
             elif file.digest in running:
                 result = running.pop(file.digest).result()
-                decoded[file.digest] = replace(result, pixels=None)
+                decoded[file.digest] = replace(result, input=None)
                 yield result
             else:
                 yield file
@@ -162,7 +217,7 @@ class ImageDecoder:
         timer: of the stage.
     """
 
-    def __init__(self, settings: DecodeSettings, timer: StageTimer) -> None:
+    def __init__(self, settings: ImageSettings, timer: StageTimer) -> None:
         self._settings, self._timer = settings, timer
         self._isolation = DecodeWorkerPool(settings.preprocess)
 
@@ -170,17 +225,41 @@ class ImageDecoder:
         """Return the file with its pixels or its failure."""
         with self._timer.measure():
             try:
-                pixels, image_info = self._prepare(data)
+                pixels, info = self._prepare(data)
             except ImageError as e:
                 return replace(file, failure=Failure.from_ref(file.planned.ref, e.reason, e.detail))
-            return replace(file, pixels=pixels, image_info=image_info)
+            return replace(file, input=pixels, info=info)
 
     def close(self) -> None:
         """End the processes for unusual files, also those that are decoding."""
         self._isolation.close()
 
-    def _prepare(self, data: bytes) -> tuple[Any, ImageInfo]:
+    def _prepare(self, data: bytes) -> tuple[Any, ContentInfo]:
         """Return pixels and facts, from this thread or from a separate process."""
         if not self._settings.isolate_all and is_safe_in_process(data):
             return self._settings.method.prepare(data, self._settings.preprocess)
         return self._isolation.prepare(data)
+
+
+class SequenceDecoder:
+    """Turns texts or sounds into the input of their backbone; for many threads.
+
+    Args:
+        prepare: from the bytes of an item to the input, and facts about the content.
+        timer: of the stage.
+    """
+
+    def __init__(self, prepare: Callable[[bytes], tuple[Any, ContentInfo]], timer: StageTimer) -> None:
+        self._prepare, self._timer = prepare, timer
+
+    def decode(self, file: PreparedFile, data: bytes) -> PreparedFile:
+        """Return the file with its input or its failure."""
+        with self._timer.measure():
+            try:
+                value, info = self._prepare(data)
+            except ItemError as e:
+                return replace(file, failure=Failure.from_ref(file.planned.ref, e.reason, e.detail))
+            return replace(file, input=value, info=info)
+
+    def close(self) -> None:
+        """Nothing is left running."""

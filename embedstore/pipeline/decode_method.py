@@ -24,12 +24,12 @@ from embedstore.errors import BadOption, ImageError, RuntimeMismatch
 from embedstore.media.image import preprocess as reference
 from embedstore.pipeline.decoder import Decoder
 from embedstore.space import Preprocess
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
 
-PrepareFunction = Callable[[bytes, Preprocess], tuple[Any, ImageInfo]]  # pixels (3, H, W) uint8, an array or a tensor
+PrepareFunction = Callable[[bytes, Preprocess], tuple[Any, ContentInfo]]  # pixels (3, H, W) uint8, an array or a tensor
 COMPARISON_IMAGES = 8  # images that are compared
 MIN_IMAGES_TO_COMPARE = 128  # images of a run: with fewer, even the timing costs more than it saves
 AUTOMATIC = (Decoder.GPU_RESIZE, Decoder.FAST)  # what `auto` may choose; why not GPU_JPEG is said in gpu_decode
@@ -84,7 +84,7 @@ class DeviceTurns:
         self._left = 0
         self._lock = threading.Lock()
 
-    def prepare(self, data: bytes, preprocess: Preprocess) -> tuple[Any, ImageInfo]:
+    def prepare(self, data: bytes, preprocess: Preprocess) -> tuple[Any, ContentInfo]:
         """Decode, resize and crop one file on the device whose turn it is."""
         with self._lock:
             if self._left == 0:

@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.pipeline.decode import PreparedFile
-from embedstore.pipeline.decode_method import stack_pixels
 
 
 class BatchEncoder(Protocol):
     """What the stage needs of an encoder; both numbers may change after the first batch.
 
     Attributes:
-        batch_size: images per forward pass.
-        concurrency: forward passes at once.
+        batch_size: items in one batch.
+        concurrency: batches at once.
     """
 
     @property
@@ -32,8 +31,8 @@ class BatchEncoder(Protocol):
     @property
     def concurrency(self) -> int: ...  # noqa: D102
 
-    def encode_images(self, batch: Any) -> NDArray[np.float32]:
-        """Return the vectors of uint8 images ``(B, 3, H, W)``, an array or a tensor on a device."""
+    def encode(self, inputs: list[Any]) -> NDArray[np.float32]:
+        """Return the vectors ``(B, D)`` of what the stage "decode" made of B items."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class EncodedBatch:
 
     Attributes:
         files: in order, also those that failed or have a vector already.
-        vectors: one for each file that has pixels, in order; None if no file has.
+        vectors: one for each file that has an input, in order; None if no file has.
     """
 
     files: list[PreparedFile]
@@ -62,14 +61,14 @@ class ForwardStage:
     """The backbone's stage.
 
     Args:
-        encoder: from pixels to vectors.
-        batch_size: images per forward pass; None is the encoder's own.
-        max_files: files in one batch, with and without pixels.
+        encoder: from inputs to vectors.
+        batch_size: items in one batch; None is the encoder's own.
+        max_files: files in one batch, with and without input.
         initializer: called first by every thread.
 
     Attributes:
         seconds: wall time in which at least one batch was being computed.
-        image_count: how many images were computed.
+        item_count: how many items were computed.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class ForwardStage:
         initializer: Callable[[], None] = lambda: None,
     ) -> None:
         self.seconds = 0.0
-        self.image_count = 0
+        self.item_count = 0
         self._encoder, self._batch_size, self._max_files = encoder, batch_size, max_files
         self._initializer = initializer
         self._width = 0
@@ -92,14 +91,14 @@ class ForwardStage:
     def run(self, files: Iterable[PreparedFile]) -> Iterator[EncodedBatch]:
         """Yield the files in batches, in order, with their vectors."""
         waiting: list[PreparedFile] = []
-        images = 0
+        inputs = 0
         for file in files:
             waiting.append(file)
-            images += file.pixels is not None
+            inputs += file.input is not None
             # the second limit is for a long run of duplicates or failures: nothing to compute, much to write
-            if images >= (self._batch_size or self._encoder.batch_size) or len(waiting) >= self._max_files:
+            if inputs >= (self._batch_size or self._encoder.batch_size) or len(waiting) >= self._max_files:
                 self._submit(waiting)
-                waiting, images = [], 0
+                waiting, inputs = [], 0
                 yield from self._finished()
         if waiting:
             self._submit(waiting)
@@ -114,8 +113,8 @@ class ForwardStage:
         if self._encoder.concurrency != self._width:
             self._pool.shutdown(wait=False)
             self._pool = self._open_pool()
-        pixels = [file.pixels for file in files if file.pixels is not None]
-        self._in_progress.append((files, self._pool.submit(self._encode, pixels) if pixels else None))
+        inputs = [file.input for file in files if file.input is not None]
+        self._in_progress.append((files, self._pool.submit(self._encode, inputs) if inputs else None))
 
     def _open_pool(self) -> ThreadPoolExecutor:
         """Return a pool with a thread for every forward pass at once."""
@@ -133,15 +132,15 @@ class ForwardStage:
             self._in_progress.popleft()
             yield EncodedBatch(files, vectors)
 
-    def _encode(self, pixels: list[Any]) -> _TimedVectors:
+    def _encode(self, inputs: list[Any]) -> _TimedVectors:
         """Compute the vectors of one batch."""
         begin = time.perf_counter()
-        vectors = self._encoder.encode_images(stack_pixels(pixels))
+        vectors = self._encoder.encode(inputs)
         return _TimedVectors(vectors, begin, time.perf_counter())
 
     def _count(self, batch: _TimedVectors) -> NDArray[np.float32]:
-        """Add up images and seconds, and return the vectors; time in which two batches overlap is counted once."""
+        """Add up items and seconds, and return the vectors; time in which two batches overlap is counted once."""
         self.seconds += max(0.0, batch.end - max(batch.begin, self._counted_until))
         self._counted_until = max(self._counted_until, batch.end)
-        self.image_count += len(batch.vectors)
+        self.item_count += len(batch.vectors)
         return batch.vectors

@@ -187,7 +187,7 @@ def _commit_rows(
         ids = [existing[r.uri].item if r.uri in existing else None for r in refs]
         batch = CommitBatch(
             items=[ItemRow(r, c, i) for r, c, i in zip(refs, contents, ids, strict=True)],
-            image_info=dict.fromkeys(first, (0, None)),
+            content_info=dict.fromkeys(first, (0, None)),
             digests=list(first),
             vectors=[vectors[list(first.values())]] if first else [],
         )

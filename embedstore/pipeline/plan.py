@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from embedstore.modality import Modality
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.commit import FailureRow
 from embedstore.storage.inbox.inbox import KNOWN, MISSING
@@ -171,6 +172,7 @@ def build_plan(
     *,
     source: Source,
     decoder_version: str,
+    modality: Modality,
 ) -> EmbedPlan:
     """Compare a scan with the catalog chunk by chunk, in the memory of one chunk.
 
@@ -180,6 +182,7 @@ def build_plan(
         scan: what the source finds; it is read once.
         source: what is scanned: the folders, archives and tables that it covers completely.
         decoder_version: failures of another version are tried again.
+        modality: what the space embeds.
     """
     counts: Counter[str] = Counter()
     with storage.catalog.read() as con:
@@ -193,7 +196,7 @@ def build_plan(
                 first = counts["new"] + counts["known"]
                 new, known = embedding.add_scan_failures(con, failures, decoder=decoder_version, first=first)
                 counts.update(new=new, known=known)
-        embedding.find_missing_items(con, source.roots, source.archives, source.tables)
+        embedding.find_missing_items(con, source.roots, source.archives, source.tables, modality=modality)
         if counts["todo"]:
             embedding.load_known_contents(con, space)
     return EmbedPlan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from embedstore.modality import Modality
 from embedstore.pipeline.commit import CommitTotals
 from embedstore.pipeline.encoder import RunEncoder
 from embedstore.pipeline.plan import PlanCounts
@@ -39,15 +40,15 @@ class EmbedReport:
         skipped_by_kind: how many of each kind.
         commits: how many commits were made.
         seconds: wall time of the run.
-        images_per_second: files read per second of the embedding stages.
+        images_per_second: files read per second of the embedding stages, of whatever modality.
         device: where the backbone ran.
         precision: of the backbone.
         precision_agreement: of its vectors with those in fp32 on this run's images; None for fp32.
-        batch_size: images per forward pass at the end of the run.
+        batch_size: items in one batch at the end of the run.
         runtime: the runtime of the backbone.
         folded_batchnorms: batch normalizations that were folded into convolutions.
         runtime_agreement: of the runtime's vectors with the eager network's on this run's images; None for eager.
-        decoder: what turned ordinary files into pixels.
+        decoder: what turned ordinary files into pixels; ``text`` and ``audio`` for other modalities.
         decoder_agreement: of its vectors with those by Pillow on this run's images; None for Pillow.
         stage_times: where the time went, see :class:`~embedstore.pipeline.stage_times.StageTimes`.
         bottleneck: one line that says which stage limits the speed.
@@ -87,6 +88,11 @@ class EmbedReport:
         """The number of files that failed in this run."""
         return sum(self.failures_by_reason.values())
 
+    @property
+    def _unit(self) -> str:
+        """What a person calls the items."""
+        return Modality(self.decoder).plural if self.decoder in tuple(Modality) else Modality.IMAGE.plural
+
     def summary(self) -> str:
         """Return one line for a person."""
         parts = [f"{self.embedded:,} embedded"]
@@ -103,7 +109,9 @@ class EmbedReport:
             parts.append(f"{self.failures:,} failed ({reasons})")
         if self.skipped_by_kind:
             parts.append(skipped_summary(self.skipped_by_kind))
-        speed = f", {self.images_per_second:,.0f} images/s on {self.device} ({self.runtime})" if self.embedded else ""
+        speed = (
+            f", {self.images_per_second:,.0f} {self._unit}/s on {self.device} ({self.runtime})" if self.embedded else ""
+        )
         return f"{self.scanned:,} files: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
 
     def to_json(self) -> dict[str, Any]:
@@ -130,19 +138,12 @@ class EncodingResult:
 
     def facts(self) -> dict[str, Any]:
         """Return the attributes of the report."""
-        encoder, method = self.encoder.encoder, self.encoder.method
-        choice = encoder.choice
         return {
             "images_per_second": round(self.files / self.times.seconds, 1),
-            "device": encoder.device,
-            "precision": encoder.precision,
-            "precision_agreement": choice.precision.agreement.to_json() if choice.precision.agreement else None,
+            "device": self.encoder.device,
             "batch_size": self.batch_size,
-            "runtime": choice.runtime.value,
-            "folded_batchnorms": choice.folded_batchnorms,
-            "runtime_agreement": choice.agreement.to_json() if choice.agreement else None,
-            "decoder": method.decoder.value,
-            "decoder_agreement": method.agreement.to_json() if method.agreement else None,
+            "runtime": self.encoder.runtime,
+            **self.encoder.facts(),
             "stage_times": self.times.to_json(),
             "bottleneck": self.times.bottleneck(),
         }

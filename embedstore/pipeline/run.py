@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from embedstore.backbones.runtimes.runtime import Runtime
-from embedstore.errors import BadBackbone, NoImages
-from embedstore.media.image.formats.registry import decoder_version
+from embedstore.errors import NoImages
+from embedstore.media.decoders import decoder_version
 from embedstore.pipeline.commit import CommitStage, store_commit
 from embedstore.pipeline.decode import DecodeSettings, default_decode_threads, open_prepared_files
 from embedstore.pipeline.decode_method import preserve_torch_threads
@@ -156,10 +156,20 @@ def plan_source(job: EmbedJob, stop: StopSignal) -> EmbedPlan:
     job.storage.check_columns(job.source.columns)
     scan = job.source.scan()
     watched = Scan(_watch(scan, stop, job.progress), scan.summary)
-    plan = build_plan(job.storage, job.space.key, watched, source=job.source, decoder_version=decoder_version())
+    modality = job.space.space.modality
+    plan = build_plan(
+        job.storage,
+        job.space.key,
+        watched,
+        source=job.source,
+        decoder_version=decoder_version(modality),
+        modality=modality,
+    )
     if not plan.counts.scanned:
         skipped = f" to embed, {skipped_summary(plan.counts.skipped)}" if plan.counts.skipped else ""
-        raise NoImages(f"{job.source.description} has no files{skipped}; name a folder, files or a manifest of images")
+        raise NoImages(
+            f"{job.source.description} has no files{skipped}; name a folder, files or a manifest of {modality.plural}"
+        )
     return plan
 
 
@@ -217,7 +227,7 @@ def embed_files(
         files = stack.enter_context(
             open_prepared_files(job.source, plan, settings, stop_requested=lambda: stop.signal_number, timers=timers)
         )
-        forward = ForwardStage(run.encoder, batch_size=batch_size, max_files=max_files, initializer=restore_threads)
+        forward = ForwardStage(run, batch_size=batch_size, max_files=max_files, initializer=restore_threads)
         stack.callback(forward.close)
         for batch in forward.run(files):
             with timers.write.measure():
@@ -227,13 +237,14 @@ def embed_files(
         with timers.write.measure():
             commits.flush()
     times = timers.finish(
-        images=forward.image_count,
-        forward_seconds=run.encoder.device_seconds(forward.image_count) or forward.seconds,
+        images=forward.item_count,
+        forward_seconds=run.device_seconds(forward.item_count) or forward.seconds,
         threads=settings.threads,
-        shares_cpu=run.encoder.backbone.device == "cpu",
-        runtime=run.encoder.choice.runtime.value,
+        shares_cpu=run.device.startswith("cpu"),
+        runtime=run.runtime,
+        modality=job.space.space.modality,
     )
-    return EncodingResult(run, times, batch_size or run.encoder.batch_size, commits.totals.files)
+    return EncodingResult(run, times, batch_size or run.batch_size, commits.totals.files)
 
 
 def _prepare(
@@ -250,7 +261,4 @@ def _prepare(
         EncoderRequest(options.runtime, decoder, threads, options.batch_size),
         towers_folder=job.storage.layout.towers_folder(space.key),
     )
-    preprocess = space.space.preprocess
-    if preprocess is None:
-        raise BadBackbone(f"space {space.name} has no preprocessing for images")
-    return run, DecodeSettings(preprocess, threads, run.method, isolate_all)
+    return run, run.decode_settings(threads, isolate_all=isolate_all)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from embedstore.modality import Modality
 from embedstore.resources import available_cores
 
 MIN_CPU_UTILIZATION = 0.85  # of the cores' time: more is seldom reached with threads that wait for each other
@@ -70,7 +71,7 @@ class StageTimers:
     begin_cpu: float = field(default_factory=time.process_time)
 
     def finish(
-        self, *, images: int, forward_seconds: float, threads: int, shares_cpu: bool, runtime: str
+        self, *, images: int, forward_seconds: float, threads: int, shares_cpu: bool, runtime: str, modality: Modality
     ) -> StageTimes:
         """Return the times up to now; the arguments are those of :class:`StageTimes`."""
         return StageTimes(
@@ -85,6 +86,7 @@ class StageTimers:
             cores=available_cores(),
             shares_cpu=shares_cpu,
             runtime=runtime,
+            modality=modality,
         )
 
 
@@ -93,7 +95,7 @@ class StageTimes:
     """What the stages of one run took, after the backbone was loaded.
 
     Attributes:
-        images: images that were decoded and embedded.
+        images: images, texts or clips that were decoded and embedded.
         seconds: wall time of all stages together.
         read: over all threads of the stage.
         decode: over all threads of the stage.
@@ -105,6 +107,7 @@ class StageTimes:
         cores: cores that this process may use.
         shares_cpu: whether the backbone computes on the same cores.
         runtime: of the backbone.
+        modality: of the items.
     """
 
     images: int
@@ -118,6 +121,7 @@ class StageTimes:
     cores: int
     shares_cpu: bool
     runtime: str
+    modality: Modality = Modality.IMAGE
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values, under the keys of the table ``runs``."""
@@ -160,7 +164,7 @@ class StageTimes:
             return "smaller files or more cores would lift it"
         if name != "the network":
             return "a faster disk would lift it"
-        if self.runtime == "eager":
+        if self.runtime == "eager" and self.modality is Modality.IMAGE:
             return "--runtime onnx, a smaller backbone or a GPU would lift it"
         return "a smaller backbone, more cores or a GPU would lift it"
 
@@ -170,7 +174,7 @@ class StageTimes:
         backbone = self.images / max(self.forward_seconds, 1e-9)
         decoding = self.images * self.threads / max(self.read.wall + self.decode.wall, 1e-9)
         share = reached / backbone
-        of = f"{share:.0%} of the device's rate ({backbone:,.0f} images/s)"
+        of = f"{share:.0%} of the device's rate ({backbone:,.0f} {self.modality.plural}/s)"
         if decoding >= backbone or share >= MIN_DEVICE_UTILIZATION:
             return f"backbone-bound: {of}; a smaller backbone or a faster device would lift it"
         threads = min(self.cores, math.ceil(self.threads * backbone / decoding))

@@ -1,4 +1,4 @@
-"""Vectors of images that no store holds: read -> decode -> forward as in an embedding run, without a commit."""
+"""Vectors of items that no store holds: read -> decode -> forward as in an embedding run, without a commit."""
 
 from __future__ import annotations
 
@@ -67,18 +67,14 @@ class FixedBatches:
     """An encoder of queries as the stage "forward" needs it.
 
     Attributes:
-        encode: from uint8 images ``(B, 3, H, W)`` to float32 vectors ``(B, D)``.
-        batch_size: images per forward pass.
-        concurrency: forward passes at once.
+        encode: from the inputs of B items to float32 vectors ``(B, D)``.
+        batch_size: items in one batch.
+        concurrency: batches at once.
     """
 
-    encode: Callable[[Any], NDArray[np.float32]]
+    encode: Callable[[list[Any]], NDArray[np.float32]]
     batch_size: int = 16
     concurrency: int = 1
-
-    def encode_images(self, batch: Any) -> NDArray[np.float32]:
-        """Return the vectors of a batch."""
-        return self.encode(batch)
 
 
 def encode_unstored(
@@ -89,7 +85,7 @@ def encode_unstored(
     Args:
         source: reads the files.
         entries: of its scan.
-        encoder: from pixels to vectors.
+        encoder: from inputs to vectors.
         settings: how files are decoded.
     """
     files = _encode(source, ListedFiles([e for e in entries if isinstance(e, ImageRef)]), encoder, settings)
@@ -120,4 +116,4 @@ def _vectors_by_digest(batch: EncodedBatch) -> dict[str, NDArray[np.float32]]:
     """Return the vector of each content that was computed."""
     if batch.vectors is None:
         return {}
-    return dict(zip((f.digest for f in batch.files if f.pixels is not None), batch.vectors, strict=True))
+    return dict(zip((f.digest for f in batch.files if f.input is not None), batch.vectors, strict=True))

@@ -19,6 +19,7 @@ import embedstore as es
 from embedstore.backbones import load, resolve_name
 from embedstore.backbones.base import MAX_BATCH_SIZE, affordable_batch
 from embedstore.backbones.error_text import one_line
+from embedstore.backbones.loading import require_images
 from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoImages, RuntimeMismatch
@@ -114,7 +115,7 @@ def run(
             random_init=True,
         )
         backbone = load(recipe, device=settings.device, precision=settings.precision, allow_code={recipe.backbone})
-        return _measure(home, refs, backbone, settings, progress)
+        return _measure(home, refs, require_images(backbone, recipe.backbone), settings, progress)
 
 
 def _measure(

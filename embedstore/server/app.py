@@ -15,7 +15,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from embedstore import __version__
 from embedstore.server.context import ServerContext
 from embedstore.server.errors import RESPONSES, add_error_handlers
-from embedstore.server.routes import items, labelling, login, searching, selecting, stores
+from embedstore.server.routes import (
+    encoding,
+    events,
+    items,
+    judging,
+    labelling,
+    login,
+    mapping,
+    searching,
+    selecting,
+    stores,
+)
 from embedstore.server.security import API, SecurityMiddleware
 from embedstore.storage.query_limits import limited_filters
 
@@ -25,7 +36,10 @@ MISSING_PAGE = (
     "the page is not part of this installation: install a wheel of embedstore, or run `npm ci && npm run build` in "
     "web/ of its sources; the API at /api/v1 works"
 )
-_ROUTERS = (login.router, stores.router, items.router, searching.router, selecting.router, labelling.router)
+_ROUTERS = tuple(
+    module.router
+    for module in (login, stores, items, searching, selecting, labelling, mapping, judging, events, encoding)
+)
 
 
 def create_app(context: ServerContext) -> FastAPI:
@@ -48,6 +62,13 @@ def create_app(context: ServerContext) -> FastAPI:
         docs_url=None,  # it loads scripts from another site
         redoc_url=None,
         lifespan=lifespan,
+        telemetry={
+            "tracing": False,
+            "metrics": False,
+            "logs": False,
+            "operation_spans": False,
+            "auto_configure": False,
+        },
         generate_unique_id_function=_operation_id,
         responses=dict(RESPONSES),
     )

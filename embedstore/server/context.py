@@ -10,7 +10,10 @@ from fastapi import Depends, Request
 from numpy.typing import NDArray
 
 from embedstore.operations.browse import Browser
+from embedstore.operations.point_map import PointMaps
 from embedstore.operations.session import Session
+from embedstore.server.encoders import Encoders
+from embedstore.server.reports import Reports
 from embedstore.server.security import Access
 from embedstore.server.selections import Selections
 from embedstore.server.thumbnails import Thumbnails
@@ -30,6 +33,9 @@ class ServerContext:
         browser: pages of items.
         selections: sets of items, by handle.
         thumbnails: re-encoded images.
+        maps: the places of all items, by space.
+        reports: the last reports.
+        encoders: words and images to vectors.
     """
 
     store: Store
@@ -38,11 +44,17 @@ class ServerContext:
     browser: Browser = field(init=False)
     selections: Selections = field(init=False)
     thumbnails: Thumbnails = field(init=False)
+    maps: PointMaps = field(init=False)
+    reports: Reports = field(init=False)
+    encoders: Encoders = field(init=False)
 
     def __post_init__(self) -> None:
         self.browser = Browser(self.session)
         self.selections = Selections()
         self.thumbnails = Thumbnails(self.session.storage.layout)
+        self.maps = PointMaps(self.session)
+        self.reports = Reports()
+        self.encoders = Encoders(self.store)
 
     def selected(self, handle: str | None) -> NDArray[np.int64] | None:
         """Return the ids of a selection, None for no selection.
@@ -55,6 +67,7 @@ class ServerContext:
     def close(self) -> None:
         """End the processes of the server."""
         self.thumbnails.close()
+        self.encoders.close()
 
 
 async def context_of(request: Request) -> ServerContext:

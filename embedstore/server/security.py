@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 API = "/api/v1"
@@ -158,11 +159,7 @@ class SecurityMiddleware:
             await _send_error(with_headers(send), *refusal)
             return
         limit = MAX_UPLOAD_BYTES if scope["path"] in UPLOADS else MAX_BODY_BYTES
-        body = _BoundedBody(receive, with_headers(send), limit)
-        try:
-            await self._app(scope, body.receive, body.send)
-        except _TooLarge:
-            await body.refuse()
+        await self._app(scope, _BoundedBody(receive, limit).receive, with_headers(send))
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str, str] | None:
         """Return status, error and cure for a request that is refused."""
@@ -195,8 +192,13 @@ def with_headers(send: Send) -> Send:
     return send_protected
 
 
-class _TooLarge(Exception):
-    """A body is larger than its limit."""
+class _TooLarge(HTTPException):
+    """A body is larger than its limit. Routes pass it on, and it is answered like every other error."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            413, f"the body of the request has more than {limit >> 20} MiB; send less", {"connection": "close"}
+        )
 
 
 @dataclass
@@ -205,15 +207,12 @@ class _BoundedBody:
 
     Attributes:
         inner_receive: gives the messages of the server.
-        inner_send: sends an answer.
         limit: bytes.
     """
 
     inner_receive: Receive
-    inner_send: Send
     limit: int
     received: int = 0
-    started: bool = False
 
     async def receive(self) -> Message:
         """Return the next message of the request."""
@@ -221,26 +220,13 @@ class _BoundedBody:
         if message["type"] == "http.request":
             self.received += len(message.get("body", b""))
             if self.received > self.limit:
-                raise _TooLarge
+                raise _TooLarge(self.limit)
         return message
-
-    async def send(self, message: Message) -> None:
-        """Send a part of the answer."""
-        self.started = self.started or message["type"] == "http.response.start"
-        await self.inner_send(message)
-
-    async def refuse(self) -> None:
-        """Answer that the body is too large."""
-        if not self.started:
-            what = f"the body of the request has more than {self.limit >> 20} MiB"
-            await _send_error(self.inner_send, 413, what, "send a smaller image or fewer ids")
 
 
 async def _send_error(send: Send, status: int, error: str, cure: str) -> None:
     """Send an error as JSON, and close the connection."""
     body = json.dumps({"error": error, "cure": cure, "kind": "Refused", "position": None}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 413:
-        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

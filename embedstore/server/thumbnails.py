@@ -58,13 +58,13 @@ class Thumbnails:
         self._pool.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def shrink(self, data: bytes, size: int) -> bytes:
-        """Return the bytes of an uploaded image as WebP; it is decoded in a process of its own.
+    def decode(self, data: bytes) -> bytes:
+        """Return the pixels of an image that was sent as a BMP file; it is decoded in a process of its own.
 
         Raises:
-            ImageError: if the image cannot be decoded.
+            ImageError: if the image cannot be decoded, or has too many pixels.
         """
-        return self._pool.shrink(data, size)
+        return self._pool.decode(data)
 
 
 def content_etag(content: str, size: int) -> str:

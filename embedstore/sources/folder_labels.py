@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from embedstore.errors import SourceError
+from embedstore.sources.skip_rules import SOUND_SUFFIXES, TEXT_SUFFIXES
 from embedstore.text_form import clean_name, is_absent, known_split, split_words
 from embedstore.types import Failure, ImageRef
 
-# Files that count when folders of one level are compared: a folder of annotations next to train and test is no split.
+# Images that count when folders of one level are compared: a folder of annotations next to train and test is no split.
 IMAGE_SUFFIXES = tuple(
     ".jpg .jpeg .jpe .jfif .png .gif .bmp .tif .tiff .webp .avif .heic .heif .jp2 .jxl .ppm .pgm .dng .cr2 .nef".split()
 )
+_COUNTED_SUFFIXES = (*IMAGE_SUFFIXES, *TEXT_SUFFIXES, *SOUND_SUFFIXES)  # a scan yields those of one modality
 _MAX_LISTED_FOLDERS = 5
 
 NAMED_ROLES = ("label", "split")  # what the names of folders state
@@ -69,7 +71,7 @@ def sidecar_split(path: str, word: str | None) -> str | None:
 
 
 class SplitFolderCheck:
-    """Refuse folders of one level of which only some name a split: their images would be in no split.
+    """Refuse folders of one level of which only some name a split: their items would be in no split.
 
     Args:
         root: the folder that the user gave; nothing above it counts.
@@ -97,9 +99,9 @@ class SplitFolderCheck:
         self.check()
 
     def add(self, folders: Sequence[str], name: str) -> None:
-        """Add one file: the folders above it, outermost first, and its name; only images count."""
+        """Add one file: the folders above it, outermost first, and its name; only known suffixes count."""
         below = tuple(folders)
-        if below == self._last_folders or not name.lower().endswith(IMAGE_SUFFIXES):
+        if below == self._last_folders or not name.lower().endswith(_COUNTED_SUFFIXES):
             return
         self._last_folders = below
         for depth, child in enumerate(below):

@@ -57,7 +57,8 @@ def open_source(
         table: how a manifest is read.
         annotations: which annotations of the photos are read, and what becomes an item.
         exclude: absolute folders never entered; stores are never entered anyway.
-        rules: which names in folders are skipped, and which files are embedded by their pages and frames.
+        rules: which names in folders are skipped, which files are embedded by their pages and frames, and what kind of
+            items the space embeds.
         listings: the folder that keeps the listings of archives and tables; None keeps none.
 
     Raises:
@@ -77,13 +78,13 @@ def open_source(
     expanded = [name for given_name in given for name in expand_braces(os.fspath(given_name))]
     added = open_plug_in(expanded, labels=label_rule is not None, splits=split_rule is not None)
     if added is not None:
-        is_plain = table == TableOptions(known_types=table.known_types) and rules == SkipRules()
+        is_plain = table == TableOptions(known_types=table.known_types) and rules.are_plain
         if not is_plain or annotations.paths or annotations.crops:
             raise BadManifest(f"{expanded[0]} is read by a plug-in; leave out the options for tables and folders")
         return added
     names = [_local_name(download_data_set(name) if scheme_of(name) == "hf" else name) for name in expanded]
     if len(names) == 1 and is_saved_data_set(names[0]):
-        if table != TableOptions(uri_column=table.uri_column, known_types=table.known_types) or rules != SkipRules():
+        if table != TableOptions(uri_column=table.uri_column, known_types=table.known_types) or not rules.are_plain:
             raise BadManifest(f"{names[0]} is a saved data set; leave out the options for tables and folders")
         return SavedDataSet(names[0], table.uri_column, splits=split_rule is not None)
     if not annotations.paths and len(names) == 1 and is_annotation_file(names[0]):
@@ -125,7 +126,7 @@ def _require_plain(rules: SkipRules, what: str) -> None:
     """Raise BadManifest if there are options for folders, which a table has no use for."""
     if rules.exclude or rules.hidden:
         raise BadManifest(f"{what}; leave out --exclude and --hidden")
-    if rules != SkipRules():
+    if not rules.are_plain:
         raise BadManifest(f"{what}; leave out --raw-pairs, --pages, --every and --key-frames, which are for folders")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from embedstore.modality import Modality
 from embedstore.sources.companions import RawPairs
 from embedstore.sources.parts.options import PartOptions
 
@@ -36,6 +37,10 @@ OTHER_KINDS = frozenset(
         ".npy .npz .pt .pth .ckpt .safetensors .onnx .h5 .hdf5 .mat .pkl .pickle .idx .lst .rec .tfrecord"
     ).split()
 )
+TEXT_SUFFIXES = frozenset((".txt", ".md", ".rst", ".text"))
+SOUND_SUFFIXES = frozenset(".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .au .snd .caf .w64".split())
+OWN_KINDS = {Modality.TEXT: TEXT_SUFFIXES, Modality.AUDIO: SOUND_SUFFIXES}  # what folders hold for these modalities
+NO_SUFFIX = "without suffix"  # how such files are counted
 HIDDEN = "hidden"  # how hidden names are counted
 _MAX_NAMED_KINDS = 8  # kinds that a summary names
 
@@ -48,10 +53,11 @@ class SkipRules:
         exclude: patterns of the user: ``*`` and ``?`` as in a shell. One without ``/`` is compared with the names of
             files and folders, any other with paths relative to the folder that is walked.
         hidden: embed hidden files and folders too, whose names begin with a dot.
-        other_kinds: try files of kinds that are no images.
+        other_kinds: try files of other kinds than the modality's.
         named: names that the user wrote himself, which are never skipped.
         parts: which PDF files and videos are embedded by their pages and frames.
         raw_pairs: what is embedded of a RAW file and a JPEG or HEIC file of the same name.
+        modality: what the space embeds.
     """
 
     exclude: tuple[str, ...] = ()
@@ -60,6 +66,12 @@ class SkipRules:
     named: frozenset[str] = frozenset()
     parts: PartOptions = field(default_factory=PartOptions)
     raw_pairs: RawPairs = RawPairs.PHOTO
+    modality: Modality = Modality.IMAGE
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether the user stated no rule."""
+        return replace(self, modality=Modality.IMAGE) == SkipRules()
 
     def kind_of_folder(self, name: str, below: str) -> str | None:
         """Return how a folder is counted that is not entered, None for one that is.
@@ -88,8 +100,8 @@ class SkipRules:
         if name.startswith(APPLE_DOUBLE_PREFIX):
             return f"{APPLE_DOUBLE_PREFIX}*"
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - Path costs ten times as much per file
-        if suffix in OTHER_KINDS and suffix not in self.parts.suffixes and not self.other_kinds:
-            return suffix
+        if not self.other_kinds and self._is_other_kind(suffix):
+            return suffix or NO_SUFFIX
         return self._hidden_or_excluded(name, below)
 
     def kind_of_path(self, path: str) -> str | None:
@@ -103,6 +115,12 @@ class SkipRules:
             if kind := self.kind_of_folder(folder, "/".join(folders[:depth])):
                 return kind
         return self.kind_of_file(name, path)
+
+    def _is_other_kind(self, suffix: str) -> bool:
+        """Return whether files with this suffix are not of the modality."""
+        if self.modality is Modality.IMAGE:
+            return suffix in OTHER_KINDS and suffix not in self.parts.suffixes
+        return suffix not in OWN_KINDS[self.modality]
 
     def _hidden_or_excluded(self, name: str, below: str) -> str | None:
         for pattern in self.exclude:

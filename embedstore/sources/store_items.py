@@ -1,9 +1,10 @@
-"""The images that a store knows, as a source: what another space is filled from, and what a repair embeds again."""
+"""The items that a store knows, as a source: what another space is filled from, and what a repair embeds again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from embedstore.modality import Modality
 from embedstore.sources.locations import stat_location
 from embedstore.sources.source import LocationSource, Scan
 from embedstore.storage.queries import source_items
@@ -20,13 +21,16 @@ class StoreItemsSource(LocationSource):
         storage: the store.
         contents: take the items with these contents only, digests of 32 hexadecimal digits; by default all items
             whose content came from a file.
+        modality: take the items of this modality.
     """
 
-    def __init__(self, storage: Storage, contents: Sequence[str] | None = None) -> None:
-        self.description = "the images of this store" if contents is None else "vectors that were lost"
+    def __init__(
+        self, storage: Storage, contents: Sequence[str] | None = None, *, modality: Modality = Modality.IMAGE
+    ) -> None:
+        self.description = f"the {modality.plural} of this store" if contents is None else "vectors that were lost"
         self._con = storage.catalog.scratch.cursor()
         with storage.catalog.read() as con:
-            self._count = source_items.stage_present_items(con, contents)
+            self._count = source_items.stage_present_items(con, contents, modality=modality)
 
     def __len__(self) -> int:
         return self._count

@@ -11,17 +11,10 @@ from pathlib import Path
 from typing import IO, cast
 
 from embedstore.errors import BadEncoding, BadOption, MissingExtra, SourceNotFound
+from embedstore.media.text.decode import BYTE_ORDER_MARKS
 from embedstore.text_form import clean_text
 
 CHUNK_BYTES = 1 << 20
-# Longer marks first: that of UTF-32 begins with that of UTF-16.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
 _BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -71,7 +64,7 @@ def decoded_chunks(path: str, *, encoding: str | None = None) -> Iterator[str]:
 
 def _encoding(head: bytes, encoding: str | None) -> str:
     """Return the name of the encoding: the given one, or by the byte-order mark, or UTF-8."""
-    marked = next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
+    marked = next((name for mark, name in BYTE_ORDER_MARKS if head.startswith(mark)), "utf-8")
     if encoding is None:
         return marked
     try:

@@ -46,4 +46,4 @@ def _write(writer: Writer, batch: CommitBatch, space: str, carried: Sequence[Imp
         places = np.array([(vector.shard, vector.row) for vector in carried], np.int64)
         stored = reader.read_stored(reader.positions(places[:, 0], places[:, 1]))
     contents = [vector.content for vector in carried]
-    writer.add_vectors(space, stored, contents, {c: batch.image_info[c] for c in contents if c in batch.image_info})
+    writer.add_vectors(space, stored, contents, {c: batch.content_info[c] for c in contents if c in batch.content_info})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.types import Failure, ImageInfo, ImageRef
+from embedstore.types import ContentInfo, Failure, ImageRef
 
 # Lengths whose squares neither overflow nor underflow in float32, with which cosines are computed.
 MIN_LENGTH, MAX_LENGTH = 1e-15, 1e15
@@ -73,14 +73,14 @@ class CommitBatch:
     Attributes:
         items: in the order of their new ids.
         failures: in the order of the files.
-        image_info: for each content that was read for the first time its size in bytes, and its image.
+        content_info: for each content that was read for the first time its size in bytes, and what is known of it.
         digests: the contents that get a vector.
         vectors: arrays that stack to float32 ``(len(digests), dim)``.
     """
 
     items: list[ItemRow] = field(default_factory=list)
     failures: list[FailureRow] = field(default_factory=list)
-    image_info: dict[str, tuple[int, ImageInfo | None]] = field(default_factory=dict)
+    content_info: dict[str, tuple[int, ContentInfo | None]] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
 

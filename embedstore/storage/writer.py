@@ -27,7 +27,7 @@ from embedstore.storage.queries.heads import PredictionStage
 from embedstore.storage.shard import ShardHeader
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 
 
 class Writer:
@@ -117,7 +117,7 @@ class Writer:
         with self.transaction() as con:
             if header:
                 shards.insert_shard(con, header, batch.digests)
-            item_rows.insert_contents(con, batch.image_info)
+            item_rows.insert_contents(con, batch.content_info)
             item_rows.insert_items(con, [r for r in batch.items if r.item is None], attributes)
             known = [r for r in batch.items if r.item is not None]
             item_rows.update_items(con, [r for r in known if not r.keeps_columns], attributes)
@@ -135,7 +135,7 @@ class Writer:
         space: str,
         vectors: NDArray[np.floating[Any]],
         contents: list[str],
-        image_info: Mapping[str, tuple[int, ImageInfo | None]],
+        content_info: Mapping[str, tuple[int, ContentInfo | None]],
     ) -> None:
         """Write vectors of contents that no item needs to have yet.
 
@@ -143,14 +143,14 @@ class Writer:
             space: the key of the space.
             vectors: ``(rows, dim)`` in the type of the space.
             contents: the content of each row.
-            image_info: size and image of the contents that the catalog may not have yet.
+            content_info: size and facts of the contents that the catalog may not have yet.
 
         Raises:
             StoreIOError: if the disk is full or fails; the catalog is unchanged.
         """
         header = self._write_shard(space, vectors, contents)
         with self.transaction() as con:
-            item_rows.insert_contents(con, image_info)
+            item_rows.insert_contents(con, content_info)
             shards.insert_shard(con, header, contents)
 
     def replace_shards(

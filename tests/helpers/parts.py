@@ -13,7 +13,7 @@ from embedstore.storage.inbox.part_result import FileOutcome, PartResult
 from embedstore.storage.inbox.work_plan import PlannedSource, WorkPlan
 from embedstore.storage.layout import Layout
 from embedstore.storage.spaces import RecipeSpace
-from embedstore.types import Failure, FailureReason, ImageInfo, ImageRef
+from embedstore.types import ContentInfo, Failure, FailureReason, ImageRef
 from tests.helpers.vector_stores import SPACE, digest, make, vector
 
 PLAN_ID = "0123456789abcdef" * 2
@@ -47,7 +47,7 @@ def result(part: int, *, size: int, first: int, failed: int = 0) -> PartResult:
     """The result of a part, whose last files failed."""
     numbers = part_numbers(part, size, first)
     good = numbers[: size - failed]
-    outcomes = [FileOutcome(digest(n), ImageInfo(n, 1, "JPEG")) for n in good]
+    outcomes = [FileOutcome(digest(n), ContentInfo(n, 1, "JPEG")) for n in good]
     outcomes += [
         FileOutcome("", failure=Failure.from_ref(reference(n), FailureReason.CORRUPT, "broken"))
         for n in numbers[size - failed :]

@@ -7,7 +7,7 @@ import numpy as np
 from embedstore.space import Family, Space
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.storage.storage import Storage
-from embedstore.types import ImageInfo, ImageRef
+from embedstore.types import ContentInfo, ImageRef
 
 SPACE = Space(family=Family.PRECOMPUTED, architecture="test", weights="", preprocess=None, dim=4, unit=False)
 
@@ -34,7 +34,7 @@ def batch(first: int, count: int) -> CommitBatch:
     numbers = range(first, first + count)
     return CommitBatch(
         items=[ItemRow(ImageRef(f"/i/{n}.jpg", f"/i/{n}.jpg", n, n, f"c{n % 3}"), digest(n)) for n in numbers],
-        image_info={digest(n): (n, ImageInfo(n, 1, "JPEG")) for n in numbers},
+        content_info={digest(n): (n, ContentInfo(n, 1, "JPEG")) for n in numbers},
         digests=[digest(n) for n in numbers],
         vectors=[vector(n) for n in numbers],
     )

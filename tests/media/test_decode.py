@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from embedstore.media.image import decode
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 from tests.helpers.image_files import BLACK, BLUE, GREEN, RED, WHITE, decoded_pixels, encode, png, tiff
 
 # ---- facts
@@ -19,7 +19,7 @@ def test_width_and_height_are_those_of_the_upright_image():
     exif = Image.Exif()
     exif[decode.ORIENTATION_TAG] = 6
     image, facts = decode.open_image(encode(Image.new("RGB", (40, 20)), "JPEG", exif=exif))
-    assert facts == ImageInfo(20, 40, "JPEG")
+    assert facts == ContentInfo(20, 40, "JPEG")
     assert image.size == (20, 40)
 
 
@@ -74,7 +74,7 @@ def test_an_unknown_orientation_is_ignored(orientation):
 )
 def test_broken_exif_is_ignored(exif):
     """The image decodes as it is stored."""
-    assert decode.open_image(encode(Image.new("RGB", (3, 2), RED), "JPEG", exif=b"Exif\0\0" + exif))[1] == ImageInfo(
+    assert decode.open_image(encode(Image.new("RGB", (3, 2), RED), "JPEG", exif=b"Exif\0\0" + exif))[1] == ContentInfo(
         3, 2, "JPEG"
     )
 

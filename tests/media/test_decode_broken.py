@@ -18,7 +18,7 @@ from PIL import Image, ImageFile
 
 from embedstore.errors import ImageError
 from embedstore.media.image import decode
-from embedstore.types import FailureReason, ImageInfo
+from embedstore.types import ContentInfo, FailureReason
 from tests.helpers.image_files import (
     BLUE,
     FORMATS,
@@ -100,7 +100,7 @@ def test_a_jpeg_of_500_scans_is_refused_and_one_of_20_is_decoded():
     assert e.reason is FailureReason.TOO_MANY_SCANS
     assert "500" in e.detail
     assert time.perf_counter() - begin < 0.5
-    assert decode.open_image(jpeg_with_scans(20))[1] == ImageInfo(256, 256, "JPEG")
+    assert decode.open_image(jpeg_with_scans(20))[1] == ContentInfo(256, 256, "JPEG")
 
 
 def test_a_compressed_text_bomb_in_a_png_is_refused():

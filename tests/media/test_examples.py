@@ -13,7 +13,7 @@ import embedstore as es
 from embedstore.errors import BadOption, ImageError
 from embedstore.media.image import decode
 from embedstore.sources.locations import read_location
-from embedstore.types import FailureReason, ImageInfo
+from embedstore.types import ContentInfo, FailureReason
 from tests.helpers.plug_ins import EXAMPLES, install_example  # noqa: F401 - a fixture
 from tests.sources.test_archives import picture
 
@@ -67,7 +67,7 @@ def test_jpeg_xl_is_decoded_to_its_pixels(install_example):  # noqa: F811
     data = jpeg_xl(halves())
     install_example("jpeg-xl")
     image, facts = decode.open_image(data)
-    assert facts == ImageInfo(40, 20, "JXL")
+    assert facts == ContentInfo(40, 20, "JXL")
     assert np.array_equal(np.asarray(image), np.asarray(halves()))
 
 
@@ -87,7 +87,7 @@ def test_the_window_of_the_file_is_the_default(install_example):  # noqa: F811
     """Values below and above the window are black and white; its center is the middle gray (PS3.3, C.11.2.1.2.1)."""
     install_example("dicom")
     image, facts = decode.open_image(dicom(RAMP, WindowCenter=40, WindowWidth=400))
-    assert facts == ImageInfo(16, 16, "DICOM")
+    assert facts == ContentInfo(16, 16, "DICOM")
     gray = np.asarray(image)[:, :, 0].ravel()
     values = RAMP[0].ravel() - 1000
     expected = np.clip((values - 39.5) / 399 + 0.5, 0, 1) * 255

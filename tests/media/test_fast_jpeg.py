@@ -27,7 +27,7 @@ from embedstore.pipeline import decode_method
 from embedstore.pipeline.decode_method import choose_decode_method, stack_pixels
 from embedstore.pipeline.decoder import Decoder, parse_decoder
 from embedstore.space import Interpolation, Preprocess, Recipe, ResizeMode
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 from tests.conftest import TINY, picture
 
 
@@ -137,7 +137,7 @@ def test_the_corpus_decodes_to_the_bytes_of_pillow(unpacked):
         if not data.startswith(b"\xff\xd8") or not is_safe_in_process(data):
             continue
         assert outcome(fast_jpeg.prepare, data, p) == outcome(preprocess.prepare, data, p), file
-        if isinstance(outcome(preprocess.prepare, data, p), ImageInfo):
+        if isinstance(outcome(preprocess.prepare, data, p), ContentInfo):
             pixels = fast_jpeg.decode_to_tensor(data)[0].permute(1, 2, 0).numpy()
             assert np.array_equal(pixels, np.asarray(decode.open_image(data)[0])), file
             compared += 1

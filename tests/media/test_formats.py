@@ -13,7 +13,7 @@ from embedstore.media.image import decode
 from embedstore.media.image.formats import registry
 from embedstore.media.image.formats.heif import is_heif
 from embedstore.media.image.formats.raw import is_raw
-from embedstore.types import FailureReason, ImageInfo
+from embedstore.types import ContentInfo, FailureReason
 from tests.helpers.dng import dng
 from tests.helpers.image_files import BLUE, RED, decode_error, decode_failure, encode
 
@@ -46,7 +46,7 @@ def near(pixel: tuple[int, ...], color: tuple[int, ...]) -> bool:
 def test_a_heif_file_decodes_to_its_pixels():
     """Every pixel is within the loss of the coding, and the format is recorded."""
     image, facts = decode.open_image(heif(two_halves(64, 32)))
-    assert facts == ImageInfo(64, 32, "HEIF")
+    assert facts == ContentInfo(64, 32, "HEIF")
     assert near(image.getpixel((5, 5)), RED)
     assert near(image.getpixel((60, 5)), BLUE)
 
@@ -113,7 +113,7 @@ def preview_of(width: int, height: int) -> bytes:
 def test_a_raw_file_decodes_to_its_preview():
     """The preview that the camera embedded is the image, not the small first image of the file."""
     image, facts = decode.open_image(dng(preview_of(640, 480), preview_size=(640, 480)))
-    assert facts == ImageInfo(640, 480, "RAW")
+    assert facts == ContentInfo(640, 480, "RAW")
     assert near(image.getpixel((100, 100)), RED)
 
 
@@ -129,7 +129,7 @@ def test_a_preview_is_turned_upright(orientation, top_left):
 def test_a_raw_file_without_a_real_preview_is_developed_in_half_size(preview):
     """A thumbnail of 64 pixels is no picture of a camera."""
     _, facts = decode.open_image(dng(preview, preview_size=(64, 48), side=600))
-    assert facts == ImageInfo(300, 300, "RAW")
+    assert facts == ContentInfo(300, 300, "RAW")
 
 
 def test_an_ordinary_tiff_is_no_raw_file():
@@ -192,7 +192,7 @@ DECODE = """
 
 def test_a_plug_in_adds_a_format(tmp_path):
     """An installed package with an entry point decodes files that Pillow does not know."""
-    assert run_with_plug_in(tmp_path, "shapes:SHAPES", DECODE) == str(ImageInfo(30, 20, "SHAPES"))
+    assert run_with_plug_in(tmp_path, "shapes:SHAPES", DECODE) == str(ContentInfo(30, 20, "SHAPES"))
 
 
 def test_a_format_without_its_package_names_the_package(tmp_path):

@@ -22,7 +22,7 @@ def missing_batch(storage: Storage, first: int, count: int) -> CommitBatch:
     kept = [i for i, d in enumerate(whole.digests) if d not in known]
     return CommitBatch(
         items=whole.items,
-        image_info=whole.image_info,
+        content_info=whole.content_info,
         digests=[whole.digests[i] for i in kept],
         vectors=[whole.vectors[i] for i in kept],
     )

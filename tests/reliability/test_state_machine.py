@@ -54,7 +54,7 @@ def perform(path: Path, step: dict) -> None:
             writer.commit(
                 CommitBatch(
                     items=[ItemRow(r, digest(n)) for r, n in zip(refs, numbers, strict=True)],
-                    image_info={digest(n): (n, None) for n in numbers if digest(n) not in known},
+                    content_info={digest(n): (n, None) for n in numbers if digest(n) not in known},
                     digests=[digest(n) for n in new],
                     vectors=[vector(n) for n in new],
                 ),

@@ -56,7 +56,7 @@ class Machine(RuleBasedStateMachine):
         refs = [ImageRef(f"/{self.next + n}", f"/{self.next + n}", 1, 1, label) for n in range(len(chosen))]
         batch = CommitBatch(
             items=[ItemRow(r, d) for r, d in zip(refs, chosen, strict=True)],
-            image_info=dict.fromkeys(new, (1, None)),
+            content_info=dict.fromkeys(new, (1, None)),
             digests=list(new),
             vectors=[np.array([v], np.float32) for v in new.values()],
         )

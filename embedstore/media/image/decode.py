@@ -20,7 +20,7 @@ from embedstore.media.image.crop import split_crop
 from embedstore.media.image.formats.image_format import ImageFormat
 from embedstore.media.image.formats.registry import find_built_in, find_plug_in
 from embedstore.media.image.warnings_filter import suppress_warnings
-from embedstore.types import FailureReason, ImageInfo
+from embedstore.types import ContentInfo, FailureReason
 
 MAX_PIXELS = 178_956_970  # Pillow refuses more: twice the pixels of 24-bit data in a quarter of a gibibyte
 
@@ -56,7 +56,7 @@ _OUT_OF_MEMORY = re.compile(r"out of memory|memory error", re.IGNORECASE)
 _ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-f]+>")
 
 
-def open_image(data: bytes, decoding: Mapping[str, str] = NO_SETTINGS) -> tuple[Image.Image, ImageInfo]:
+def open_image(data: bytes, decoding: Mapping[str, str] = NO_SETTINGS) -> tuple[Image.Image, ContentInfo]:
     """Decode the first frame of one image file to RGB, upright, with transparency over white.
 
     Args:
@@ -75,10 +75,10 @@ def open_image(data: bytes, decoding: Mapping[str, str] = NO_SETTINGS) -> tuple[
     if box is None:
         return image, info
     cropped = box.cut(image)
-    return cropped, ImageInfo(cropped.width, cropped.height, info.format)
+    return cropped, ContentInfo(cropped.width, cropped.height, info.format)
 
 
-def _open_file(data: bytes, decoding: Mapping[str, str]) -> tuple[Image.Image, ImageInfo]:
+def _open_file(data: bytes, decoding: Mapping[str, str]) -> tuple[Image.Image, ContentInfo]:
     """Decode a file, and raise what its library raises as ImageError."""
     if not data:
         raise ImageError(FailureReason.EMPTY, "no bytes")
@@ -114,7 +114,7 @@ def to_rgb_image(image: bytes | Image.Image, decoding: Mapping[str, str] = NO_SE
         raise _image_error(e, b"") from e
 
 
-def _decode(data: bytes, decoding: Mapping[str, str]) -> tuple[Image.Image, ImageInfo]:
+def _decode(data: bytes, decoding: Mapping[str, str]) -> tuple[Image.Image, ContentInfo]:
     """Decode, or raise whatever the library raises."""
     image_format = find_built_in(data)
     if image_format is not None:
@@ -130,7 +130,7 @@ def _decode(data: bytes, decoding: Mapping[str, str]) -> tuple[Image.Image, Imag
 
 def _decode_format(
     data: bytes, image_format: ImageFormat, decoding: Mapping[str, str]
-) -> tuple[Image.Image, ImageInfo]:
+) -> tuple[Image.Image, ContentInfo]:
     """Decode by the library of a format that Pillow does not decode."""
     if image_format.package_version is None:
         cure = f"run `pip install '{image_format.install}'` and embed again"
@@ -139,10 +139,10 @@ def _decode_format(
         )
     image = image_format.open(data, **image_format.settings(decoding))
     upright = _load_upright_rgb(image, max_pixels=image_format.max_pixels)
-    return upright, ImageInfo(upright.width, upright.height, image_format.name)
+    return upright, ContentInfo(upright.width, upright.height, image_format.name)
 
 
-def _decode_pillow(data: bytes) -> tuple[Image.Image, ImageInfo]:
+def _decode_pillow(data: bytes) -> tuple[Image.Image, ContentInfo]:
     """Decode by Pillow."""
     Image.preinit()
     Image.init()  # all plugins: naming the formats skips Pillow's own second look
@@ -150,7 +150,7 @@ def _decode_pillow(data: bytes) -> tuple[Image.Image, ImageInfo]:
         if image.format == "JPEG2000":
             _require_end_marker(data)
         upright = _load_upright_rgb(image)
-        return upright, ImageInfo(upright.width, upright.height, image.format or "unknown")
+        return upright, ContentInfo(upright.width, upright.height, image.format or "unknown")
 
 
 def _load_upright_rgb(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.Image:

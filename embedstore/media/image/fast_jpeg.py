@@ -25,7 +25,7 @@ from embedstore.media.image.preprocess import MAX_RESIZED_PIXELS, resize_and_cro
 from embedstore.media.image.screening import max_in_process_pixels
 from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.space import Interpolation, Preprocess, ResizeMode
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 
 TORCH_FILTERS = {Interpolation.BILINEAR: "bilinear", Interpolation.BICUBIC: "bicubic"}
 HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
@@ -43,7 +43,7 @@ ORIENTATION_TRANSFORMS: dict[int, OrientationTransform] = {  # as decode.ORIENTA
 }
 
 
-def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
+def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], ContentInfo]:
     """Decode, resize and crop one file that is safe to decode in this process.
 
     Args:
@@ -62,7 +62,7 @@ def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], Ima
     return np.ascontiguousarray(center_crop(resize_tensor(pixels, preprocess), preprocess).numpy()), image_info
 
 
-def decode_to_tensor(data: bytes) -> tuple[torch.Tensor, ImageInfo]:
+def decode_to_tensor(data: bytes) -> tuple[torch.Tensor, ContentInfo]:
     """Decode one file to the same pixels as :func:`embedstore.media.image.decode.open_image`.
 
     Returns:
@@ -88,11 +88,11 @@ class JpegHeader:
     orientation: int
     progressive: bool = False
 
-    def to_upright(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ImageInfo]:
+    def to_upright(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ContentInfo]:
         """Return decoded pixels ``(3, H, W)`` upright, and facts about the image."""
         transform = ORIENTATION_TRANSFORMS.get(self.orientation)
         upright = pixels if transform is None else transform(pixels)
-        return upright, ImageInfo(upright.shape[2], upright.shape[1], "JPEG")
+        return upright, ContentInfo(upright.shape[2], upright.shape[1], "JPEG")
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader | None:
@@ -113,7 +113,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
         return None
 
 
-def _decode_by_simplejpeg(data: bytes, header: JpegHeader) -> tuple[torch.Tensor, ImageInfo] | None:
+def _decode_by_simplejpeg(data: bytes, header: JpegHeader) -> tuple[torch.Tensor, ContentInfo] | None:
     """Decode by simplejpeg; return None if anything is unusual, since Pillow then decides and names the reason."""
     import simplejpeg
 
@@ -126,7 +126,7 @@ def _decode_by_simplejpeg(data: bytes, header: JpegHeader) -> tuple[torch.Tensor
     return header.to_upright(torch.from_numpy(pixels).permute(2, 0, 1))
 
 
-def can_resize_in_torch(image_info: ImageInfo, preprocess: Preprocess) -> bool:
+def can_resize_in_torch(image_info: ContentInfo, preprocess: Preprocess) -> bool:
     """Return whether torch has the filter, the resized image is small enough, and Pillow resizes rows first.
 
     Pillow resizes columns first where the height shrinks more (seen with Pillow 13: up to 12 levels off otherwise).

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from embedstore.media.image import fast_jpeg
 from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.space import Preprocess
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 
 # From the bytes of a file, uint8 (N,), to uint8 (3, H, W) on the device.
 JpegDecodeFunction = Callable[[torch.Tensor], torch.Tensor]
@@ -41,7 +41,7 @@ class GpuImagePreparer:
         self._device, self._jpeg = torch.device(device), jpeg
         self._free = threading.BoundedSemaphore(MAX_CONCURRENT_DECODES)
 
-    def prepare(self, data: bytes, preprocess: Preprocess) -> tuple[torch.Tensor | NDArray[np.uint8], ImageInfo]:
+    def prepare(self, data: bytes, preprocess: Preprocess) -> tuple[torch.Tensor | NDArray[np.uint8], ContentInfo]:
         """Decode, resize and crop one file, on the GPU if the image allows it.
 
         Args:
@@ -65,7 +65,7 @@ class GpuImagePreparer:
         except RuntimeError:  # the device lacks memory or a kernel: this image is resized on the CPU
             return fast_jpeg.prepare(data, preprocess)
 
-    def _decode(self, data: bytes) -> tuple[torch.Tensor, ImageInfo] | None:
+    def _decode(self, data: bytes) -> tuple[torch.Tensor, ContentInfo] | None:
         """Decode by the GPU's decoder; return None if it is busy or does not support the file."""
         if self._jpeg is None or not self._free.acquire(blocking=False):
             return None

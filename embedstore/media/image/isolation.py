@@ -19,7 +19,7 @@ from embedstore.errors import ImageError
 from embedstore.media.worker_process import WorkerProcess
 from embedstore.resources import memory_share, memory_slots
 from embedstore.space import Preprocess
-from embedstore.types import FailureReason, ImageInfo
+from embedstore.types import ContentInfo, FailureReason
 
 TIMEOUT_SECONDS = 30.0  # for one file; the slowest files that are accepted (100 scans of 12 megapixels) take about one
 MAX_MEMORY_BYTES = 4 << 30  # that one file may take; the largest image that is accepted takes about half of it
@@ -146,7 +146,7 @@ class DecodeWorkerPool(WorkerPool):
         super().__init__(timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
         self._settings = json.dumps(asdict(preprocess)).encode()
 
-    def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], ImageInfo]:
+    def prepare(self, data: bytes) -> tuple[NDArray[np.uint8], ContentInfo]:
         """Decode, resize and crop one file.
 
         Args:
@@ -160,4 +160,4 @@ class DecodeWorkerPool(WorkerPool):
         """
         facts, pixels = self._ask(self._settings, data)
         array = np.frombuffer(pixels, dtype=np.uint8).reshape(tuple(facts["shape"]))
-        return array, ImageInfo(facts["width"], facts["height"], facts["format"])
+        return array, ContentInfo(facts["width"], facts["height"], facts["format"])

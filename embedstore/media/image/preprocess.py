@@ -13,7 +13,7 @@ from PIL import Image
 from embedstore.errors import ImageError
 from embedstore.media.image.decode import open_image
 from embedstore.space import Interpolation, Preprocess, ResizeMode
-from embedstore.types import FailureReason, ImageInfo
+from embedstore.types import ContentInfo, FailureReason
 
 RESAMPLING = {
     Interpolation.NEAREST: Image.Resampling.NEAREST,
@@ -27,7 +27,7 @@ RESAMPLING = {
 MAX_RESIZED_PIXELS = 1 << 24
 
 
-def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], ImageInfo]:
+def prepare(data: bytes, preprocess: Preprocess) -> tuple[NDArray[np.uint8], ContentInfo]:
     """Decode, resize and crop one file by Pillow: the reference for every other way.
 
     Args:

@@ -14,6 +14,7 @@ from embedstore.media.worker_process import serve
 from embedstore.types import FailureReason
 
 _QUALITY = 80  # of WebP, Pillow's default
+MAX_WHOLE_PIXELS = 50_000_000  # 150 MB; what cameras of telephones make
 _METHOD = 2  # effort of the encoder; 0 is the fastest, 6 the smallest
 
 
@@ -31,13 +32,28 @@ def _answer(settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return a file, or the reason why there is none."""
     try:
         image, _ = open_image(data)
-        return {}, encode_small(image, int(json.loads(settings)["size"]))
+        size = json.loads(settings)["size"]
+        return {}, encode_whole(image) if size is None else encode_small(image, int(size))
     except ImageError as e:
         return {"reason": e.reason.value, "detail": e.detail}, b""
     except PluginError as e:
         return {"reason": FailureReason.CRASHED.value, "detail": str(e)}, b""
     except MemoryError:
         return {"reason": FailureReason.NO_MEMORY.value, "detail": "decoding ran out of memory"}, b""
+
+
+def encode_whole(image: Image.Image) -> bytes:
+    """Return the very pixels of an image, as BMP: written and read in no time, by a decoder that does little.
+
+    Raises:
+        ImageError: if the image has more pixels than another process shall hold.
+    """
+    if image.width * image.height > MAX_WHOLE_PIXELS:
+        size = f"{image.width} x {image.height} pixels are more than {MAX_WHOLE_PIXELS:,}"
+        raise ImageError(FailureReason.TOO_LARGE, f"{size}; send a smaller image")
+    data = io.BytesIO()
+    image.save(data, "BMP")
+    return data.getvalue()
 
 
 def encode_small(image: Image.Image, size: int) -> bytes:

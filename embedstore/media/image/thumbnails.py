@@ -27,6 +27,18 @@ class ThumbnailPool(WorkerPool):
         """
         return self._ask(json.dumps({"size": size}).encode(), data)[1]
 
+    def decode(self, data: bytes) -> bytes:
+        """Return the pixels of an image as a BMP file, upright and RGB.
+
+        Args:
+            data: the bytes of a file of any format.
+
+        Raises:
+            ImageError: if the image cannot be decoded, has too many pixels, takes too long, or the process crashes
+                twice.
+        """
+        return self._ask(json.dumps({"size": None}).encode(), data)[1]
+
     def _code(self) -> str:
         """Return the program of a process."""
         return _WORKER_CODE

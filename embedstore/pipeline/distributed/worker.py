@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import PartsError
-from embedstore.media.image.formats.registry import decoder_version
+from embedstore.media.decoders import decoder_version
 from embedstore.pipeline.commit import CommitStage
 from embedstore.pipeline.encoder import LoadBackbone
 from embedstore.pipeline.plan import PlanCounts, PlannedFile
@@ -162,7 +162,9 @@ def embed_part(
     job = EmbedJob(storage, source, plan.space, options, progress)
     known = inbox.known_contents(plan)
     batch, encoding = _embed(job, FilesOfPart(files, known), load_backbone, isolate_all=was_killed)
-    result = result_of_batch(part, files, batch, decoder=decoder_version(), dtype=plan.space.dtype)
+    result = result_of_batch(
+        part, files, batch, decoder=decoder_version(plan.space.space.modality), dtype=plan.space.dtype
+    )
     with disk_errors.disk_errors(f"write to {inbox.folder}"):
         path = inbox.put_result(plan, result)
     return PartReport(

@@ -16,7 +16,6 @@ from embedstore.server.context import Context, ServerContext
 from embedstore.server.errors import Refusal
 from embedstore.server.models import MAX_TEXT, HitBody, HitsBody, SearchBody
 from embedstore.server.routes.items import file_name
-from embedstore.server.thumbnails import IMAGE_SIZE
 
 router = APIRouter(tags=["search"])
 
@@ -96,7 +95,7 @@ def find_hits(context: ServerContext, request: SearchBody, image: bytes | None) 
 
 def _search_by_bytes(context: ServerContext, request: SearchBody, data: bytes) -> HitsBody:
     """Search by an image that was sent: it is decoded in a process of its own first."""
-    return run_search(context, request, context.thumbnails.shrink(data, IMAGE_SIZE))
+    return run_search(context, request, context.thumbnails.decode(data))
 
 
 def _as_set(items: NDArray[np.int64] | None) -> NDArray[np.int64] | None:

@@ -20,11 +20,12 @@ from safetensors.numpy import load, save
 
 from embedstore.errors import StoreDamaged
 from embedstore.json_objects import parse_json_object
+from embedstore.modality import TEXT_FORMAT
 from embedstore.storage.commit import CommitBatch, storable_rows
 from embedstore.storage.inbox.part_list import PartFile
 from embedstore.storage.inbox.work_plan import WorkPlan
 from embedstore.storage.shard import DTYPES, hex_digests
-from embedstore.types import Failure, FailureReason, ImageInfo
+from embedstore.types import ContentInfo, Failure, FailureReason
 
 FORMAT = 1
 MAX_DETAIL = 2000  # characters of the message of a failure
@@ -43,7 +44,7 @@ class FileOutcome:
     """
 
     content: str
-    image: ImageInfo | None = None
+    image: ContentInfo | None = None
     failure: Failure | None = None
 
 
@@ -92,7 +93,7 @@ def _outcome(uri: str, contents: Mapping[str, str], failures: Mapping[str, Failu
     if uri in failures:
         return FileOutcome("", failure=failures[uri])
     content = contents[uri]
-    return FileOutcome(content, batch.image_info.get(content, (0, None))[1])
+    return FileOutcome(content, batch.content_info.get(content, (0, None))[1])
 
 
 def encode_result(plan: WorkPlan, result: PartResult) -> bytes:
@@ -181,13 +182,15 @@ def _parse_row(row: Any, file: PartFile) -> FileOutcome:
     return FileOutcome(content, _parse_image(*image) if image else None)
 
 
-def _parse_image(width: Any, height: Any, name: Any) -> ImageInfo:
-    """Return the facts about an image."""
-    if type(width) is not int or type(height) is not int or not (0 < width < MAX_SIDE and 0 < height < MAX_SIDE):
+def _parse_image(width: Any, height: Any, name: Any) -> ContentInfo:
+    """Return the facts about an image, or about a text, which has no size."""
+    if type(width) is not int or type(height) is not int:
+        raise ValueError("an image without a size")
+    if not (0 < width < MAX_SIDE and 0 < height < MAX_SIDE) and (width, height, name) != (0, 0, TEXT_FORMAT):
         raise ValueError("an image without a size")
     if not isinstance(name, str) or not name.isascii() or len(name) > 40:
         raise ValueError("an image without a format")
-    return ImageInfo(width, height, name)
+    return ContentInfo(width, height, name)
 
 
 def _contents(digests: NDArray[Any]) -> list[str]:

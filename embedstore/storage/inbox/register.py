@@ -256,8 +256,8 @@ def _add_file(
         renamed = missing[outcome.content].pop() if missing.get(outcome.content) else None
         counts.renamed += renamed is not None
         batch.items.append(ItemRow(ref, outcome.content, renamed))
-    if outcome.image is not None or outcome.content not in batch.image_info:
-        batch.image_info[outcome.content] = (ref.size, outcome.image)
+    if outcome.image is not None or outcome.content not in batch.content_info:
+        batch.content_info[outcome.content] = (ref.size, outcome.image)
 
 
 def _load_missing(con: duckdb.DuckDBPyConnection, parquet: Path | None) -> None:

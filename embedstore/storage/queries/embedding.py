@@ -21,8 +21,10 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.modality import Modality
 from embedstore.storage.commit import FailureRow
 from embedstore.storage.queries.computed_columns import clear_orphaned_marks
+from embedstore.storage.queries.modalities import of_modality
 from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch_value, object_array
 from embedstore.types import Failure, FailureReason, ImageRef
 
@@ -139,8 +141,12 @@ def find_missing_items(
     roots: Sequence[str],
     archives: Sequence[str],
     tables: Sequence[tuple[str, str]],
+    *,
+    modality: Modality,
 ) -> None:
     """Collect the items below the folders ``roots``, in the archives and in the tables that the scan did not find.
+
+    Items of another modality are left out: a scan for texts does not look for images.
 
     Items below a path that failed are left out: a folder, archive or table that cannot be read says nothing of its
     items. A row of a table or a part of a file is not a file of its folder.
@@ -150,6 +156,7 @@ def find_missing_items(
         roots: the folders.
         archives: the archives.
         tables: what the uris of rows begin with, and what they contain.
+        modality: what the scan looked for.
     """
     con.execute(
         f"""
@@ -161,6 +168,7 @@ def find_missing_items(
               ELSE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
                   OR len(list_filter($archives, lambda a: ends_with(i.uri, a))) > 0 END
           AND item NOT IN (SELECT item FROM memory.main.seen)
+          AND {of_modality("content", modality)}
         ORDER BY item
         """,
         {

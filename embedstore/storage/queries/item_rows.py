@@ -25,7 +25,7 @@ from embedstore.storage.sql import (
     utc_now,
 )  # fmt: skip
 from embedstore.storage.wider_types import every_value_survives, wider_type
-from embedstore.types import ImageInfo
+from embedstore.types import ContentInfo
 
 _ITEM_VALUES = (
     "r.item AS item, r.uri AS uri, r.content::UUID AS content, r.label::VARCHAR AS label, r.split::VARCHAR AS split, "
@@ -35,22 +35,22 @@ _ITEM_VALUES = (
 _NUMBER_TYPES = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE")  # narrow to wide
 
 
-def insert_contents(con: duckdb.DuckDBPyConnection, image_info: Mapping[str, tuple[int, ImageInfo | None]]) -> None:
+def insert_contents(con: duckdb.DuckDBPyConnection, content_info: Mapping[str, tuple[int, ContentInfo | None]]) -> None:
     """Insert the contents that the catalog does not have yet.
 
     Args:
         con: a transaction.
-        image_info: for each content its size in bytes, and what is known of the image.
+        content_info: for each content its size in bytes, and what is known of it.
     """
-    if not image_info:
+    if not content_info:
         return
-    images = [image for _, image in image_info.values()]
+    infos = [info for _, info in content_info.values()]
     rows = {  # noqa: F841 - read by SQL
-        "content": object_array(list(image_info)),
-        "bytes": np.array([size for size, _ in image_info.values()], dtype=np.int64),
-        "width": object_array([i and i.width for i in images]),
-        "height": object_array([i and i.height for i in images]),
-        "format": object_array([i.format if i else None for i in images]),
+        "content": object_array(list(content_info)),
+        "bytes": np.array([size for size, _ in content_info.values()], dtype=np.int64),
+        "width": object_array([i and (i.width or None) for i in infos]),
+        "height": object_array([i and (i.height or None) for i in infos]),
+        "format": object_array([i.format if i else None for i in infos]),
     }
     con.execute(
         "INSERT INTO contents SELECT content::UUID, bytes, width::INTEGER, height::INTEGER, format::VARCHAR FROM rows "

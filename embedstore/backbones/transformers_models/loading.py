@@ -1,0 +1,58 @@
+"""Which kind of network a folder holds, and who loads it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embedstore.backbones.error_text import join_names
+from embedstore.backbones.transformers_models.folder import ModelFolder, open_folder, require_transformers
+from embedstore.errors import BadBackbone
+from embedstore.modality import Modality
+from embedstore.space import Recipe
+
+if TYPE_CHECKING:
+    from embedstore.backbones.base import LoadedNetwork
+    from embedstore.backbones.sequence import SequenceNetwork
+
+WAVE_TYPES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "sew", "data2vec-audio")
+SPECTROGRAM_TYPES = ("whisper", "clap")
+
+
+def load(recipe: Recipe) -> LoadedNetwork | SequenceNetwork:
+    """Load a network of ``transformers``.
+
+    Raises:
+        MissingExtra: when the library is not installed.
+        WeightsNotFound: when a file is not on this machine and cannot be downloaded.
+        WeightsMismatch: when the weights do not fit.
+        BadBackbone: when the network is of a kind that gives no vectors, or lacks what was requested.
+    """
+    require_transformers(recipe.backbone)
+    folder = open_folder(recipe)
+    if folder.model_type in (*WAVE_TYPES, *SPECTROGRAM_TYPES):
+        raise BadBackbone(f"{recipe.backbone} reads sound, which is not supported yet")
+    if modality_of(folder) is Modality.IMAGE:
+        raise BadBackbone(f"{recipe.backbone} reads images, which is not supported yet")
+    from embedstore.backbones.transformers_models import text
+
+    return text.load(folder, recipe)
+
+
+def modality_of(folder: ModelFolder) -> Modality:
+    """Return what a network reads.
+
+    Raises:
+        BadBackbone: when it is of no known kind.
+    """
+    from transformers.models.auto import image_processing_auto, modeling_auto
+
+    if folder.model_type in (*WAVE_TYPES, *SPECTROGRAM_TYPES):
+        return Modality.AUDIO
+    if folder.model_type in image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES:
+        return Modality.IMAGE
+    if folder.model_type in modeling_auto.MODEL_MAPPING_NAMES:
+        return Modality.TEXT
+    known = join_names(["bert", "gpt2", "t5", "xlnet", *SPECTROGRAM_TYPES, *WAVE_TYPES, "vit", "dinov2", "siglip"], 12)
+    raise BadBackbone(
+        f"{folder.name} is a {folder.model_type}, which gives no vectors here; use a model such as {known}"
+    )

@@ -1,0 +1,34 @@
+"""The version of what decodes a modality: failures of another version are tried again."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from embedstore.media.image.formats import registry
+from embedstore.modality import Modality
+
+_TEXT_VERSION = "text-1"
+_SOUND_PACKAGES = ("soundfile", "soxr")
+
+
+def decoder_version(modality: Modality) -> str:
+    """Return the versions of the packages that decode a modality.
+
+    Raises:
+        PluginError: if a plug-in for a format of images cannot be loaded.
+    """
+    match modality:
+        case Modality.IMAGE:
+            return registry.decoder_version()
+        case Modality.TEXT:
+            return _TEXT_VERSION
+        case Modality.AUDIO:
+            return "+".join(["sound-1", *(f"{name}-{v}" for name in _SOUND_PACKAGES if (v := _version(name)))])
+
+
+def _version(package: str) -> str:
+    """Return the version of a package, or "" if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
