@@ -33,6 +33,9 @@ export class Labelling {
   problem: string | null = $state(null);
   busy = $state(false);
 
+  #saved: Promise<void> = Promise.resolve();
+  #waiting = 0;
+
   get current(): Entry | undefined {
     return this.batch[this.place];
   }
@@ -45,12 +48,27 @@ export class Labelling {
     this.column = column;
     this.judgement = null;
     this.values = [];
-    await this.#readValues();
+    this.batch = [];
+    try {
+      if (!page.hasColumn(column)) await this.#addColumn();
+      await this.#readValues();
+    } catch (error) {
+      page.complain(error);
+      return;
+    }
     await this.next();
   }
 
+  /** A column exists as soon as one item has a value of it, which may be none. */
+  async #addColumn(): Promise<void> {
+    const { items } = await body(api.GET("/api/v1/items", { params: { query: { limit: 1 } } }));
+    const ids = items.map(({ id }) => id);
+    const request = { ids, column: this.column, value: null, create_column: true, overwrite: true, who: page.name };
+    await body(api.POST("/api/v1/labels", { body: request }));
+    await page.readStore();
+  }
+
   async #readValues(): Promise<void> {
-    if (!page.store?.columns.some(({ name }) => name === this.column)) return;
     const query = { columns: [this.column] };
     const { facets } = await body(api.GET("/api/v1/facets", { params: { query } }));
     const names = facets[0]?.values.map(({ value }) => String(value)) ?? [];
@@ -92,23 +110,30 @@ export class Labelling {
     }
   }
 
+  /** Show the label at once and move on; the server gets one label after the other. */
   async give(value: string): Promise<void> {
     const entry = this.current;
     if (!entry || this.busy) return;
-    const known = page.store?.columns.find(({ name }) => name === this.column);
     const shown = entry.value ?? entry.before;
     this.#set(entry, value);
+    this.values = extendedBy(this.values, [value]);
     this.move(1);
+    this.#waiting++;
+    this.#saved = this.#saved.then(() => this.#save(entry, value, shown));
+    await this.#saved;
+    this.#waiting--;
+    if (this.#waiting === 0 && this.isDone) await this.next();
+  }
+
+  async #save(entry: Entry, value: string, shown: string | null): Promise<void> {
+    const kind = page.store?.columns.find(({ name }) => name === this.column)?.kind;
     const done = await page.label({
       ids: [entry.id],
       column: this.column,
-      value: parseValue(value, known?.kind),
-      ...(known ? { expected: [shown === null ? null : parseValue(shown, known.kind)] } : { overwrite: true }),
-      create_column: !known,
+      value: parseValue(value, kind),
+      expected: [shown === null ? null : parseValue(shown, kind)],
     });
     if (!done) this.#set(entry, shown);
-    else this.values = extendedBy(this.values, [value]);
-    if (this.isDone) await this.next();
   }
 
   #set(entry: Entry, value: string | null): void {
@@ -122,6 +147,7 @@ export class Labelling {
   }
 
   async undo(): Promise<void> {
+    await this.#saved;
     await page.undo();
     const last = this.batch.findLastIndex((entry, place) => entry.value !== null && place <= this.place);
     const entry = this.batch[last];

@@ -69,6 +69,10 @@ class Page {
     return this.words.trim() !== "" || this.moreLike.length + this.lessLike.length > 0 || this.image !== null;
   }
 
+  hasColumn(column: string): boolean {
+    return this.store?.columns.some(({ name }) => name === column) ?? false;
+  }
+
   async start(): Promise<void> {
     const view = fromFragment(location.hash);
     this.mode = view.mode;

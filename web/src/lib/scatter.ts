@@ -128,7 +128,7 @@ export class Scatter {
 
   #render(): void {
     const count = this.#xy.length / 2;
-    const radius = Math.min(6, Math.max(1.1, 2.6 - Math.log10(Math.max(count, 1)) / 3 + Math.max(0, this.depth) * 0.5));
+    const radius = Math.min(7, Math.max(1.1, 5 - Math.log10(Math.max(count, 1)) * 0.65) + Math.max(0, this.depth) * 0.5);
     const layer = new ScatterplotLayer({
       id: "points",
       data: {
