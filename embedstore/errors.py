@@ -55,6 +55,7 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     │   └── NoLabels                                no item has a label and a vector
     ├── BadOption              (ValueError)         a value that an option does not accept, such as a dtype
     ├── UnknownOption          (TypeError)          a keyword that a function does not have
+    ├── EngineError            (RuntimeError)       a cluster that cannot be used, or workers that failed too often
     ├── OutputError            (OSError)            a file that the user named cannot be written
     ├── ServerError            (OSError)            the page cannot be served at its address
     ├── MissingExtra           (ImportError)        an optional package is not installed
@@ -308,6 +309,10 @@ class UnknownOption(EmbedstoreError, TypeError):
 
 class ServerError(EmbedstoreError, OSError):
     """The page cannot be served at its address."""
+
+
+class EngineError(EmbedstoreError, RuntimeError):
+    """A cluster cannot be used, or its workers failed too often."""
 
 
 class MissingExtra(EmbedstoreError, ImportError):

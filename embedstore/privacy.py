@@ -4,6 +4,7 @@ The package imports this module first, because a library reads its environment w
 user has set stays. The variables are those that the libraries document:
 
 - ``ORT_DISABLE_TELEMETRY``: onnxruntime writes a device id and a database of events below ``~/.cache/Microsoft``.
+- ``RAY_USAGE_STATS_ENABLED``: a cluster that Ray starts reports facts about itself.
 - ``HF_HUB_DISABLE_TELEMETRY``: huggingface_hub adds facts about this machine to its requests.
 """
 
@@ -14,7 +15,7 @@ import sys
 
 from embedstore.temporary import new_folder
 
-_OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+_OFF = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 _MATPLOTLIB_FOLDER = "MPLCONFIGDIR"
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from embedstore import operations
 from embedstore.operations.keywords import check_arguments, check_public_methods
 from embedstore.operations.session import OpenOptions, Session
+from embedstore.pipeline.distributed.engine import EngineOptions
 from embedstore.search.options import SearchOptions
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.companions import RawPairs
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         Compaction,
         DefaultSpace,
         DroppedSpace,
+        ExportedClassifier,
         PredictionSummary,
         PurgedItems,
         StoreInfo,
@@ -123,7 +125,7 @@ class Store:
     def close(self) -> list[str]:
         """Export the towers that queries of this process ran with PyTorch, so that the next process starts without it.
 
-        Does nothing where onnx is not installed, the folder is read-only, or the runtime was chosen by the user.
+        Does nothing where the folder is read-only, or the runtime was chosen by the user.
 
         Returns:
             One sentence per exported tower.
@@ -236,6 +238,7 @@ class Store:
         labels_from: str | None = "folder",
         splits_from: str | None = "folder",
         uri_column: str | None = None,
+        text_column: str | None = None,
         root: str | Path | None = None,
         encoding: str | None = None,
         collect_rows: bool = False,
@@ -249,6 +252,11 @@ class Store:
         batch_size: int | None = None,
         threads: int | None = None,
         runtime: str | None = None,
+        engine: str = "local",
+        address: str | None = None,
+        workers: int | None = None,
+        cpus: int | None = None,
+        gpus: float | None = None,
         watcher: Watcher | None = None,
         poll: float | None = None,
         wait: float = 0.0,
@@ -269,6 +277,8 @@ class Store:
                 train, val or test; None takes none.
             uri_column: the column of the manifest that names the images, by default ``uri``; or the column of a Parquet
                 file that holds them.
+            text_column: the column of a CSV, TSV, JSON or Parquet file, or of a saved data set, whose texts are the
+                items, one per row; for a space of texts. The other columns are kept.
             root: the folder that relative uris start from; by default the manifest's own folder.
             encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             collect_rows: make one item of several rows of one image; columns whose values differ become lists.
@@ -287,6 +297,11 @@ class Store:
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core, if memory allows.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
+            engine: ``local`` embeds in this process, ``ray`` on a Ray cluster whose nodes see the store and the source.
+            address: of the Ray cluster, ``HOST:PORT``; by default Ray is started on this machine.
+            workers: workers on the cluster; by default one per GPU, or one per ``cpus`` cores.
+            cpus: cores of a worker, by default 4.
+            gpus: GPUs of a worker, also a fraction; by default 1 if the cluster has GPUs.
             watcher: go on and embed again whenever the source has changed and is quiet, until a signal. The function is
                 called with the report of every run, and with a line of text where a run cannot be made yet; it ends
                 the watch by returning True for a report.
@@ -307,7 +322,8 @@ class Store:
             BadEncoding: if a text manifest has another encoding.
             BadOption: if there is no such choice for RAW pairs, or ``every`` is not a time.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
-            MissingExtra: if the requested runtime is not installed.
+            MissingExtra: if the requested runtime or engine is not installed.
+            EngineError: if the cluster cannot be used, or a part failed on it too often.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
             SpaceMismatch: if there is something to embed and the backbone is not the one of the space any more.
             StoreBusy: if another process is still writing after ``wait`` seconds.
@@ -317,7 +333,7 @@ class Store:
             source,
             labels_from=labels_from,
             splits_from=splits_from,
-            table=TableOptions(uri_column, root, encoding, collect_rows),
+            table=TableOptions(uri_column, root, encoding, collect_rows, text_column),
             annotations=AnnotationOptions(tuple(map(os.fspath, annotations)), crops),
             rules=SkipRules(
                 tuple(exclude),
@@ -329,6 +345,7 @@ class Store:
             batch_size=batch_size,
             threads=threads,
             runtime=runtime,
+            engine=EngineOptions.parse(engine, address=address, workers=workers, cpus=cpus, gpus=gpus),
             watcher=watcher,
             poll=poll,
             wait=wait,
@@ -644,7 +661,7 @@ class Store:
         color_by: str = "label",
         where: str | None = None,
         space: str | None = None,
-        max_items: int = 2000,
+        max_items: int | None = 2000,
         seed: int = 0,
     ) -> EmbeddingMap:
         """Project the items onto a plane, where near in the space is near on the map.
@@ -653,7 +670,8 @@ class Store:
             color_by: the column that colors the points.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            max_items: of more items, a random sample is shown.
+            max_items: of more items, a random sample is shown; None shows all. t-SNE places up to 5,000 of them; the
+                others are placed among the nearest of these.
             seed: random seed of the sample and the projection.
 
         Returns:
@@ -670,11 +688,12 @@ class Store:
 
     def duplicates(
         self,
-        threshold: float = 0.95,
+        threshold: float | None = None,
         *,
         where: str | None = None,
         keep: str = "first",
         exact: bool | None = None,
+        check_pixels: bool = False,
         write_columns: bool = False,
         group_column: str = "duplicate_group",
         keep_column: str = "duplicate_keep",
@@ -684,11 +703,13 @@ class Store:
         """Group items that look alike.
 
         Args:
-            threshold: the least cosine of a pair.
+            threshold: the least cosine of a pair; None chooses it from the vectors of the space.
             where: see :class:`Store`.
             keep: which item of a group to keep: ``first`` (the lowest id), ``largest`` (file), ``resolution`` (the most
                 pixels), ``oldest`` or ``train-first``.
             exact: whether to compare all pairs; None does so up to 200,000 contents.
+            check_pixels: compare the pixels of the twenty nearest of each image, mirrored, shifted and cropped, and let
+                them decide instead of the cosine. It reads the images.
             write_columns: write the group of each item and whether to keep it as columns. They are cleared for a whole
                 group when its kept item is deleted, changed or missing.
             group_column: the column for the group.
@@ -708,6 +729,7 @@ class Store:
             where=where,
             keep=keep,
             exact=exact,
+            check_pixels=check_pixels,
             columns=(group_column, keep_column) if write_columns else None,
             space=space,
             wait=wait,
@@ -1580,7 +1602,7 @@ class Store:
         )
 
     def export_head(self, name: str, path: str | Path) -> Path:
-        """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.
+        """Write a head over vectors: a linear one as ``.npz`` (weights, intercepts, classes), most as ``.onnx``.
 
         Args:
             name: the name that it was saved under.
@@ -1591,11 +1613,37 @@ class Store:
 
         Raises:
             UnknownHead: if there is no such head.
-            BadHead: if the head is not linear, or the suffix is another one.
+            BadHead: if the head cannot be written in that form, or the suffix is another one.
             OutputError: if the file cannot be written.
             MissingExtra: if onnx is not installed.
         """
         return operations.heads.export(self._session, name, Path(path))
+
+    def export_classifier(self, name: str, path: str | Path) -> ExportedClassifier:
+        """Write preprocessing, backbone and head as one ONNX model that needs neither the store nor embedstore.
+
+        Its input is ``images``, uint8 ``(N, height, width, 3)``: RGB, upright, of any size. It resizes and crops as
+        the space does. Its outputs are ``probabilities``, float32 ``(N, K)``, and ``label``, or ``predicted``, bool
+        ``(N, K)``, of a head that predicts sets of classes. The classes are in the metadata of the model. Before the
+        file is written, onnxruntime computes up to 16 images of the store: their probabilities agree to 1e-4.
+
+        Args:
+            name: the name that the head was saved under.
+            path: the ``.onnx`` file to write.
+
+        Returns:
+            The file, its size and the largest difference of a probability.
+
+        Raises:
+            UnknownHead: if there is no such head.
+            BadHead: if the head has no such form (kNN, kernel and few-shot heads, numbers), or the suffix is another.
+            BadBackbone: if the space has no network for images, or it cannot be exported.
+            WeightsNotFound: if its weights are not on this machine.
+            RuntimeMismatch: if the model gives other probabilities; nothing is written.
+            OutputError: if the file cannot be written.
+            MissingExtra: if onnx or onnxruntime is not installed.
+        """
+        return operations.export_classifier.export_classifier(self._session, name, Path(path))
 
     def serve(
         self,
@@ -2328,10 +2376,10 @@ def open(
         path: its folder.
         device: ``auto`` or a PyTorch device, for backbones that are loaded later.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
-        runtime: ``auto`` (eager for short runs; onnxruntime if it is installed, faster, and equally exact), ``eager``,
-            ``onnx`` or ``compile``. Vectors are the same in all: a runtime with a cosine below 0.9999 is refused.
-        decoder: ``auto``, ``pillow`` (the reference) or ``quick``; on a GPU ``device`` and ``hardware`` too. The same
-            bound applies.
+        runtime: ``auto`` (onnxruntime on the CPU where it gives the same vectors, else PyTorch), ``eager``, ``onnx`` or
+            ``compile``. Vectors are the same in all: a runtime with a cosine below 0.9999 is refused.
+        decoder: ``auto``, ``pillow`` (the reference), ``exact`` (the same bytes) or ``quick``; on a GPU ``device`` and
+            ``hardware`` too. The same bound applies.
         allow_code: ``module:factory`` names that this store may import.
 
     Returns:

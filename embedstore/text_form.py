@@ -13,7 +13,8 @@ from typing import Any
 
 from embedstore.types import Split
 
-ABSENT_WORDS = ("nan", "NaN", "NAN", "NaT", "<NA>", "None", "NULL", "null")  # as pandas, NumPy and SQL write "no value"
+# as pandas, NumPy, spreadsheets and databases write "no value"; not "NA", which is a country and a class
+ABSENT_WORDS = ("nan", "NaN", "NAN", "NaT", "<NA>", "None", "NULL", "null", r"\N", "#N/A", "N/A", "n/a")
 
 # They take no space on the screen: soft hyphen, zero-width space, word joiner, byte-order mark, marks of direction.
 _INVISIBLE = "\u00ad\u200b\u2060\ufeff\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

@@ -21,8 +21,8 @@ from PIL import Image
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test touches the network
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # it speaks gRPC, which the emulator does not
 
-settings.register_profile("same", derandomize=True)  # the suite tries the same examples in every run
-settings.register_profile("random")
+settings.register_profile("same", derandomize=True, deadline=None)  # the suite tries the same examples in every run
+settings.register_profile("random", deadline=None)
 settings.load_profile(os.environ.get("EMBEDSTORE_EXAMPLES", "same"))
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,7 +19,9 @@ from embedstore.tables import save_records
 @with_option_groups
 def duplicates(
     store: o.StorePath,
-    threshold: Annotated[float, typer.Option(help="The least cosine similarity of a pair.")] = 0.95,
+    threshold: Annotated[
+        str, typer.Option(metavar="COSINE", help="The least cosine similarity of a pair, or auto: from the vectors.")
+    ] = "auto",
     keep: Annotated[
         str,
         typer.Option(help="Which item of a group to keep: first, largest (file), resolution, oldest or train-first."),
@@ -29,6 +31,13 @@ def duplicates(
     ] = False,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare all pairs; by default only up to 200,000 images.")
+    ] = False,
+    check_pixels: Annotated[
+        bool,
+        typer.Option(
+            "--check-pixels",
+            help="Let the pixels of the 20 nearest of each image decide: mirrored, shifted, cropped. Reads the images.",
+        ),
     ] = False,
     write_columns: Annotated[
         bool, typer.Option("--write-columns", help="Write the group and whether to keep the item as columns.")
@@ -52,10 +61,11 @@ def duplicates(
     names.check()
     opened = es.open(store)
     groups = opened.duplicates(
-        threshold,
+        _parse_threshold(threshold),
         where=where,
         keep=keep,
         exact=exact or None,
+        check_pixels=check_pixels,
         write_columns=write_columns,
         group_column=group_column,
         keep_column=keep_column,
@@ -73,19 +83,42 @@ def duplicates(
     console.print_note(_coverage(groups))
 
 
+def _parse_threshold(text: str) -> float | None:
+    """Return the cosine, None for auto."""
+    if text.strip().lower() == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError as e:
+        raise typer.BadParameter(
+            f"expected a cosine such as 0.95, or auto, not {text!r}", param_hint="--threshold"
+        ) from e
+
+
 def _coverage(groups: es.DuplicateGroups) -> str:
     """Return what was found and compared, and what is left out, in one line."""
     listed, across = len(groups.cross_split_pairs), groups.cross_split_count
     pairs = f"{across:,} pairs of items across splits"
     if listed < across:
         pairs += f", of which the {listed:,} most similar are listed"
-    if not groups.recall_pairs and groups.recall == 1:
-        compared = "every one with every other"
-    elif groups.recall is None:
-        compared = "within cells; what that misses is unknown, because no sampled content has a pair"
-    else:
-        compared = f"within cells; {groups.recall:.2%} of {groups.recall_pairs:,} pairs of sampled contents were found"
+    chosen = ", chosen from the vectors" if groups.is_threshold_chosen else ""
     return (
         f"{len(groups.items):,} items in {groups.group_count:,} groups, {groups.pair_count:,} pairs of contents, "
-        f"{pairs}; {groups.content_count:,} contents compared {compared}"
+        f"{pairs}; cosine {groups.threshold:g}{chosen}; {groups.content_count:,} contents compared {_compared(groups)}"
     )
+
+
+def _compared(groups: es.DuplicateGroups) -> str:
+    """Return how contents were compared, and what that misses."""
+    if groups.pixels is not None:
+        check = groups.pixels
+        unread = f"; {check.unread:,} images could not be read, and their cosines decide" if check.unread else ""
+        return (
+            f"by the pixels of {check.candidates:,} nearest pairs: {check.same:,} show one picture ({check.crops:,} a "
+            f"part of it), {check.different:,} at or above the cosine do not{unread}"
+        )
+    if not groups.recall_pairs and groups.recall == 1:
+        return "every one with every other"
+    if groups.recall is None:
+        return "within cells; what that misses is unknown, because no sampled content has a pair"
+    return f"within cells; {groups.recall:.2%} of {groups.recall_pairs:,} pairs of sampled contents were found"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -133,6 +134,7 @@ def embed(
     uri_column: Annotated[
         str | None, typer.Option(help="The column of the manifest or table that names the images; by default uri.")
     ] = None,
+    text_column: o.TextColumn = None,
     root: o.Root = None,
     encoding: o.Encoding = None,
     collect_rows: Annotated[
@@ -158,6 +160,21 @@ def embed(
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",
     decoder: o.Decoder = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(help="Where to embed: local (this process) or ray (a cluster that sees the same folders)."),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="The Ray cluster; by default Ray is started on this machine."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers on the cluster; by default one per GPU, or per 4 cores.")
+    ] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Cores of a worker on the cluster; by default 4.")] = None,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of a worker on the cluster, also a fraction; by default 1 if any.")
+    ] = None,
     allow_code: o.AllowCode = [],
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on, and embed again whenever the source changed and is quiet.")
@@ -210,6 +227,7 @@ def embed(
         labels_from=None if labels_from == "none" else labels_from,
         splits_from=None if splits_from == "none" else splits_from,
         uri_column=uri_column,
+        text_column=text_column,
         root=root,
         encoding=encoding,
         collect_rows=collect_rows,
@@ -222,11 +240,19 @@ def embed(
         space=space,
         batch_size=batch_size,
         threads=threads,
+        engine=engine,
+        address=address,
+        workers=workers,
+        cpus=cpus,
+        gpus=gpus,
         watcher=partial(render.print_watch_event, opened, as_json) if watch else None,
         poll=poll,
         wait=wait,
     )
     render.print_embed_report(opened, report, as_json)
+    sys.stdout.flush()  # the report is complete; what follows serves the next command
+    for sentence in opened.close():
+        console.print_note(sentence)
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
@@ -268,7 +294,9 @@ def import_(
 def report(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="A labeled image folder, or a manifest with the columns uri and label."),
+        typer.Argument(
+            metavar="SOURCE", help="A labeled folder, a manifest with the columns uri and label, or a table of texts."
+        ),
     ],
     output: Annotated[Path, o.output_option("Write the page (.html).", ".html")] = Path("report.html"),
     backbone: Annotated[
@@ -277,6 +305,10 @@ def report(
     store: Annotated[
         Path | None, typer.Option(help="The folder of the store; by default SOURCE.store next to the source.")
     ] = None,
+    label: Annotated[
+        str, typer.Option(help="The column to predict; by default label, of folders or the table.")
+    ] = "label",
+    text_column: o.TextColumn = None,
     head: Head = "logistic",
     weights: o.Weights = None,
     backbone_arg: o.BackboneArg = [],
@@ -287,6 +319,8 @@ def report(
     """Make a report on a labeled folder in one command: embed what is new, probe, measure a learning curve.
 
     `embedstore report photos/ -o report.html --backbone timm/resnet50`
+
+    `embedstore report reviews.csv --text-column text --label sentiment`
     """
     from embedstore.quickstart.folder_report import folder_report
 
@@ -295,6 +329,8 @@ def report(
         output,
         backbone=backbone,
         store_path=store,
+        label=label,
+        text_column=text_column,
         head=head,
         progress=console.print_note,
         weights=weights,

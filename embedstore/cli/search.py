@@ -126,7 +126,13 @@ def map_(
         ),
     ] = [],
     color_by: Annotated[str, typer.Option(metavar="COLUMN", help="Color the points by this column.")] = "label",
-    max_items: Annotated[int, typer.Option(min=5, help="Show at most this many items: a random sample.")] = 2000,
+    max_items: Annotated[
+        int,
+        typer.Option(
+            min=5,
+            help="Show at most this many items: a random sample. t-SNE places 5,000, the others are near them.",
+        ),
+    ] = 2000,
     seed: Annotated[int, typer.Option(help="Random seed of the sample and the projection.")] = 0,
     where: o.Where = None,
     space: o.SpaceName = None,

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.operations.session import Session
-from embedstore.storage import value_changes
+from embedstore.storage import decision_changes, value_changes
 from embedstore.storage.queries import browse, change_history
 from embedstore.storage.queries.browse import ColumnValues
-from embedstore.storage.queries.change_history import REDO, UNDO, Change
+from embedstore.storage.queries.change_history import QUEUE_PREFIX, REDO, UNDO, Change
 from embedstore.storage.sql import utc_now
 from embedstore.storage.value_changes import Expectation, NewValue, Person, ValueOperation
 
@@ -101,4 +101,6 @@ def _reverse(session: Session, operation: str, who: str, number: int | None) -> 
         with session.storage.catalog.read() as con:
             found = change_history.last_reversible(con, who, operation) if number is None else number
             change = change_history.changed_values(con, found)
-        return value_changes.reverse(writer, change, operation, found, person)
+        is_decision = change.column.startswith(QUEUE_PREFIX)
+        take_back = decision_changes.reverse if is_decision else value_changes.reverse
+        return take_back(writer, change, operation, found, person)

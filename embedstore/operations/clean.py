@@ -11,7 +11,7 @@ from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
 from embedstore.search.clusters import find_clusters
 from embedstore.search.duplicate_groups import DuplicateGroups, DuplicateKeepPolicy
-from embedstore.search.duplicates import find_duplicates
+from embedstore.search.duplicates import DuplicateOptions, find_duplicates
 from embedstore.storage.queries.computed_columns import ColumnRole, ComputedValues, require_writable
 from embedstore.storage.sql import utc_now
 
@@ -19,10 +19,11 @@ from embedstore.storage.sql import utc_now
 def duplicates(
     session: Session,
     *,
-    threshold: float,
+    threshold: float | None,
     where: str | None,
     keep: str,
     exact: bool | None,
+    check_pixels: bool,
     columns: tuple[str, str] | None,
     space: str | None,
     wait: float,
@@ -34,14 +35,8 @@ def duplicates(
     names = dict(zip((ColumnRole.DUPLICATE_GROUP, ColumnRole.DUPLICATE_KEEP), columns or (), strict=False))
     _check_columns(session, names)
     record, started = session.space(space), utc_now()
-    groups = find_duplicates(
-        session.storage,
-        record,
-        threshold=threshold,
-        where=where,
-        keep=DuplicateKeepPolicy(keep),
-        exact=exact,
-    )
+    options = DuplicateOptions(threshold, where, DuplicateKeepPolicy(keep), exact, check_pixels)
+    groups = find_duplicates(session.storage, record, options)
     if names:
         values = ComputedValues(
             np.array([i.item for i in groups.items], np.int64),
@@ -51,7 +46,7 @@ def duplicates(
             },
             names,
         )
-        settings = {"threshold": threshold, "where": where, "keep": keep, "columns": list(names.values())}
+        settings = {"threshold": groups.threshold, "where": where, "keep": keep, "columns": list(names.values())}
         with session.storage.writer("duplicates", wait=wait) as writer:
             writer.put_computed_columns("duplicates", record.key, values, settings, started)
     return groups

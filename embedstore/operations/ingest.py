@@ -8,17 +8,19 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from embedstore.backbones.runtimes.runtime import parse_runtime
+from embedstore.backbones.runtimes.runtime import Tower, parse_runtime
 from embedstore.errors import BadOption
 from embedstore.modality import Modality
+from embedstore.operations import cluster
 from embedstore.operations.session import Session
 from embedstore.operations.watch import WatchedSource, Watcher, watch
 from embedstore.pipeline import import_vectors
 from embedstore.pipeline.distributed import plan_parts as plans
+from embedstore.pipeline.distributed.engine import Engine, EngineOptions
 from embedstore.pipeline.distributed.plan_parts import PlanOptions, PlanReport
 from embedstore.pipeline.import_vectors import ImportOptions, ImportReport
 from embedstore.pipeline.report import EmbedReport
-from embedstore.pipeline.run import EmbedOptions, embed_source
+from embedstore.pipeline.run import EmbedJob, EmbedOptions, embed_source
 from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.open import open_source
@@ -26,6 +28,7 @@ from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.sources.table_options import TableOptions
+from embedstore.storage.spaces import SpaceRecord
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,16 @@ class SourceOptions:
     rules: SkipRules
 
     def open(self, session: Session, source: Any, modality: Modality) -> Source:
-        """Return the source that a user names, for a space of a modality."""
+        """Return the source that a user names, for a space of a modality.
+
+        Raises:
+            BadOption: if a column of texts is named for a space of another modality.
+        """
+        if self.table.text_column is not None and modality is not Modality.TEXT:
+            raise BadOption(
+                f"--text-column is for a space of texts, and this one is of {modality.plural}; name one with --space, "
+                "or a backbone of texts with --backbone"
+            )
         return open_source(
             source,
             label_rule=self.labels_from,
@@ -72,7 +84,7 @@ def plan_parts(
     progress: Progress,
 ) -> PlanReport:
     """Plan an embedding run in parts; see :meth:`embedstore.Store.plan_parts`."""
-    options, record = PlanOptions(parts, replace_plan, wait=wait), session.space(space)
+    options, record = PlanOptions(parts, replace=replace_plan, wait=wait), session.space(space)
     opened = reading.open(session, source, record.space.modality)
     with embedding_progress(progress) as callback:
         return plans.plan_parts(session.storage, opened, record, options, callback)
@@ -91,6 +103,7 @@ def embed(
     batch_size: int | None,
     threads: int | None,
     runtime: str | None,
+    engine: EngineOptions,
     watcher: Watcher | None,
     poll: float | None,
     wait: float,
@@ -109,11 +122,14 @@ def embed(
         runtime=parse_runtime(runtime) if runtime else session.options.runtime,
         decoder=session.options.decoder,
         wait=wait,
+        on_cpu=session.computes_on_cpu,
     )
 
     def embed_now() -> EmbedReport:
         with embedding_progress(progress) as callback:
-            return embed_source(
+            if engine.engine is not Engine.LOCAL:
+                return cluster.embed(session, EmbedJob(session.storage, open_now(), record, options, callback), engine)
+            report = embed_source(
                 session.storage,
                 open_now(),
                 lambda: session.backbones_on_devices(record),
@@ -121,6 +137,8 @@ def embed(
                 options=options,
                 progress=callback,
             )
+        _note_text_tower(session, record)
+        return report
 
     if watcher is not None:
         return watch(WatchedSource(source, open_now, embed_now, poll), watcher)
@@ -129,10 +147,21 @@ def embed(
     return embed_now()
 
 
+def _note_text_tower(session: Session, record: SpaceRecord) -> None:
+    """Let the text tower be exported at the end of this process if the network is loaded anyway."""
+    if record.space.text and session.loaded_backbone(record.key) is not None:
+        session.eager_towers.add((record.key, Tower.TEXT))
+
+
 def reembed(session: Session, space: str | None, *, wait: float, progress: Progress) -> EmbedReport:
     """Embed the items of the store into one of its spaces; see :meth:`embedstore.Store.reembed`."""
     record = session.space(space)
-    options = EmbedOptions(runtime=session.options.runtime, decoder=session.options.decoder, wait=wait)
+    options = EmbedOptions(
+        runtime=session.options.runtime,
+        decoder=session.options.decoder,
+        wait=wait,
+        on_cpu=session.computes_on_cpu,
+    )
     with embedding_progress(progress) as callback:
         return embed_source(
             session.storage,

@@ -196,6 +196,25 @@ class ArchiveCounts(Summary):
 
 
 @dataclass(frozen=True)
+class ExportedClassifier(Summary):
+    """A classifier that was written as one file.
+
+    Attributes:
+        path: the file.
+        bytes: its size.
+        classes: how many classes it has.
+        images: on how many images it was compared with the store, in onnxruntime.
+        max_difference: the largest difference of a probability on them.
+    """
+
+    path: str
+    bytes: int
+    classes: int
+    images: int
+    max_difference: float
+
+
+@dataclass(frozen=True)
 class PredictionSummary(Summary):
     """What a head predicted.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embedstore import timing
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify import heads
-from embedstore.errors import BadBackbone, QueryError
+from embedstore.errors import BadBackbone, ImageError, QueryError
 from embedstore.exports.formats import export_options
 from embedstore.exports.run import ExportReport, export_items
 from embedstore.media.image import preprocess
@@ -104,7 +104,7 @@ def search(session: Session, parts: QueryParts, *, space: str | None, options: S
 
 
 def project_items(
-    session: Session, *, color_by: str, where: str | None, space: str | None, max_items: int, seed: int
+    session: Session, *, color_by: str, where: str | None, space: str | None, max_items: int | None, seed: int
 ) -> EmbeddingMap:
     """Project items onto a plane; see :meth:`embedstore.Store.map`."""
     record = session.space(space)
@@ -225,6 +225,10 @@ def _image_vector(session: Session, record: SpaceRecord, image: QueryImage) -> V
     if wanted is None:
         raise BadBackbone(f"space {record.name} has no image preprocessing; search with a vector or an item id")
     with timing.time_step("encode the image"):
-        pixels = preprocess.resize_and_crop(load_image(image.source, wanted.decoding_settings), wanted)
+        try:
+            decoded = load_image(image.source, wanted.decoding_settings)
+        except ImageError as e:
+            raise ImageError(e.reason, f"{image.name}: {e.detail}") from e
+        pixels = preprocess.resize_and_crop(decoded, wanted)
         vector: Vector = image_encoder.encode_images(pixels[None])[0]
     return vector

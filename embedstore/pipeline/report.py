@@ -112,7 +112,8 @@ class EmbedReport:
         speed = (
             f", {self.images_per_second:,.0f} {self._unit}/s on {self.device} ({self.runtime})" if self.embedded else ""
         )
-        return f"{self.scanned:,} files: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
+        files = "file" if self.scanned == 1 else "files"
+        return f"{self.scanned:,} {files}: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values, under the keys of the table ``runs``."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from embedstore.search.pixel_pairs import PixelCheck
 from embedstore.tables import Record, Table
 
 
@@ -33,6 +34,7 @@ class DuplicateItem:
         min_cosine: the lowest cosine that the group's best chain of pairs needs; 1 for equal bytes.
         cosine: of its vector with that of the item to keep.
         identical: whether it has the same bytes as the item to keep.
+        pixels: the score of its pixels with those of the item to keep; None where pixels were not compared.
     """
 
     group: int
@@ -44,6 +46,7 @@ class DuplicateItem:
     min_cosine: float
     cosine: float
     identical: bool
+    pixels: float | None = None
 
     def to_json(self) -> Record:
         """Return plain values."""
@@ -67,6 +70,7 @@ class CrossSplitPair:
         other_uri: its uri.
         other_label: its label.
         other_split: its split.
+        pixels: the score of their pixels; None where they were not compared.
     """
 
     group: int
@@ -79,6 +83,7 @@ class CrossSplitPair:
     other_uri: str
     other_label: str | None
     other_split: str
+    pixels: float | None = None
 
     def to_json(self) -> Record:
         """Return plain values."""
@@ -98,9 +103,11 @@ class DuplicateGroups(Table):
         content_count: number of contents compared.
         pair_count: pairs of contents at or above the threshold.
         threshold: least cosine of a pair.
+        is_threshold_chosen: whether the threshold was chosen from the vectors.
         recall: of the pairs of sampled contents with all others, the share that was found; 1 where every content was
-            compared with every other, and None if the sampled contents have no pair.
+            compared with every other, and None if the sampled contents have no pair, or pixels decide.
         recall_pairs: how many pairs the recall was measured on; 0 where every content was compared with every other.
+        pixels: how the pixels decided; None where they were not compared.
     """
 
     items: tuple[DuplicateItem, ...]
@@ -109,8 +116,10 @@ class DuplicateGroups(Table):
     content_count: int
     pair_count: int
     threshold: float
+    is_threshold_chosen: bool
     recall: float | None
     recall_pairs: int = 0
+    pixels: PixelCheck | None = None
 
     @property
     def group_count(self) -> int:
@@ -131,6 +140,7 @@ class DuplicateGroups(Table):
         return {
             "groups": self.group_count, "items": len(self.items), "extra": sum(not i.keep for i in self.items),
             "compared": self.content_count, "pairs": self.pair_count, "threshold": self.threshold,
+            "threshold_chosen": self.is_threshold_chosen, "pixels": asdict(self.pixels) if self.pixels else None,
             "recall": self.recall, "recall_pairs": self.recall_pairs, "pairs_across_splits": self.cross_split_count,
             "rows": self.records(), "across_splits": [pair.to_json() for pair in self.cross_split_pairs],
         }  # fmt: skip

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.classify.data.copy_threshold import MIN_ROWS, SAMPLE_ROWS, choose_copy_threshold
 from embedstore.errors import QueryError
+from embedstore.search.content_images import read_content_thumbnails
 from embedstore.search.duplicate_groups import CrossSplitPair, DuplicateGroups, DuplicateItem, DuplicateKeepPolicy
 from embedstore.search.index import self_join
 from embedstore.search.index.pair_groups import RowGroups, connected_groups
 from embedstore.search.index.self_join import Pairs, SelfJoin
 from embedstore.search.index.short_rows import short_rows
+from embedstore.search.pixel_pairs import CheckedPairs, PixelCheck, Thumbnails, check_pairs
 from embedstore.search.space_rows import MatchingRows
 from embedstore.search.split_pairs import NO_SPLIT, SplitPairs
 from embedstore.storage.queries import search as queries
@@ -22,53 +25,62 @@ from embedstore.storage.storage import Storage
 from embedstore.text_form import clean_split
 
 MAX_LISTED_PAIRS = 100_000  # pairs across splits that are listed; all are counted
+FEW_ROWS_THRESHOLD = 0.95  # where there are too few vectors to choose it from
 _RECALL_ROWS = 1000  # rows whose pairs are searched among all rows, to measure what was missed
 _MAX_RECALL_PAIRS = 1_000_000  # pairs of these rows that are looked at
 _ROUNDING = 1e-6  # float32 gives 0.9999999 for equal rows
 
 
-def find_duplicates(
-    storage: Storage,
-    space: SpaceRecord,
-    *,
-    threshold: float = 0.95,
-    where: str | None = None,
-    keep: DuplicateKeepPolicy = DuplicateKeepPolicy.FIRST,
-    exact: bool | None = None,
-) -> DuplicateGroups:
-    """Find groups of present items whose vectors are near, or whose bytes are the same.
+@dataclass(frozen=True)
+class DuplicateOptions:
+    """How duplicates are found.
 
-    Args:
-        storage: the store.
-        space: the space.
-        threshold: least cosine of a pair; pairs join into groups in chains.
+    Attributes:
+        threshold: least cosine of a pair; None chooses it from the vectors. Pairs join into groups in chains.
         where: only items that match this filter.
         keep: which item of each group to keep.
         exact: compare every content with every other; None does so up to 200,000 contents, and beyond compares within
             k-means cells and measures what that misses.
+        check_pixels: let the pixels of the nearest contents decide instead of the cosine.
+    """
+
+    threshold: float | None = None
+    where: str | None = None
+    keep: DuplicateKeepPolicy = DuplicateKeepPolicy.FIRST
+    exact: bool | None = None
+    check_pixels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise QueryError(f"the threshold is a cosine above 0 and at most 1, not {self.threshold}")
+
+
+def find_duplicates(storage: Storage, space: SpaceRecord, options: DuplicateOptions) -> DuplicateGroups:
+    """Find groups of present items that look alike, or whose bytes are the same.
 
     Raises:
-        QueryError: if the threshold is not above 0 and at most 1.
         BadFilter: if the filter cannot be used.
         UnknownColumn: if the filter names a column that the items lack.
     """
-    if not 0 < threshold <= 1:
-        raise QueryError(f"the threshold is a cosine above 0 and at most 1, not {threshold}")
-    matching = MatchingRows.load(storage, space, where)
-    splits = _split_numbers(storage, matching)
-    across = SplitPairs(matching, splits, MAX_LISTED_PAIRS)
-    found = _join(matching, threshold - _ROUNDING, across, exact)
-    group, min_cosine = _group_of_contents(matching, found.groups)
-    items = _duplicate_items(storage, matching, group, min_cosine, keep)
+    matching = MatchingRows.load(storage, space, options.where)
+    threshold = _threshold(matching) if options.threshold is None else options.threshold
+    across = SplitPairs(matching, _split_numbers(storage, matching), MAX_LISTED_PAIRS)
+    if options.check_pixels:
+        found = _join_by_pixels(storage, matching, threshold, across)
+    else:
+        found = _join(matching, threshold - _ROUNDING, across, options.exact)
+    items = _duplicate_items(storage, matching, found, options.keep)
     return DuplicateGroups(
         items=items,
-        cross_split_pairs=_named_pairs(storage, across, items),
+        cross_split_pairs=_named_pairs(matching, across, items, found.pixels),
         cross_split_count=across.count,
         content_count=len(matching),
         pair_count=found.pair_count,
         threshold=threshold,
+        is_threshold_chosen=options.threshold is None,
         recall=found.recall,
         recall_pairs=found.recall_pairs,
+        pixels=found.pixels.check if found.pixels else None,
     )
 
 
@@ -81,12 +93,34 @@ class _Found:
         pair_count: pairs of contents.
         recall: the share of the pairs of a sample that was found, None if it has no pair.
         recall_pairs: pairs of the sample; 0 where all pairs were compared.
+        pixels: the pairs by their pixels; None where only cosines were compared.
     """
 
     groups: RowGroups
     pair_count: int
     recall: float | None
-    recall_pairs: int
+    recall_pairs: int = 0
+    pixels: _PixelScores | None = None
+
+
+def _threshold(matching: MatchingRows) -> float:
+    """Return the cosine of copies in these vectors; that of a fixed default where they are too few to say."""
+    if len(matching) < MIN_ROWS:
+        return FEW_ROWS_THRESHOLD
+    rows = np.sort(np.random.default_rng(0).permutation(len(matching))[:SAMPLE_ROWS])
+    return round(choose_copy_threshold(matching.reader()(rows), len(matching)), 6)
+
+
+def _join_by_pixels(storage: Storage, matching: MatchingRows, threshold: float, across: SplitPairs) -> _Found:
+    """Find the pairs of contents that show one picture."""
+
+    def thumbnails(contents: NDArray[np.int64]) -> Thumbnails:
+        return read_content_thumbnails(storage, matching, contents)
+
+    checked = check_pairs(matching.reader(), len(matching), thumbnails, threshold - _ROUNDING)
+    groups = connected_groups(across.watch([checked.pairs]), len(matching))
+    scores = _PixelScores.of(checked, len(matching))
+    return _Found(groups, len(checked.pixels), None, pixels=scores)
 
 
 def _join(matching: MatchingRows, limit: float, across: SplitPairs, exact: bool | None) -> _Found:
@@ -104,8 +138,42 @@ def _join(matching: MatchingRows, limit: float, across: SplitPairs, exact: bool 
         counted = _Counter()
         groups = connected_groups(across.watch(counted.watch(pairs)), count)
     if sample is None:
-        return _Found(groups, counted.count, 1.0, 0)
+        return _Found(groups, counted.count, 1.0)
     return _Found(groups, counted.count, sample.recall, sample.true_count)
+
+
+@dataclass(frozen=True)
+class _PixelScores:
+    """The scores of the pairs of contents whose pixels show one picture.
+
+    Attributes:
+        check: counts.
+        keys: int64 ``(P,)`` ascending, lower content * count + higher content.
+        scores: float32 ``(P,)``; NaN where an image could not be read.
+        count: number of contents.
+    """
+
+    check: PixelCheck
+    keys: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    count: int
+
+    @classmethod
+    def of(cls, checked: CheckedPairs, count: int) -> _PixelScores:
+        """Sort the pairs that were accepted."""
+        keys = checked.pairs[0] * count + checked.pairs[1]
+        order = np.argsort(keys)
+        return cls(checked.check, keys[order], checked.pixels[order], count)
+
+    def of_pair(self, a: int, b: int) -> float | None:
+        """Return the score of two contents; 1 for the same one, None for a pair that is not among them."""
+        if a == b:
+            return 1.0
+        key = min(a, b) * self.count + max(a, b)
+        place = int(np.searchsorted(self.keys, key))
+        if place == len(self.keys) or self.keys[place] != key or np.isnan(self.scores[place]):
+            return None
+        return round(float(self.scores[place]), 4)
 
 
 class _Counter:
@@ -181,13 +249,10 @@ def _group_of_contents(matching: MatchingRows, groups: RowGroups) -> tuple[NDArr
 
 
 def _duplicate_items(
-    storage: Storage,
-    matching: MatchingRows,
-    group_of_content: NDArray[np.int64],
-    min_cosine: NDArray[np.float32],
-    keep: DuplicateKeepPolicy,
+    storage: Storage, matching: MatchingRows, found: _Found, keep: DuplicateKeepPolicy
 ) -> tuple[DuplicateItem, ...]:
     """Return the items that are in a group with what the catalog knows of them."""
+    group_of_content, min_cosine = _group_of_contents(matching, found.groups)
     group = group_of_content[matching.content]
     is_duplicate = group >= 0
     with storage.catalog.read() as con:
@@ -195,13 +260,14 @@ def _duplicate_items(
     content = matching.content[np.searchsorted(matching.items, np.array([row[2] for row in rows], np.int64))]
     is_kept = np.array([row[1] == 1 for row in rows], np.bool_)
     kept = content[np.maximum.accumulate(np.where(is_kept, np.arange(len(rows)), 0))] if rows else content
-    cosine = _cosines(matching, content, kept)
+    scores = zip(_cosines(matching, content, kept), content.tolist(), kept.tolist(), strict=True)
     return tuple(
         DuplicateItem(
-            number, rank == 1, item, uri, label, split, round(float(min_cosine[g]), 6), round(c, 6), bool(same)
+            number, rank == 1, item, uri, label, split, round(float(min_cosine[g]), 6), round(cosine, 6), one == other,
+            found.pixels.of_pair(one, other) if found.pixels else None,
         )
-        for (number, rank, item, uri, label, split, g), c, same in zip(rows, cosine, content == kept, strict=True)
-    )
+        for (number, rank, item, uri, label, split, g), (cosine, one, other) in zip(rows, scores, strict=True)
+    )  # fmt: skip
 
 
 def _cosines(matching: MatchingRows, a: NDArray[np.int64], b: NDArray[np.int64]) -> list[float]:
@@ -214,13 +280,21 @@ def _cosines(matching: MatchingRows, a: NDArray[np.int64], b: NDArray[np.int64])
     return [float(c) for c in np.minimum(cosine, 1)]
 
 
-def _named_pairs(storage: Storage, across: SplitPairs, items: tuple[DuplicateItem, ...]) -> tuple[CrossSplitPair, ...]:
-    """Return the most similar pairs across splits with what is known of their items."""
+def _named_pairs(
+    matching: MatchingRows, across: SplitPairs, items: tuple[DuplicateItem, ...], pixels: _PixelScores | None
+) -> tuple[CrossSplitPair, ...]:
+    """Return the most similar pairs across splits with what is known of their items; those of the best pixels first."""
     known = {i.item: i for i in items}
-    return tuple(
+
+    def content(item: int) -> int:
+        return int(matching.content[np.searchsorted(matching.items, item)])
+
+    pairs = [
         CrossSplitPair(
             (a := known[one]).group, cosine, one, a.uri, a.label, clean_split(a.split) or "",
             other, (b := known[other]).uri, b.label, clean_split(b.split) or "",
+            pixels.of_pair(content(one), content(other)) if pixels else None,
         )
         for one, other, cosine in across.item_pairs()
-    )  # fmt: skip
+    ]  # fmt: skip
+    return tuple(sorted(pairs, key=lambda pair: -(pair.pixels or 0)))

@@ -23,6 +23,7 @@ from embedstore.server.routes import (
     labelling,
     login,
     mapping,
+    queues,
     searching,
     selecting,
     stores,
@@ -38,7 +39,7 @@ MISSING_PAGE = (
 )
 _ROUTERS = tuple(
     module.router
-    for module in (login, stores, items, searching, selecting, labelling, mapping, judging, events, encoding)
+    for module in (login, stores, items, searching, selecting, labelling, mapping, judging, queues, events, encoding)
 )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore.operations.browse import Browser
 from embedstore.operations.point_map import PointMaps
+from embedstore.operations.queues import Queues
 from embedstore.operations.session import Session
 from embedstore.server.encoders import Encoders
 from embedstore.server.reports import Reports
@@ -36,6 +37,7 @@ class ServerContext:
         maps: the places of all items, by space.
         reports: the last reports.
         encoders: words and images to vectors.
+        queues: what a person should look at.
     """
 
     store: Store
@@ -47,6 +49,7 @@ class ServerContext:
     maps: PointMaps = field(init=False)
     reports: Reports = field(init=False)
     encoders: Encoders = field(init=False)
+    queues: Queues = field(init=False)
 
     def __post_init__(self) -> None:
         self.browser = Browser(self.session)
@@ -55,6 +58,7 @@ class ServerContext:
         self.maps = PointMaps(self.session)
         self.reports = Reports()
         self.encoders = Encoders(self.store)
+        self.queues = Queues(self.session)
 
     def selected(self, handle: str | None) -> NDArray[np.int64] | None:
         """Return the ids of a selection, None for no selection.

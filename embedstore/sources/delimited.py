@@ -24,16 +24,18 @@ _LINE_BYTES = 1 << 26  # of the longest row: a caption or an embedding as text
 
 
 def detect_delimiter(file: Path) -> str:
-    """Return the delimiter that gives the most cells in the header, and the same number in the first rows.
+    """Return the delimiter that gives several cells in the header, the same number in the first rows, and the most.
+
+    A row that is too short or too long is then named as such, and does not turn the header into one cell.
 
     Args:
         file: UTF-8 text.
     """
 
-    def score(delimiter: str) -> tuple[bool, int]:
+    def score(delimiter: str) -> tuple[bool, bool, int]:
         rows = _first_rows(file, delimiter)
-        widths = {len(row) for row in rows}
-        return len(widths) == 1, len(rows[0]) if rows else 0
+        cells = len(rows[0]) if rows else 0
+        return cells > 1, len({len(row) for row in rows}) == 1, cells
 
     return max(DELIMITERS, key=score)
 

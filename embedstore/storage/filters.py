@@ -23,6 +23,7 @@ from embedstore.storage.column_names import ITEMS, PREDICTIONS, find_column, fin
 from embedstore.storage.interrupt import interrupt_after
 from embedstore.storage.predicted_columns import PredictedColumn, PredictingHeads, predicting_heads, quote_hint
 from embedstore.storage.query_limits import FILTER_VARIABLE, filter_seconds
+from embedstore.storage.quoting import quote_literal
 from embedstore.storage.sql import column_types, error_message
 from embedstore.storage.syntax_tree import Node, iter_expressions, parse_select, to_sql
 
@@ -244,7 +245,8 @@ def _qualified(names: list[str], columns: Collection[str]) -> list[str]:
             return [ITEMS, column, *rest[1:]]
     name, lower = names[int(qualified)], {c.lower() for c in columns}
     raise UnknownColumn(
-        f"the items have no column {name!r}{did_you_mean(name.lower(), lower)}; they have {', '.join(sorted(columns))}"
+        f"the items have no column {name!r}{did_you_mean(name.lower(), lower)}; text stands in single quotes "
+        f"({quote_literal(name)}); the columns are {', '.join(sorted(columns))}"
     )
 
 

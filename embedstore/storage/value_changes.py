@@ -112,7 +112,7 @@ def set_value(writer: Writer, new: NewValue, expected: Expectation, person: Pers
                 f"values of {column!r} changed since the selection was shown; nothing was changed: look again"
             )
         groups = _replace(con, before, column, kind, new)
-        return _record(con, "label", ChangedValues(column, groups, new.value), person, {})
+        return record_change(con, "label", ChangedValues(column, groups, new.value), person, {})
 
 
 def reverse(writer: Writer, change: ChangedValues, operation: str, number: int, person: Person) -> Change:
@@ -150,7 +150,7 @@ def reverse(writer: Writer, change: ChangedValues, operation: str, number: int, 
             raise _conflict(column, changed)
         con.execute(f"UPDATE items SET {name} = w.old FROM {wanted} w WHERE w.item = items.item")
         computed_columns.mark_edited(con, [column])
-        return _record(con, operation, change.reversed(), person, {"reverses": number})
+        return record_change(con, operation, change.reversed(), person, {"reverses": number})
 
 
 def values_digest(con: duckdb.DuckDBPyConnection, column: str, items: NDArray[np.int64]) -> str:
@@ -263,7 +263,7 @@ def _new_value(kind: str, value: str | None, new: NewValue) -> tuple[str, list[A
     return f"nullif(array_to_string({parts}, ?), '')", [*values, new.separator]
 
 
-def _record(
+def record_change(
     con: duckdb.DuckDBPyConnection, operation: str, change: ChangedValues, person: Person, more: dict[str, int]
 ) -> Change:
     """Record a change among the runs, and return it."""

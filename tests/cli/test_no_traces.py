@@ -40,6 +40,7 @@ VERBS = {
     "predict": ["predict", "STORE", "h"],
     "heads": ["heads", "STORE"],
     "export-head": ["export-head", "STORE", "h", "OUT/h.npz"],
+    "export-classifier": ["export-classifier", "STORE", "h", "OUT/h.onnx"],
     "label-errors": ["label-errors", "STORE", "--folds", "2", "-o", "OUT/l.html"],
     "suggest-labels": ["suggest-labels", "STORE", "label"],
     "duplicates": ["duplicates", "STORE"],

@@ -48,6 +48,7 @@ OUTPUTS = {
     ],
     ("compare-heads", "output"): [(["compare-heads", "STORE", "--heads", "ridge,knn", "-o", "OUT"], [".html"])],
     ("export-head", "path"): [(["export-head", "STORE", "kept", "OUT"], [".npz", ".onnx"])],
+    ("export-classifier", "path"): [(["export-classifier", "TINY", "tiny", "OUT"], [".onnx"])],
     ("compare-strategies", "output"): [
         (["compare-strategies", "TRAINABLE", "--epochs", "0", "--labels-per-class", "2", "-o", "OUT"], [".png"])
     ],

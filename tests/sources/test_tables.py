@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 import uuid
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -283,3 +284,17 @@ def test_a_value_that_does_not_fit_the_store_is_named_with_its_row(tmp_path, kin
     assert f"row {len(cells)} has {bad}" in message
     assert f"holds {kind}" in message
     assert "t.csv" in message
+
+
+@pytest.mark.parametrize("rows", ["p1.jpg\n", "p1.jpg,1,2\n", "p1.jpg,1\np2.jpg\n"])
+def test_a_row_of_another_width_does_not_hide_the_header(tmp_path, rows):
+    """The row is the fault, not the header, which would be read as one name."""
+    file = tmp_path / "t.csv"
+    file.write_text("uri,x\n" + rows)
+    columns = None
+    with suppress(BadManifest):
+        columns = list(InputTable.read_file(str(file), TableOptions(), ()).columns())
+    assert columns in (None, ["uri", "x"])
+    if columns is None:
+        with pytest.raises(BadManifest, match="CSV Error"):
+            InputTable.read_file(str(file), TableOptions(), ())

@@ -36,14 +36,15 @@ _MAX_ROUNDS = 12
 _SETTLED = 5e-4  # a change of the threshold that ends the rounds
 
 
-def choose_copy_threshold(X: NDArray[np.float32]) -> float:
+def choose_copy_threshold(X: NDArray[np.float32], n_rows: int | None = None) -> float:
     """Return the cosine from which two rows count as copies.
 
     Args:
         X: rows ``(N, D)`` of any length; a sample of them is used if there are many.
+        n_rows: how many rows there are, if X is a sample already.
     """
     rows = _sample(len(X))
-    expected = EXPECTED_FALSE_PAIRS * (len(rows) / max(len(X), 1)) ** 2
+    expected = EXPECTED_FALSE_PAIRS * (len(rows) / max(n_rows or len(X), 1)) ** 2
     sample = X[rows]
     pairs = nearest_pairs(sample, _NEIGHBORS)
     kept, threshold = np.arange(len(rows)), EQUAL_COSINE

@@ -34,13 +34,15 @@ class PlanOptions:
     """How a run is planned.
 
     Attributes:
-        parts: how many parts; None makes parts of 4,096 files.
+        parts: how many parts; None makes parts of ``part_files`` files.
+        part_files: files of a part, if no number of parts is given.
         replace: replace a plan that has parts left.
         engine: who makes the plan; an engine replaces its own without being told.
         wait: seconds to wait for another writer.
     """
 
     parts: int | None = None
+    part_files: int = PART_FILES
     replace: bool = False
     engine: str = "plan-parts"
     wait: float = 0.0
@@ -165,7 +167,7 @@ def _write_plan(
 ) -> WorkPlan:
     """Write the plan and the lists of its parts as a folder that appears whole or not at all."""
     attributes, counts = facts
-    sizes = split_evenly(plan.counts.todo, options.parts or -(-plan.counts.todo // PART_FILES))
+    sizes = split_evenly(plan.counts.todo, options.parts or -(-plan.counts.todo // options.part_files))
     if sizes[0] > MAX_PART_FILES:
         least = -(-plan.counts.todo // MAX_PART_FILES)
         raise BadOption(

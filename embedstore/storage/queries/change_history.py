@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from embedstore.errors import ItemNotFound, StoreDamaged
 
-CHANGE, UNDO, REDO = "label", "undo", "redo"  # operations of the runs that change values
-_OPERATIONS = f"verb IN ('{CHANGE}', '{UNDO}', '{REDO}')"
+CHANGE, DECIDE, UNDO, REDO = "label", "decide", "undo", "redo"  # operations of the runs that change values
+QUEUE_PREFIX = "queue:"  # of the column in the record of a decision: no column of the items is changed
+_OPERATIONS = f"verb IN ('{CHANGE}', '{DECIDE}', '{UNDO}', '{REDO}')"
 _REVERSED_BY = "(SELECT (settings->>'$.reverses')::BIGINT FROM runs WHERE verb IN ('undo', 'redo'))"
 
 
@@ -80,8 +81,8 @@ class Change:
 
     Attributes:
         number: of the run that recorded it.
-        operation: ``label``, ``undo`` or ``redo``.
-        column: the column.
+        operation: ``label``, ``decide``, ``undo`` or ``redo``.
+        column: the column, or ``queue:NAME`` for decisions on a queue.
         items: how many items it set.
         who: the name that the browser gave.
         when: UTC.
@@ -132,7 +133,8 @@ def last_reversible(con: duckdb.DuckDBPyConnection, who: str, operation: str) ->
     Raises:
         ItemNotFound: if there is none.
     """
-    wanted = (CHANGE, REDO) if operation == UNDO else (UNDO,)
+    new = (CHANGE, DECIDE)
+    wanted = (*new, REDO) if operation == UNDO else (UNDO,)
     rows = con.execute(
         f"SELECT run, verb FROM runs WHERE {_OPERATIONS} AND settings->>'$.who' = ? AND run NOT IN "
         f"(SELECT r FROM {_REVERSED_BY} t(r) WHERE r IS NOT NULL) ORDER BY run DESC",
@@ -141,9 +143,34 @@ def last_reversible(con: duckdb.DuckDBPyConnection, who: str, operation: str) ->
     while (row := rows.fetchone()) is not None:
         if row[1] in wanted:
             return int(row[0])
-        if operation == REDO and row[1] == CHANGE:
+        if operation == REDO and row[1] in new:
             break
     raise ItemNotFound(f"{who!r} has no change to {operation}")
+
+
+def decisions(con: duckdb.DuckDBPyConnection, queue: str) -> dict[int, str]:
+    """Return the decision on each item of a queue that has one."""
+    rows = con.execute(
+        f"SELECT result->'$.groups' FROM runs WHERE {_OPERATIONS} AND settings->>'$.column' = ? ORDER BY run",
+        [f"{QUEUE_PREFIX}{queue}"],
+    ).fetchall()
+    decided: dict[int, str | None] = {}
+    for (groups,) in rows:
+        for _, new, spans in json.loads(groups):
+            for first, last in spans:
+                decided.update(dict.fromkeys(range(first, last + 1), new))
+    return {item: decision for item, decision in decided.items() if decision is not None}
+
+
+def changed_items(con: duckdb.DuckDBPyConnection, *, after: int) -> set[int]:
+    """Return the items of which a value was set by a run after the one with a number."""
+    rows = con.execute(
+        f"SELECT result->'$.groups' FROM runs WHERE {_OPERATIONS} AND run > ? "
+        f"AND NOT starts_with(settings->>'$.column', '{QUEUE_PREFIX}')",
+        [after],
+    ).fetchall()
+    spans = [span for (groups,) in rows for *_, spans in json.loads(groups) for span in spans]
+    return {item for first, last in spans for item in range(first, last + 1)}
 
 
 def changed_values(con: duckdb.DuckDBPyConnection, number: int) -> ChangedValues:

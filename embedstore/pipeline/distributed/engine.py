@@ -1,0 +1,60 @@
+"""Which engine embeds, and how it is set; this module imports none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from embedstore.errors import BadOption
+
+PART_FILES = 1024  # of a part on a cluster: a worker that dies costs one part
+MAX_ATTEMPTS = 4  # of one part: its workers died, or failed, so many times
+
+
+class Engine(StrEnum):
+    """The values of ``--engine``."""
+
+    LOCAL = "local"  # threads of this process
+    RAY = "ray"  # workers of a Ray cluster
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Which engine embeds, and how.
+
+    Attributes:
+        engine: the engine.
+        address: of the cluster, ``HOST:PORT``; None starts Ray on this machine.
+        workers: how many workers; None is one per GPU, or one per so many ``cpus`` of the cluster.
+        cpus: cores of a worker; None is 4, or all of a smaller node.
+        gpus: GPUs of a worker, also a fraction; None is 1 where the cluster has GPUs.
+        part_files: files of a part.
+    """
+
+    engine: Engine = Engine.LOCAL
+    address: str | None = None
+    workers: int | None = None
+    cpus: int | None = None
+    gpus: float | None = None
+    part_files: int = PART_FILES
+
+    @classmethod
+    def parse(
+        cls, engine: str, *, address: str | None, workers: int | None, cpus: int | None, gpus: float | None
+    ) -> EngineOptions:
+        """Return the options that a user gave.
+
+        Raises:
+            BadOption: if there is no such engine, or an option is for another one.
+        """
+        try:
+            chosen = Engine(engine)
+        except ValueError:
+            raise BadOption(f"unknown engine {engine!r}; use one of {', '.join(Engine)}") from None
+        given = {"address": address, "workers": workers, "cpus": cpus, "gpus": gpus}
+        if chosen is Engine.LOCAL and (names := [name for name, value in given.items() if value is not None]):
+            raise BadOption(f"{' and '.join(names)}: only the engine ray has them; add engine ray, or leave them out")
+        for name, value, least in (("workers", workers, 1), ("cpus", cpus, 1), ("gpus", gpus, 0)):
+            if value is not None and value < least:
+                raise BadOption(f"{name} is {value}, but must be at least {least}")
+        return cls(chosen, address, workers, cpus, gpus, PART_FILES)

@@ -1,0 +1,146 @@
+"""Embedding on a real Ray cluster gives the rows of a local run, also if workers and nodes are killed."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import embedstore as es
+from embedstore.errors import BadOption, EngineError, MissingExtra
+from embedstore.pipeline.distributed import engine as engines
+from embedstore.storage.inbox.inbox import Inbox
+from tests.conftest import picture
+from tests.pipeline.distributed.test_parts import add_trouble, comparable
+from tests.pipeline.test_embed import tiny_store
+
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    """Parts of two files, so that a few photos make many."""
+    monkeypatch.setattr(engines, "PART_FILES", 2)
+
+
+def worker_pids():
+    """The processes of Ray that run a worker of ours."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (folder / "cmdline").read_bytes().startswith(b"ray::PartWorker"):
+                found.append(int(folder.name))
+    return found
+
+
+def test_a_cluster_gives_the_rows_of_a_local_run_while_workers_are_killed(cluster, tmp_path, photos):
+    """Two nodes, seven parts, and workers killed as soon as they work: nothing is lost, double or wrong."""
+    add_trouble(photos)
+    local = tiny_store(tmp_path / "local", runtime="eager")
+    local.embed(photos)
+    store = tiny_store(tmp_path / "s", runtime="eager")
+    killed, ended = [], threading.Event()
+
+    def kill_workers():
+        while not ended.wait(0.05) and len(killed) < 2:
+            inbox = Inbox(store._session.storage.layout, store.spaces[0].key)
+            begun = list(inbox.folder.glob("*.begun")) if inbox.folder.exists() else []
+            for pid in worker_pids() if begun else []:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                break
+            if killed:
+                time.sleep(1.0)
+
+    thread = threading.Thread(target=kill_workers)
+    thread.start()
+    try:
+        report = store.embed(photos, engine="ray", cpus=1, progress=False)
+    finally:
+        ended.set()
+        thread.join()
+    assert killed
+    assert (report.embedded, report.reused, report.runtime) == (12, 1, "ray")
+    assert report.failures_by_reason == {"not_an_image": 1, "empty": 1, "missing": 1}
+    assert "node" in report.bottleneck
+    assert comparable(store) == comparable(local)
+    assert store.verify().ok
+    assert store.info().parts == []
+    assert store.embed(photos, engine="ray", progress=False).unchanged == 13
+
+
+def test_a_run_goes_on_where_a_killed_driver_ended(cluster, tmp_path, photos):
+    """Results that wait in the inbox of a driver that died are registered, and only the rest is embedded."""
+    from embedstore.pipeline.distributed.plan_parts import PlanOptions, plan_parts
+    from embedstore.sources.open import open_source
+
+    store = tiny_store(tmp_path / "s", runtime="eager")
+    storage = store._session.storage
+    options = PlanOptions(part_files=2, engine="ray")
+    plan_parts(storage, open_source(str(photos)), storage.space(), options)
+    es.work(tmp_path / "s", "2/6", runtime="eager", progress=False)
+    es.work(tmp_path / "s", "5/6", runtime="eager", progress=False)
+    report = store.embed(photos, engine="ray", cpus=1, progress=False)
+    assert (report.unchanged, report.embedded) == (4, 8)
+    assert store.info().items == 12
+
+
+def test_a_part_that_always_fails_is_given_up_and_the_rest_is_stored(cluster, tmp_path, photos, monkeypatch):
+    """The error names the part and why; the other parts are in the store."""
+    store = tiny_store(tmp_path / "s", runtime="eager")
+    from embedstore.storage.inbox import inbox as inboxes
+
+    real = inboxes.PlanFolder.write_plan
+
+    def write_plan_and_break_a_list(self, plan):
+        real(self, plan)
+        path = self.folder / "lists" / "000000003.jsonl"
+        path.write_bytes(b"broken" + path.read_bytes())
+
+    monkeypatch.setattr(inboxes.PlanFolder, "write_plan", write_plan_and_break_a_list)
+    with pytest.raises(EngineError, match=r"1 of 6 parts were not embedded: part 3 failed 4 times .*not the list"):
+        store.embed(photos, engine="ray", cpus=1, progress=False)
+    assert store.info().items == 10
+    monkeypatch.undo()
+    assert store.embed(photos, progress=False).embedded == 2
+
+
+def test_what_a_user_can_get_wrong_is_one_clear_line(cluster, tmp_path, photos):
+    """Another engine, options for another engine, and workers that no node has room for."""
+    store = tiny_store(tmp_path / "s")
+    with pytest.raises(BadOption, match="use one of local, ray"):
+        store.embed(photos, engine="spark")
+    with pytest.raises(BadOption, match="address and cpus: only the engine ray has them"):
+        store.embed(photos, address="x:1", cpus=2)
+    with pytest.raises(BadOption, match="cpus is 0, but must be at least 1"):
+        store.embed(photos, engine="ray", cpus=0)
+    with pytest.raises(EngineError, match="no node of the cluster has 64 cores and 0 GPUs"):
+        store.embed(photos, engine="ray", cpus=64, progress=False)
+    assert store.embed(photos, progress=False).embedded == 12, "a local run replaces nothing and needs no plan"
+
+
+def test_an_address_without_a_cluster_is_reported_at_once(tmp_path):
+    """Ray itself would try for minutes."""
+    from embedstore.pipeline.distributed.ray_cluster import _require_address
+
+    for address in ("127.0.0.1:1", "no-such-host.invalid:6379"):
+        with pytest.raises(EngineError, match="no Ray cluster answers at"):
+            _require_address(address)
+    for address in ("ray://x:1", "host", "host:port", ""):
+        with pytest.raises(EngineError, match="write it as HOST:PORT"):
+            _require_address(address)
+
+
+def test_without_ray_the_error_names_the_extra(tmp_path, photos, monkeypatch):
+    """A machine without Ray gets the command that installs it, before anything is written."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    store = tiny_store(tmp_path / "s")
+    picture(1).save(photos / "new.png")
+    with pytest.raises(MissingExtra, match=r"pip install 'embedstore\[ray\]'"):
+        store.embed(photos, engine="ray", progress=False)
+    assert store.info().items == 0
