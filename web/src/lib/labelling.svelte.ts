@@ -29,6 +29,8 @@ export class Labelling {
   place = $state(0);
   given = $state(0);
   judgement: Judgement | null = $state.raw(null);
+  /** Why there is no accuracy, in the server's words. */
+  noJudgement: string | null = $state(null);
   remaining = $state(0);
   problem: string | null = $state(null);
   busy = $state(false);
@@ -105,8 +107,10 @@ export class Labelling {
   async judge(): Promise<void> {
     try {
       this.judgement = await body(api.POST("/api/v1/probe", { body: { column: this.column } }));
-    } catch {
+      this.noJudgement = null;
+    } catch (error) {
       this.judgement = null;
+      this.noJudgement = error instanceof Error ? error.message : String(error);
     }
   }
 
