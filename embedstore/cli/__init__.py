@@ -46,6 +46,7 @@ def load_commands() -> None:
         parts,
         put_in,
         quickstart,
+        replicas,
         saved_heads,
         search,
         serve,

@@ -68,6 +68,7 @@ VERBS = {
     "plan-parts": ["plan-parts", "STORE", "PHOTOS"],
     "work": ["work", "PLANNED", "--part", "1/1"],
     "register": ["register", "PLANNED"],
+    "replicate": ["replicate", "STORE", "--help"],
     "verify": ["verify", "STORE"],
     "repair": ["repair", "STORE"],
     "backup": ["backup", "STORE", "NEW"],

@@ -59,7 +59,7 @@ OUTPUTS = {
     ("label-errors", "output"): [(["label-errors", "STORE", "-o", "OUT"], [".html"])],
     ("suggest-labels", "output"): [(["suggest-labels", "STORE", "some", "-o", "OUT"], [".html"])],
     ("duplicates", "output"): [
-        (["duplicates", "STORE", "--threshold", "0.5", "-o", "OUT"], [".csv", ".parquet", ".jsonl"])
+        (["duplicates", "STORE", "--threshold", "0.5", "-o", "OUT"], [".csv", ".parquet", ".jsonl", ".html"])
     ],
     ("backup", "target"): [(["backup", "STORE", "OUT"], [""])],
     ("restore", "store"): [(["restore", "STORE", "OUT"], [""])],
