@@ -27,7 +27,14 @@ from embedstore.backbones.runtimes.runtime import (
     has_onnx_export,
     require_onnx_export,
 )
-from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
+from embedstore.errors import (
+    BadBackbone,
+    EmbedstoreError,
+    ItemError,
+    NoTextTower,
+    RuntimeMismatch,
+    StoreIOError,
+)
 from embedstore.media.image import decode, preprocess
 from embedstore.modality import Modality
 from embedstore.operations.session import Session
@@ -168,7 +175,7 @@ def validation_images(session: Session, record: SpaceRecord) -> Iterator[Image]:
     for uri, path in items.embedded_files(session.storage, record.key, limit=4 * VALIDATION_IMAGES):
         try:
             image = decode.open_image(read_item(uri, path), settings.decoding_settings if settings else {})[0]
-        except ImageError:
+        except ItemError:
             continue
         yield image
         found += 1

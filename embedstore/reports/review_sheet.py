@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from embedstore.classify.evaluation.label_errors import LabelIssue
-from embedstore.reports.contact_sheet import PAGE_STYLE, figure_html, read_thumbnails
+from embedstore.reports.contact_sheet import PAGE_STYLE, figure_html, with_files
 from embedstore.reports.html_page import html_page
 from embedstore.reports.item_images import ImageReader
 from embedstore.tables import csv_text
@@ -33,8 +33,8 @@ def review_sheet_html(
     """
     hits = [Hit(n, i.score, i.item, uris.get(i.item, ""), i.description, None) for n, i in enumerate(issues, 1)]
     figures = [
-        figure_html(hit, image, _boxes(issue, label, hit.uri))
-        for issue, (hit, image) in zip(issues, read_thumbnails(hits, read_images), strict=True)
+        figure_html(hit, data, _boxes(issue, label, hit.uri))
+        for issue, (hit, data) in zip(issues, with_files(hits, read_images), strict=True)
     ]
     title = f"labels to check: {label}"
     column, header = shlex.quote(label), html.escape(_table([_row(0, "", label, "")])[0], quote=True)
