@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         Compaction,
         DefaultSpace,
         DroppedSpace,
+        ExportedClassifier,
         PredictionSummary,
         PurgedItems,
         StoreInfo,
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from embedstore.pipeline.distributed.worker import PartReport
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.replicas.write import ReplicaReport
     from embedstore.reports.classified import ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.progress import Progress
@@ -124,7 +126,7 @@ class Store:
     def close(self) -> list[str]:
         """Export the towers that queries of this process ran with PyTorch, so that the next process starts without it.
 
-        Does nothing where onnx is not installed, the folder is read-only, or the runtime was chosen by the user.
+        Does nothing where the folder is read-only, or the runtime was chosen by the user.
 
         Returns:
             One sentence per exported tower.
@@ -237,6 +239,7 @@ class Store:
         labels_from: str | None = "folder",
         splits_from: str | None = "folder",
         uri_column: str | None = None,
+        text_column: str | None = None,
         root: str | Path | None = None,
         encoding: str | None = None,
         collect_rows: bool = False,
@@ -275,6 +278,8 @@ class Store:
                 train, val or test; None takes none.
             uri_column: the column of the manifest that names the images, by default ``uri``; or the column of a Parquet
                 file that holds them.
+            text_column: the column of a CSV, TSV, JSON or Parquet file, or of a saved data set, whose texts are the
+                items, one per row; for a space of texts. The other columns are kept.
             root: the folder that relative uris start from; by default the manifest's own folder.
             encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             collect_rows: make one item of several rows of one image; columns whose values differ become lists.
@@ -329,7 +334,7 @@ class Store:
             source,
             labels_from=labels_from,
             splits_from=splits_from,
-            table=TableOptions(uri_column, root, encoding, collect_rows),
+            table=TableOptions(uri_column, root, encoding, collect_rows, text_column),
             annotations=AnnotationOptions(tuple(map(os.fspath, annotations)), crops),
             rules=SkipRules(
                 tuple(exclude),
@@ -612,6 +617,7 @@ class Store:
         group_by: str | None = None,
         diversity: float = 0.0,
         exact: bool = False,
+        replica: str | None = None,
     ) -> Hits:
         """Find the nearest items; with a filter, the nearest of those that match: if k items match, k are returned.
 
@@ -634,6 +640,8 @@ class Store:
             diversity: 0 ranks by score alone; towards 1, hits differ more from each other (maximal marginal relevance,
                 Carbonell and Goldstein 1998, with lambda = 1 - diversity).
             exact: do not use an approximate index.
+            replica: search by this copy of the space in a vector database, see :meth:`replicate`. Which items match and
+                their scores are the store's; items that the copy lacks are searched in the store.
 
         Returns:
             The hits, best first, with the search plan.
@@ -644,12 +652,49 @@ class Store:
             BadFilter: if ``where`` is not one condition.
             UnknownColumn: if ``where`` or ``group_by`` names a column that the items lack.
             ImageError: if the image cannot be decoded.
+            ReplicaError: if the replica cannot be used.
         """
         parts = operations.search.QueryParts.parse(
             query, image, plus=plus, minus=minus, like=like, unlike=unlike, templates=templates
         )
         options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact)
-        return operations.search.search(self._session, parts, space=space, options=options)
+        return operations.search.search(self._session, parts, space=space, options=options, replica=replica)
+
+    def replicate(
+        self,
+        addresses: Names = (),
+        *,
+        name: str = "embedstore",
+        columns: Names | None = None,
+        space: str | None = None,
+        check: bool = False,
+        progress: Progress = False,
+    ) -> ReplicaReport:
+        """Copy a space into PostgreSQL with pgvector, or bring the copy up to date: additions, edits and deletions.
+
+        The store stays the truth: a copy can be dropped and made again. Passwords are not stored.
+
+        Args:
+            addresses: ``postgresql://USER@HOST:PORT/DATABASE``; several servers hold a part of the contents each. By
+                default those of last time. A password comes from ``$PGPASSWORD`` or ``~/.pgpass``.
+            name: of the replica and its table.
+            columns: columns that go with the vectors; by default those of last time.
+            space: the space to copy.
+            check: compare counts and 1,000 sampled vectors with the store, and write nothing.
+            progress: see :class:`Store`.
+
+        Returns:
+            What was written, or what a check found.
+
+        Raises:
+            ReplicaError: if a server cannot be used, or its table belongs to something else.
+            BadOption: if no address was ever given, or the name cannot be one.
+            UnknownColumn: if the items lack a column.
+            MissingExtra: if psycopg is not installed.
+        """
+        return operations.replicas.replicate(
+            self._session, addresses, name=name, columns=columns, space=space, check=check, progress=progress
+        )
 
     def map(
         self,
@@ -657,7 +702,7 @@ class Store:
         color_by: str = "label",
         where: str | None = None,
         space: str | None = None,
-        max_items: int = 2000,
+        max_items: int | None = 2000,
         seed: int = 0,
     ) -> EmbeddingMap:
         """Project the items onto a plane, where near in the space is near on the map.
@@ -666,7 +711,8 @@ class Store:
             color_by: the column that colors the points.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            max_items: of more items, a random sample is shown.
+            max_items: of more items, a random sample is shown; None shows all. t-SNE places up to 5,000 of them; the
+                others are placed among the nearest of these.
             seed: random seed of the sample and the projection.
 
         Returns:
@@ -1597,7 +1643,7 @@ class Store:
         )
 
     def export_head(self, name: str, path: str | Path) -> Path:
-        """Write a linear head as ``.npz`` (weights, intercepts, classes) or ``.onnx``.
+        """Write a head over vectors: a linear one as ``.npz`` (weights, intercepts, classes), most as ``.onnx``.
 
         Args:
             name: the name that it was saved under.
@@ -1608,11 +1654,37 @@ class Store:
 
         Raises:
             UnknownHead: if there is no such head.
-            BadHead: if the head is not linear, or the suffix is another one.
+            BadHead: if the head cannot be written in that form, or the suffix is another one.
             OutputError: if the file cannot be written.
             MissingExtra: if onnx is not installed.
         """
         return operations.heads.export(self._session, name, Path(path))
+
+    def export_classifier(self, name: str, path: str | Path) -> ExportedClassifier:
+        """Write preprocessing, backbone and head as one ONNX model that needs neither the store nor embedstore.
+
+        Its input is ``images``, uint8 ``(N, height, width, 3)``: RGB, upright, of any size. It resizes and crops as
+        the space does. Its outputs are ``probabilities``, float32 ``(N, K)``, and ``label``, or ``predicted``, bool
+        ``(N, K)``, of a head that predicts sets of classes. The classes are in the metadata of the model. Before the
+        file is written, onnxruntime computes up to 16 images of the store: their probabilities agree to 1e-4.
+
+        Args:
+            name: the name that the head was saved under.
+            path: the ``.onnx`` file to write.
+
+        Returns:
+            The file, its size and the largest difference of a probability.
+
+        Raises:
+            UnknownHead: if there is no such head.
+            BadHead: if the head has no such form (kNN, kernel and few-shot heads, numbers), or the suffix is another.
+            BadBackbone: if the space has no network for images, or it cannot be exported.
+            WeightsNotFound: if its weights are not on this machine.
+            RuntimeMismatch: if the model gives other probabilities; nothing is written.
+            OutputError: if the file cannot be written.
+            MissingExtra: if onnx or onnxruntime is not installed.
+        """
+        return operations.export_classifier.export_classifier(self._session, name, Path(path))
 
     def serve(
         self,
@@ -1643,6 +1715,19 @@ class Store:
 
         options = ServerOptions(host, port, token, read_only, open_browser)
         serve(self, self._session, options, announce)
+
+    def serve_tools(self, *, read_only: bool = False) -> None:
+        """Offer the store as tools of the Model Context Protocol on stdin and stdout, until the client closes them.
+
+        Args:
+            read_only: offer no tool that changes the store.
+
+        Raises:
+            MissingExtra: if the package ``mcp`` is not installed.
+        """
+        from embedstore.server.mcp_tools import serve_tools
+
+        serve_tools(self, self._session, read_only=read_only)
 
     # ---- label and clean
 
@@ -2345,10 +2430,10 @@ def open(
         path: its folder.
         device: ``auto`` or a PyTorch device, for backbones that are loaded later.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
-        runtime: ``auto`` (eager for short runs; onnxruntime if it is installed, faster, and equally exact), ``eager``,
-            ``onnx`` or ``compile``. Vectors are the same in all: a runtime with a cosine below 0.9999 is refused.
-        decoder: ``auto``, ``pillow`` (the reference) or ``quick``; on a GPU ``device`` and ``hardware`` too. The same
-            bound applies.
+        runtime: ``auto`` (onnxruntime on the CPU where it gives the same vectors, else PyTorch), ``eager``, ``onnx`` or
+            ``compile``. Vectors are the same in all: a runtime with a cosine below 0.9999 is refused.
+        decoder: ``auto``, ``pillow`` (the reference), ``exact`` (the same bytes) or ``quick``; on a GPU ``device`` and
+            ``hardware`` too. The same bound applies.
         allow_code: ``module:factory`` names that this store may import.
 
     Returns:

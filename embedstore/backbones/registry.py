@@ -19,6 +19,7 @@ from embedstore.errors import UnknownBackbone, did_you_mean
 ALIASES = {
     "clip": "open_clip/ViT-B-32:laion2b_s34b_b79k",
     "dinov2": "timm/vit_small_patch14_dinov2.lvd142m",
+    "minilm": "hf/sentence-transformers/all-MiniLM-L6-v2",
     "mobilenetv2": "timm/mobilenetv2_100.ra_in1k",
     "tiny": "embedstore/tiny",
     "vit": "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",

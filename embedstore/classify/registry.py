@@ -208,11 +208,11 @@ def write_predictions(
 
 
 def export_head(storage: Storage, name: str, path: Path) -> Path:
-    """Write a linear head as ``.npz`` or ``.onnx``.
+    """Write a head as ``.npz`` (linear ones) or ``.onnx``.
 
     Raises:
         UnknownHead: if there is no head of that name.
-        BadHead: if the suffix is another one, or the head is not linear.
+        BadHead: if the suffix is another one, or the head cannot be written in that form.
         MissingExtra: if onnx is needed and not installed.
     """
     if path.suffix not in (".npz", ".onnx"):

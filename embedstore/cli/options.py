@@ -35,7 +35,7 @@ Where = Annotated[
 ]
 Label = Annotated[str, typer.Argument(metavar="LABEL", help="The label: a column of the items.")]
 Device = Annotated[str, typer.Option(help="The device of the backbone: auto, cpu, cuda, cuda:1 or mps.")]
-Decoder = Annotated[str, typer.Option(help="What decodes images: auto, pillow, quick, device or hardware.")]
+Decoder = Annotated[str, typer.Option(help="What decodes images: auto, pillow, exact, quick, device or hardware.")]
 Precision = Annotated[str, typer.Option(help="The precision of the backbone: auto, fp32, fp16 or bf16.")]
 Runtime = Annotated[
     str,
@@ -78,6 +78,10 @@ Items = Annotated[list[int], typer.Option("--item", metavar="ID", help="Use this
 Root = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="The folder that relative uris start from; by default the table's own folder."),
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(help="The column of the table whose texts are the items, one per row; for a backbone of texts."),
 ]
 Encoding = Annotated[
     str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -133,6 +134,7 @@ def embed(
     uri_column: Annotated[
         str | None, typer.Option(help="The column of the manifest or table that names the images; by default uri.")
     ] = None,
+    text_column: o.TextColumn = None,
     root: o.Root = None,
     encoding: o.Encoding = None,
     collect_rows: Annotated[
@@ -225,6 +227,7 @@ def embed(
         labels_from=None if labels_from == "none" else labels_from,
         splits_from=None if splits_from == "none" else splits_from,
         uri_column=uri_column,
+        text_column=text_column,
         root=root,
         encoding=encoding,
         collect_rows=collect_rows,
@@ -247,6 +250,9 @@ def embed(
         wait=wait,
     )
     render.print_embed_report(opened, report, as_json)
+    sys.stdout.flush()  # the report is complete; what follows serves the next command
+    for sentence in opened.close():
+        console.print_note(sentence)
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
@@ -288,7 +294,9 @@ def import_(
 def report(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="A labeled image folder, or a manifest with the columns uri and label."),
+        typer.Argument(
+            metavar="SOURCE", help="A labeled folder, a manifest with the columns uri and label, or a table of texts."
+        ),
     ],
     output: Annotated[Path, o.output_option("Write the page (.html).", ".html")] = Path("report.html"),
     backbone: Annotated[
@@ -297,6 +305,10 @@ def report(
     store: Annotated[
         Path | None, typer.Option(help="The folder of the store; by default SOURCE.store next to the source.")
     ] = None,
+    label: Annotated[
+        str, typer.Option(help="The column to predict; by default label, of folders or the table.")
+    ] = "label",
+    text_column: o.TextColumn = None,
     head: Head = "logistic",
     weights: o.Weights = None,
     backbone_arg: o.BackboneArg = [],
@@ -307,6 +319,8 @@ def report(
     """Make a report on a labeled folder in one command: embed what is new, probe, measure a learning curve.
 
     `embedstore report photos/ -o report.html --backbone timm/resnet50`
+
+    `embedstore report reviews.csv --text-column text --label sentiment`
     """
     from embedstore.quickstart.folder_report import folder_report
 
@@ -315,6 +329,8 @@ def report(
         output,
         backbone=backbone,
         store_path=store,
+        label=label,
+        text_column=text_column,
         head=head,
         progress=console.print_note,
         weights=weights,

@@ -83,9 +83,32 @@ def export_head(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="FILE.npz (weights, intercepts, classes) or FILE.onnx.")],
     as_json: o.Json = False,
 ) -> None:
-    """Write a linear head to a file, for use without the store."""
+    """Write a head over vectors to a file, for use without the store: a linear one as .npz, most heads as .onnx."""
     es.open(store).export_head(head, path)
     console.print_json({"path": str(path)}) if as_json else console.print_line(f"wrote {path}")
+
+
+@app.command("export-classifier", rich_help_panel=Panel.CLASSIFY)
+def export_classifier(
+    store: o.StorePath,
+    head: HeadName,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="FILE.onnx.")],
+    device: o.Device = "auto",
+    allow_code: o.AllowCode = [],
+    as_json: o.Json = False,
+) -> None:
+    """Write preprocessing, backbone and head as one ONNX model, which classifies images without the store.
+
+    Its input is uint8 (N, height, width, 3), RGB and upright, of any size. The classes are in its metadata.
+    """
+    result = es.open(store, device=device, allow_code=allow_code).export_classifier(head, path)
+    if as_json:
+        console.print_json(result.to_json())
+        return
+    console.print_line(
+        f"wrote {path}: {result.bytes / 1e6:,.1f} MB, {result.classes:,} classes; probabilities of {result.images} "
+        f"images differ by at most {result.max_difference:.1e}"
+    )
 
 
 @app.command(rich_help_panel=Panel.CLASSIFY)

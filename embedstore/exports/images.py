@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from embedstore.errors import ImageError, QueryError
+from embedstore.errors import ItemError, QueryError
 from embedstore.media.image.crop import split_crop
 from embedstore.media.image.decode import to_rgb_image
 from embedstore.sources.locations import read_location
@@ -112,7 +112,7 @@ def _read_file(file: ItemFile) -> bytes | tuple[str, str]:
     """Return the bytes of an image, or the reason and detail why it is left out."""
     try:
         data = read_location(file.path)
-    except ImageError as e:
+    except ItemError as e:
         return e.reason.value, e.detail
     if file.content is not None and content_digest(data) != file.content:
         return CHANGED, "the file changed since it was embedded; embed its source again"
@@ -127,7 +127,7 @@ def _crop_as_png(data: bytes) -> bytes | tuple[str, str]:
     out = io.BytesIO()
     try:
         to_rgb_image(data).save(out, "PNG")
-    except ImageError as e:
+    except ItemError as e:
         return e.reason.value, e.detail
     return out.getvalue()
 

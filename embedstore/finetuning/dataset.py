@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from embedstore.errors import ImageError
+from embedstore.errors import ImageError, ItemError
 from embedstore.finetuning.augment import Transform, build_transform
 from embedstore.finetuning.settings import AugmentationSettings
 from embedstore.media.image import decode, preprocess
@@ -99,7 +99,7 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
         """Return whether the image can be read and has the bytes that were embedded."""
         try:
             self.image(row)
-        except ImageError:
+        except ItemError:
             return False
         return True
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedstore.backbones.base import Backbone
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation import EvaluationSettings, evaluate_head
-from embedstore.errors import EmbedstoreError, ImageError
+from embedstore.errors import EmbedstoreError, ItemError
 from embedstore.finetuning.advice import DomainDifference
 from embedstore.finetuning.domain_shift import MAX_IMAGES, measure_domain_shift
 from embedstore.finetuning.jpeg_quality import has_visible_artifacts
@@ -86,7 +86,7 @@ def _sample_pixels(images: DomainImages, of: Preprocess) -> Iterator[_SampledIma
         try:
             data = read_location(files[item][0])
             image = decode.open_image(data, of.decoding_settings)[0]
-        except ImageError:
+        except ItemError:
             continue
         yield _SampledImage(row, preprocess.resize_and_crop(image, of), has_visible_artifacts(data, image.size, of))
 

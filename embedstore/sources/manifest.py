@@ -167,4 +167,5 @@ def _missing_uri_message(table: str, columns: Mapping[str, str]) -> str:
             f"{listed}; the column `{images[0]}` holds bytes: images are read from a Parquet file with a column of "
             "bytes or of Hugging Face's structure (bytes, path); write such a file, or add a column `uri` of paths"
         )
-    return f"{listed}; add one, or name the column of the images with --uri-column{did_you_mean('uri', columns)}"
+    hint = did_you_mean("uri", columns)
+    return f"{listed}; add one, or name the column of images by --uri-column, or of texts by --text-column{hint}"

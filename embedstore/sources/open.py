@@ -28,6 +28,7 @@ from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.table_options import TableOptions
+from embedstore.sources.text_tables.source import TextRows
 from embedstore.sources.unread_files import refuse_unread_files
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
 from embedstore.types import existing_path
@@ -74,6 +75,8 @@ def open_source(
         if rule is not None and rule not in RULES:
             raise SourceError(f"unknown {what} rule {rule!r}; use 'folder', or None for no {what}s")
     if is_frame(source):
+        if table.text_column is not None:
+            raise BadManifest("text_column names a column of a file; write the table to a CSV or Parquet file")
         return Manifest(source, table)
     given = [source] if isinstance(source, str | os.PathLike) else source
     expanded = [name for given_name in given for name in expand_braces(os.fspath(given_name))]
@@ -85,9 +88,11 @@ def open_source(
         return added
     names = [_local_name(download_data_set(name) if scheme_of(name) == "hf" else name) for name in expanded]
     if len(names) == 1 and is_saved_data_set(names[0]):
-        if table != TableOptions(uri_column=table.uri_column, known_types=table.known_types) or not rules.are_plain:
+        own = TableOptions(table.uri_column, text_column=table.text_column, known_types=table.known_types)
+        if table != own or not rules.are_plain:
             raise BadManifest(f"{names[0]} is a saved data set; leave out the options for tables and folders")
-        return SavedDataSet(names[0], table.uri_column, splits=split_rule is not None)
+        column, of_texts = table.text_column or table.uri_column, table.text_column is not None
+        return SavedDataSet(names[0], column, splits=split_rule is not None, of_texts=of_texts)
     if not annotations.paths and len(names) == 1 and is_annotation_file(names[0]):
         annotations, names = replace(annotations, paths=tuple(names)), []
     if annotations.paths or annotations.crops:
@@ -102,13 +107,13 @@ def open_source(
         return rows
     if len(names) == 1 and is_manifest(names[0]):
         _require_plain(rules, f"{names[0]} names its images one by one")
-        return Manifest(names[0], table)
+        return TextRows(names[0], table) if table.text_column is not None else Manifest(names[0], table)
     for name in names:
         if is_manifest(name):
             raise BadManifest(f"{name} is given among others; give a table alone, or Parquet files of images together")
     refuse_unread_files(names, rules.modality)
     if table != TableOptions(known_types=table.known_types):
-        raise BadManifest(f"{names[0]} is not a table; options such as --uri-column are for a manifest")
+        raise BadManifest(f"{names[0]} is not a table; options such as --uri-column and --text-column are for tables")
     labels, splits = label_rule is not None, split_rule is not None
     archives = [name for name in names if is_archive_name(name)]
     remote = [name for name in names if is_remote(name) and name not in archives]

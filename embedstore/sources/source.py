@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from embedstore.errors import ImageError
+from embedstore.errors import ItemError
 from embedstore.media.image.crop import Box, join_crop
 from embedstore.sources.locations import read_location
 from embedstore.sources.parts.part_uri import parse_part_uri
@@ -116,7 +116,7 @@ class LocationSource:
                     photo = read_location(part.file)
                     last_file = part.file
                 yield join_crop(photo, part.part)
-            except ImageError as e:
+            except ItemError as e:
                 yield Failure.from_ref(ref, e.reason, e.detail)
 
     def write_columns(self, parquet: Path) -> None:

@@ -16,6 +16,7 @@ class TableOptions:
         root: the folder that relative uris start from; by default the table's own folder.
         encoding: of a text file, as Python names it; by default UTF-8, or what a byte-order mark says.
         collect_rows: make one item of several rows of one image; columns whose values differ become lists.
+        text_column: the column whose texts are the items, one per row; None for a table that names files.
         known_types: the DuckDB types of the columns that the store has, by name.
     """
 
@@ -23,4 +24,5 @@ class TableOptions:
     root: str | Path | None = None
     encoding: str | None = None
     collect_rows: bool = False
+    text_column: str | None = None
     known_types: Mapping[str, str] = field(default_factory=dict)

@@ -59,6 +59,13 @@ def photos(folder, **columns):
     return store
 
 
+def with_heads(folder):
+    """A store of precomputed vectors with two heads."""
+    store = numbers(folder)
+    store.probe("label", head="ridge", save_as="line")
+    store.probe("label", head="knn", save_as="near")
+
+
 def with_two_spaces(folder):
     """A store with a second space, and a head in the first."""
     store = numbers(folder)
@@ -181,6 +188,22 @@ ROWS = [
         0,
         "predict S new",
     ),
+    Cure(
+        "export-head STORE {} FILE.onnx",
+        with_heads,
+        "export-classifier S line c.onnx",
+        {"FILE.onnx": "h.onnx"},
+        0,
+        "info S",
+    ),
+    Cure(
+        "probe STORE LABEL --head logistic --save NAME",
+        with_heads,
+        "export-head S near near.onnx",
+        {"LABEL": "label", "NAME": "new"},
+        0,
+        "export-head S new new.onnx",
+    ),
     Cure("predict STORE HEAD", with_two_spaces, 'sql S "select pred.kept from items"', {"HEAD": "kept"}),
     Cure("compact {}", photos, "purge S --item 1", {}, 0, "verify S"),
     Cure("reembed {} --space {}", without_vector, "set-default S 'other space'", {}, 0, "search S --item 1"),
@@ -273,6 +296,10 @@ ROWS += [
 ]
 
 ELSEWHERE = {
+    "replicate": "a help text",
+    "replicate STORE ADDRESS --name NAME": "needs a server: tests/engines",
+    "replicate STORE ADDRESS --name {}": "needs a server: tests/engines",
+    "replicate STORE --name {}": "needs a server: tests/engines",
     "backbones open_clip": "the same command is followed with another filter",
     "backbones --text": "the same command is followed with another filter",
     "embed STORE SOURCE --backbone NAME --weights FILE": "a recipe of a stranger: tests/reliability",

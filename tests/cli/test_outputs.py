@@ -48,6 +48,7 @@ OUTPUTS = {
     ],
     ("compare-heads", "output"): [(["compare-heads", "STORE", "--heads", "ridge,knn", "-o", "OUT"], [".html"])],
     ("export-head", "path"): [(["export-head", "STORE", "kept", "OUT"], [".npz", ".onnx"])],
+    ("export-classifier", "path"): [(["export-classifier", "TINY", "tiny", "OUT"], [".onnx"])],
     ("compare-strategies", "output"): [
         (["compare-strategies", "TRAINABLE", "--epochs", "0", "--labels-per-class", "2", "-o", "OUT"], [".png"])
     ],
@@ -58,7 +59,7 @@ OUTPUTS = {
     ("label-errors", "output"): [(["label-errors", "STORE", "-o", "OUT"], [".html"])],
     ("suggest-labels", "output"): [(["suggest-labels", "STORE", "some", "-o", "OUT"], [".html"])],
     ("duplicates", "output"): [
-        (["duplicates", "STORE", "--threshold", "0.5", "-o", "OUT"], [".csv", ".parquet", ".jsonl"])
+        (["duplicates", "STORE", "--threshold", "0.5", "-o", "OUT"], [".csv", ".parquet", ".jsonl", ".html"])
     ],
     ("backup", "target"): [(["backup", "STORE", "OUT"], [""])],
     ("restore", "store"): [(["restore", "STORE", "OUT"], [""])],

@@ -126,9 +126,7 @@ def export_tower(
     """
     require_onnx_export()
     begin = time.perf_counter()
-    size = sum(p.numel() * p.element_size() for p in backbone.module.parameters())
-    if size > MAX_PARAMETER_BYTES:
-        raise BadBackbone(f"{backbone.space.architecture} is too large to export: {size / 1e9:.1f} GB of parameters")
+    _require_size(backbone)
     example = _text_example(backbone) if tower is Tower.TEXT else _image_example(backbone, pixels)
     towers_folder.mkdir(parents=True, exist_ok=True)
     _remove_stale_exports(towers_folder)
@@ -189,6 +187,35 @@ def _run_eager(module: nn.Module, inputs: NDArray[Any], backbone: Backbone) -> N
     return vectors
 
 
+def build_image_tower(backbone: Backbone, opset: int) -> Any:
+    """Return the image tower as one model, from ``inputs`` (prepared images) to ``vectors``; nothing is compared.
+
+    Args:
+        backbone: the loaded network, on any device.
+        opset: the version of ONNX's operators.
+
+    Raises:
+        MissingExtra: when onnx or onnxruntime is not installed.
+        BadBackbone: when the network cannot be exported, or is too large for one file.
+    """
+    require_onnx_export()
+    _require_size(backbone)
+    module = _ImageTower(backbone).eval().to(backbone.device)
+    with tempfile.TemporaryDirectory() as folder:
+        return _trace(module, _generate_images(backbone)[:2], backbone, Path(folder) / "whole.onnx", opset)
+
+
+def _require_size(backbone: Backbone) -> None:
+    """Check that the parameters fit into one protobuf message.
+
+    Raises:
+        BadBackbone: when they do not.
+    """
+    size = sum(p.numel() * p.element_size() for p in backbone.module.parameters())
+    if size > MAX_PARAMETER_BYTES:
+        raise BadBackbone(f"{backbone.space.architecture} is too large to export: {size / 1e9:.1f} GB of parameters")
+
+
 def _write_graph(example: TowerExample, folder: Path, backbone: Backbone) -> None:
     """Write the graph and its weights as two files.
 
@@ -200,20 +227,32 @@ def _write_graph(example: TowerExample, folder: Path, backbone: Backbone) -> Non
 
     whole = folder / "whole.onnx"
     inputs = example.inputs[:2] if len(example.inputs) > 1 else np.repeat(example.inputs, 2, axis=0)
+    graph = _trace(example.module, inputs, backbone, whole, OPSET)
+    onnx.save(graph, os.fspath(folder / GRAPH_FILE), save_as_external_data=True, location=WEIGHTS_FILE)
+    whole.unlink()
+
+
+def _trace(module: nn.Module, inputs: NDArray[Any], backbone: Backbone, whole: Path, opset: int) -> Any:
+    """Write the graph of a tower to one file and return it.
+
+    Raises:
+        BadBackbone: when a part of the network has no counterpart in ONNX.
+        OSError: when the file cannot be written.
+    """
+    import onnx
+
     try:
         with _export_lock, _tracing():
             torch.onnx.export(
-                example.module, (torch.from_numpy(inputs).to(backbone.device),), os.fspath(whole), dynamo=False,
-                opset_version=OPSET, input_names=["inputs"], output_names=["vectors"],
+                module, (torch.from_numpy(inputs).to(backbone.device),), os.fspath(whole), dynamo=False,
+                opset_version=opset, input_names=["inputs"], output_names=["vectors"],
                 dynamic_axes={"inputs": {0: "batch"}, "vectors": {0: "batch"}},
             )  # fmt: skip
-        graph = onnx.load(os.fspath(whole))
-        onnx.save(graph, os.fspath(folder / GRAPH_FILE), save_as_external_data=True, location=WEIGHTS_FILE)
+        return onnx.load(os.fspath(whole))
     except OSError:
         raise
     except Exception as e:  # the exporter raises whatever it meets in a network
         raise BadBackbone(f"{backbone.space.architecture} cannot be exported to ONNX: {one_line(e)}") from e
-    whole.unlink()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from embedstore.errors import BadHead, UnknownHead, did_you_mean
 if TYPE_CHECKING:
     from embedstore.classify.heads.calibration import CalibratedHead, probabilities
     from embedstore.classify.heads.conformal import ConformalSets, predicts_sets, set_members
-    from embedstore.classify.heads.export import export_npz, export_onnx
+    from embedstore.classify.heads.export import export_npz
     from embedstore.classify.heads.few_shot import PromptBlend, TipAdapter
     from embedstore.classify.heads.head_files import load, save
     from embedstore.classify.heads.kernel import KernelProbe
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from embedstore.classify.heads.linear.probe import LogisticProbe
     from embedstore.classify.heads.mlp import MLPHead
     from embedstore.classify.heads.multilabel import OneVsRest
+    from embedstore.classify.heads.onnx_head import export_onnx
     from embedstore.classify.heads.prototype import NearestPrototype
     from embedstore.classify.heads.regression.knn import KNNRegressor
     from embedstore.classify.heads.regression.ordinal import OrdinalHead
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "calibration": ("CalibratedHead", "probabilities"),
     "conformal": ("ConformalSets", "predicts_sets", "set_members"),
-    "export": ("export_npz", "export_onnx"),
+    "export": ("export_npz",),
     "few_shot": ("PromptBlend", "TipAdapter"),
     "head_files": ("load", "save"),
     "kernel": ("KernelProbe",),
@@ -44,6 +45,7 @@ _MODULES = {
     "linear.probe": ("LogisticProbe",),
     "mlp": ("MLPHead",),
     "multilabel": ("OneVsRest",),
+    "onnx_head": ("export_onnx",),
     "prototype": ("NearestPrototype",),
     "regression.knn": ("KNNRegressor",),
     "regression.ordinal": ("OrdinalHead",),

@@ -1,4 +1,4 @@
-"""Linear heads for other programs: NumPy arrays or an ONNX model."""
+"""Linear heads for other programs as NumPy arrays; heads as ONNX models are in `onnx_head.py`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy as np
 
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.heads.calibration import CalibratedHead
-from embedstore.errors import BadHead, MissingExtra
+from embedstore.errors import BadHead
 from embedstore.storage import durable_files
-
-_OPSET, _IR = 17, 8  # of 2022: every runtime in use reads them
 
 
 def linear_coefficients(head: Any) -> tuple[FloatArray, FloatArray, Array]:
@@ -58,58 +56,3 @@ def export_npz(head: Any, path: str | os.PathLike[str]) -> Path:
     with durable_files.atomic_write(path, f".{os.getpid()}.tmp") as file:
         np.savez(file, weights=w, intercepts=b, classes=classes)
     return path
-
-
-def export_onnx(head: Any, path: str | os.PathLike[str]) -> Path:
-    """Write an ONNX model from ``features (N, D)`` to ``probabilities (N, K)`` and ``label (N,)``.
-
-    Raises:
-        BadHead: if the head is not linear.
-        MissingExtra: if the ``onnx`` package is not installed.
-    """
-    model = build_linear_onnx(*linear_coefficients(head))
-    path = Path(path)
-    with durable_files.atomic_write(path, f".{os.getpid()}.tmp") as file:
-        file.write(model)
-    return path
-
-
-def build_linear_onnx(weights: FloatArray, intercepts: FloatArray, classes: Array) -> bytes:
-    """Return softmax(X W' + b) and the label of the largest logit as a serialized ONNX model.
-
-    Args:
-        weights: float32 ``(K, D)``.
-        intercepts: float32 ``(K,)``.
-        classes: labels ``(K,)``; integers stay integers, all others become strings.
-
-    Raises:
-        MissingExtra: if the ``onnx`` package is not installed.
-    """
-    try:
-        import onnx
-    except ImportError as e:
-        raise MissingExtra("writing ONNX needs the onnx package; run `pip install 'embedstore[onnx]'`") from e
-    h, kind = onnx.helper, onnx.TensorProto
-    integers = classes.dtype.kind in "iu"
-    labels = classes.astype(np.int64) if integers else np.array([str(c) for c in classes], dtype=object)
-    constants = [
-        onnx.numpy_helper.from_array(np.ascontiguousarray(weights.T, dtype=np.float32), "weights"),
-        onnx.numpy_helper.from_array(np.asarray(intercepts, dtype=np.float32), "intercepts"),
-        onnx.numpy_helper.from_array(labels, "classes"),
-    ]
-    nodes = [
-        h.make_node("MatMul", ["features", "weights"], ["products"]),
-        h.make_node("Add", ["products", "intercepts"], ["logits"]),
-        h.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        h.make_node("ArgMax", ["logits"], ["best"], axis=1, keepdims=0),
-        h.make_node("Gather", ["classes", "best"], ["label"], axis=0),
-    ]
-    features = h.make_tensor_value_info("features", kind.FLOAT, ["N", weights.shape[1]])
-    outputs = [
-        h.make_tensor_value_info("probabilities", kind.FLOAT, ["N", weights.shape[0]]),
-        h.make_tensor_value_info("label", kind.INT64 if integers else kind.STRING, ["N"]),
-    ]
-    graph = h.make_graph(nodes, "linear_head", [features], outputs, constants)
-    model: Any = h.make_model(graph, opset_imports=[h.make_opsetid("", _OPSET)], ir_version=_IR)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())

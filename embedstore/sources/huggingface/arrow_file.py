@@ -61,12 +61,13 @@ def read_arrow_row(uri: RowUri) -> bytes:
     """
     value = _value(open_arrow(uri.file), uri).as_py()
     data = value.get(IMAGE_FIELD) if isinstance(value, dict) else value
+    data = data.encode() if isinstance(data, str) else data
     if data is None:
         raise ImageError(FailureReason.MISSING, "the row has no bytes")
     if not isinstance(data, bytes):
         raise ImageError(FailureReason.NOT_AN_IMAGE, f"the column {uri.column!r} holds no bytes")
     if not data:
-        raise ImageError(FailureReason.EMPTY, "the image has no bytes")
+        raise ImageError(FailureReason.EMPTY, "it has no bytes")
     check_size(len(data))
     return data
 

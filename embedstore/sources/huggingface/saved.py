@@ -54,6 +54,7 @@ class SavedDataSet(LocationSource):
         folder: the folder.
         column: the column of images; None takes the one that the features, or its name, say.
         splits: take the splits from the names under which they were saved.
+        of_texts: ``column`` holds texts, one per item.
 
     Raises:
         BadManifest: if the JSON is damaged, no column holds images, or a split is not understood.
@@ -62,14 +63,14 @@ class SavedDataSet(LocationSource):
 
     overrides_metadata = True
 
-    def __init__(self, folder: str, column: str | None, *, splits: bool) -> None:
+    def __init__(self, folder: str, column: str | None, *, splits: bool, of_texts: bool = False) -> None:
         self._folder = os.path.abspath(folder)  # noqa: PTH100
         self.description = self._folder
         self._splits = _saved_splits(Path(self._folder))
         self._use_splits = splits
         self._collected = CollectedColumns()
         self._left_out: dict[str, None] = {}
-        self._plan = _plan(self._first_table(), column, self._folder)
+        self._plan = _plan(self._first_table(), column, self._folder, of_texts=of_texts)
         self.stated_columns = tuple(self._plan.roles.values())
         self.tables = ((f"{self._folder}/", column_fragment(self._plan.image)),)
 
@@ -214,7 +215,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise BadManifest(f"{path} cannot be read: {' '.join(str(e).split())}; save the data set again") from e
 
 
-def _plan(table: pa.Table, column: str | None, folder: str) -> _ColumnPlan:
+def _plan(table: pa.Table, column: str | None, folder: str, *, of_texts: bool) -> _ColumnPlan:
     """Decide which column holds the images, and what the others are."""
     import pyarrow as pa
 
@@ -223,7 +224,9 @@ def _plan(table: pa.Table, column: str | None, folder: str) -> _ColumnPlan:
     stated = [name for name in holding if features.get(name, {}).get("_type") == "Image"]
     likely = [name for name in holding if name.lower() in LIKELY_COLUMNS]
     candidates = [column] if column else stated if len(stated) == 1 else holding if len(holding) == 1 else likely
-    if len(candidates) != 1 or candidates[0] not in holding:
+    if of_texts:
+        candidates = [_text_column(table, column, folder)]
+    elif len(candidates) != 1 or candidates[0] not in holding:
         raise BadManifest(
             f"{folder} has {'no column' if not holding else 'several columns'} of images "
             f"({', '.join(holding) or 'none holds bytes'}); name one with --uri-column"
@@ -235,6 +238,16 @@ def _plan(table: pa.Table, column: str | None, folder: str) -> _ColumnPlan:
     if "label" not in roles.values() and len(classes) == 1 and classes[0] not in roles:
         roles[classes[0]] = "label"
     return _ColumnPlan(candidates[0], names, roles, features)
+
+
+def _text_column(table: pa.Table, column: str | None, folder: str) -> str:
+    """Return the column of texts that the user names."""
+    import pyarrow as pa
+
+    texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    if column is None or column not in texts:
+        raise BadManifest(f"{folder} has no column of texts {column!r} (its columns of text are {', '.join(texts)})")
+    return column
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import duckdb
 
-from embedstore.errors import BadManifest
+from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.columns import RESERVED_PREFIX
 from embedstore.sources.parquet.footer import (
     IMAGE_FIELD,
@@ -58,6 +58,27 @@ def holds_bytes(kind: duckdb.sqltypes.DuckDBPyType) -> bool:
     return kind.id == "blob" or (kind.id == "struct" and _field(kind, IMAGE_FIELD) == "blob")
 
 
+def holds_text(kind: duckdb.sqltypes.DuckDBPyType) -> bool:
+    """Return whether a type is text."""
+    return bool(kind.id == "varchar")
+
+
+def choose_text_column(footer: Footer, wanted: str, table: str) -> str:
+    """Return the column of texts that the user names.
+
+    Raises:
+        BadManifest: if there is no such column, or it holds something else.
+    """
+    found = find_column(wanted, footer.types)
+    if found is None or not holds_text(footer.types[found]):
+        texts = ", ".join(name for name, kind in footer.types.items() if holds_text(kind)) or "none"
+        raise BadManifest(
+            f"{table} has no column of texts {wanted!r} (its columns of text are {texts})"
+            f"{did_you_mean(wanted, footer.types)}"
+        )
+    return found
+
+
 def choose_column(footer: Footer, wanted: str | None, table: str) -> str | None:
     """Return the column of the images; None if the table names its images, or holds none.
 
@@ -100,7 +121,7 @@ def plan_columns(footer: Footer, image: str, split: str | None) -> ColumnPlan:
     for column, kind in footer.types.items():
         if column != image and (holds_bytes(kind) or (kind.id == "list" and holds_bytes(kind.child))):
             left_out.append(column)
-        elif column != image:
+        elif column != image or holds_text(kind):
             value, check = _value(column, kind, footer)
             names[column] = roles.get(column) or _own_name(column, names.values())
             expressions.append(f"{value} AS {quote_identifier(names[column])}")

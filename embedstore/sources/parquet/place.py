@@ -12,7 +12,7 @@ from pathlib import Path
 from embedstore.errors import BadManifest, ImageError, SourceError, SourceNotFound
 from embedstore.sources.files import is_glob
 from embedstore.sources.folder_labels import IMAGE_SUFFIXES, label_and_split
-from embedstore.sources.parquet.columns import choose_column
+from embedstore.sources.parquet.columns import choose_column, choose_text_column
 from embedstore.sources.parquet.row_uri import has_parquet_suffix
 from embedstore.sources.parquet.rows import read_file_footer
 from embedstore.sources.parquet.source import ParquetFile, ParquetImages
@@ -134,6 +134,8 @@ def _image_column(files: Sequence[str], options: TableOptions) -> str | None:
     """Return the column of images of the first file that has one; None if there is none."""
     for path in files:
         with suppress(ImageError):  # a file that cannot be read is a failure of the source
+            if options.text_column is not None:
+                return choose_text_column(read_file_footer(path), options.text_column, path)
             column = choose_column(read_file_footer(path), options.uri_column, path)
             if column is not None:
                 return column

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest, ImageError
 from embedstore.sources.local_files import check_size, max_file_bytes, stat_file
-from embedstore.sources.parquet.columns import ROW_NUMBER, holds_bytes
+from embedstore.sources.parquet.columns import ROW_NUMBER, holds_bytes, holds_text
 from embedstore.sources.parquet.footer import IMAGE_FIELD, Footer, RowGroup, read_footer, read_row_groups, rows_of
 from embedstore.sources.parquet.row_uri import RowUri
 from embedstore.storage import forks
@@ -47,7 +47,7 @@ class ImageColumn:
 
     Args:
         path: the file.
-        column: the column, of bytes or of Hugging Face's structure.
+        column: the column, of bytes, of Hugging Face's structure, or of texts, which are read as UTF-8.
         version_ns: the state of the file.
 
     Attributes:
@@ -104,7 +104,7 @@ class ImageColumn:
         if size is None:
             raise ImageError(FailureReason.MISSING, "the row has no bytes")
         if size == 0:
-            raise ImageError(FailureReason.EMPTY, "the image has no bytes")
+            raise ImageError(FailureReason.EMPTY, "it has no bytes")
         check_size(size)
         return data or b""
 
@@ -324,6 +324,8 @@ def _value_expression(footer: Footer, column: str) -> str:
     if column not in footer.types:
         raise ImageError(FailureReason.MISSING, f"the file has no column {column!r}")
     kind, name = footer.types[column], quote_identifier(column)
+    if holds_text(kind):
+        return f"encode({name})"
     if not holds_bytes(kind):
         raise ImageError(FailureReason.NOT_AN_IMAGE, f"the column {column!r} holds {kind}, not bytes")
     return f"{name}.{IMAGE_FIELD}" if kind.id == "struct" else name

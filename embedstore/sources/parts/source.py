@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from embedstore.errors import ImageError
+from embedstore.errors import ItemError
 from embedstore.media.extraction.kinds import PDF, VIDEO, ExtractionKind
 from embedstore.sources.locations import part_reference, read_location
 from embedstore.sources.parts.extract import kind_of_file, list_parts
@@ -120,7 +120,7 @@ class PartsSource:
             self._named.append((f"{file.uri}#", _FRAGMENTS[kind]))
         try:
             parts = self._list(kind, file)
-        except ImageError as e:
+        except ItemError as e:
             yield Failure.from_ref(file, e.reason, e.detail)
             return
         for part in parts:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TypeVar
 
-from embedstore.errors import ImageError, PluginError
+from embedstore.errors import ImageError, ItemError, PluginError
 from embedstore.plug_ins import load_plug_ins
 from embedstore.sources.archives.member_uri import archive_kind
 from embedstore.sources.local_files import check_size
@@ -110,7 +110,7 @@ def _call(plug_in: SourcePlugIn, call: Callable[[], T]) -> T:
     """Call a function of a plug-in, and raise what it raises as ImageError."""
     try:
         return call()
-    except ImageError:
+    except ItemError:
         raise
     except FileNotFoundError as e:
         raise ImageError(FailureReason.MISSING, f"the source {plug_in.name} has no such item") from e
