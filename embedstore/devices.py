@@ -7,6 +7,8 @@ Torch is imported only for a device that is not the CPU.
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 
 # How the libraries beneath torch report that they could not allocate memory: CUBLAS_STATUS_ALLOC_FAILED,
 # CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED, CUSOLVER_STATUS_ALLOC_FAILED, CUFFT_ALLOC_FAILED and so on.
@@ -17,6 +19,24 @@ _NO_MEMORY = re.compile(
     r"|cublas_status_not_initialized.*cublascreate|cudnn_status_not_initialized.*cudnncreate",
     re.IGNORECASE | re.DOTALL,
 )
+
+
+# What drivers of GPUs that torch computes on put below /dev: NVIDIA's, AMD's, and those of WSL and of Jetson boards.
+_GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg", "nvgpu", "nvhost-gpu")
+
+
+def may_have_gpu(devices: Path = Path("/dev")) -> bool:
+    """Return whether only torch can tell if this machine has a device that it computes on.
+
+    Args:
+        devices: the folder of device files.
+
+    Returns:
+        False where there is certainly none, so that torch need not be imported; elsewhere than on Linux always True.
+    """
+    if sys.modules.get("torch") is not None or sys.platform != "linux":
+        return True
+    return any(True for pattern in _GPU_FILES for _ in devices.glob(pattern))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ def load_onnx() -> Any:
     try:
         import onnx
     except ImportError as e:
-        raise MissingExtra("writing ONNX needs the onnx package; run `pip install 'embedstore[onnx]'`") from e
+        raise MissingExtra("writing ONNX needs the onnx package; run `pip install onnx`") from e
     return onnx
 
 

@@ -148,6 +148,8 @@ def display_uri(path: str) -> str:
 
     :func:`existing_path` finds the file again.
     """
+    if path.isascii():
+        return path
     try:
         path.encode("utf-8")
     except UnicodeEncodeError:

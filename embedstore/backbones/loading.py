@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from embedstore.backbones.error_text import one_line
 from embedstore.backbones.registry import BUNDLED_INFO, HF_PREFIX
+from embedstore.devices import may_have_gpu
 from embedstore.errors import BadBackbone, BadOption
 from embedstore.space import Recipe, Space
 
@@ -141,6 +142,19 @@ def _measure_dim(loaded: LoadedNetwork, device: str) -> int:
         got = f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else type(out).__name__
         raise BadBackbone(f"{loaded.architecture} must return one vector per image, (B, D), but returned {got}")
     return int(out.shape[1])
+
+
+def computes_on_cpu(device: str, precision: str) -> bool:
+    """Return whether a network would compute on the CPU in fp32; torch is imported only if there may be a GPU.
+
+    Raises:
+        BadOption: when this machine does not have the device.
+    """
+    if precision not in ("auto", "fp32"):
+        return False
+    if device == "cpu" or (device == "auto" and not may_have_gpu()):
+        return True
+    return resolve_devices(device) == ["cpu"]
 
 
 def require_images(backbone: Backbone | SequenceBackbone, name: str) -> Backbone:

@@ -35,7 +35,7 @@ Where = Annotated[
 ]
 Label = Annotated[str, typer.Argument(metavar="LABEL", help="The label: a column of the items.")]
 Device = Annotated[str, typer.Option(help="The device of the backbone: auto, cpu, cuda, cuda:1 or mps.")]
-Decoder = Annotated[str, typer.Option(help="What decodes images: auto, pillow, quick, device or hardware.")]
+Decoder = Annotated[str, typer.Option(help="What decodes images: auto, pillow, exact, quick, device or hardware.")]
 Precision = Annotated[str, typer.Option(help="The precision of the backbone: auto, fp32, fp16 or bf16.")]
 Runtime = Annotated[
     str,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -249,6 +250,9 @@ def embed(
         wait=wait,
     )
     render.print_embed_report(opened, report, as_json)
+    sys.stdout.flush()  # the report is complete; what follows serves the next command
+    for sentence in opened.close():
+        console.print_note(sentence)
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)

@@ -48,6 +48,9 @@ def search(
         float, typer.Option(help="Diversity from 0 (rank by score alone) to 1 (hits differ as much as possible).")
     ] = 0.0,
     exact: Annotated[bool, typer.Option("--exact", help="Do not use an approximate index.")] = False,
+    replica: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Search by this replica, see `embedstore replicate`.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the search plan and its estimated cost.")] = False,
     where: o.Where = None,
     space: o.SpaceName = None,
@@ -94,6 +97,7 @@ def search(
         group_by=group_by,
         diversity=diversity,
         exact=exact,
+        replica=replica,
         where=where,
         space=space,
     )
@@ -126,7 +130,13 @@ def map_(
         ),
     ] = [],
     color_by: Annotated[str, typer.Option(metavar="COLUMN", help="Color the points by this column.")] = "label",
-    max_items: Annotated[int, typer.Option(min=5, help="Show at most this many items: a random sample.")] = 2000,
+    max_items: Annotated[
+        int,
+        typer.Option(
+            min=5,
+            help="Show at most this many items: a random sample. t-SNE places 5,000, the others are near them.",
+        ),
+    ] = 2000,
     seed: Annotated[int, typer.Option(help="Random seed of the sample and the projection.")] = 0,
     where: o.Where = None,
     space: o.SpaceName = None,

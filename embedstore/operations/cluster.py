@@ -54,7 +54,8 @@ class PartWorker:
                 self._backbones[space] = load_planned(session, inbox.read_plan().space)
             return self._backbones[space]
 
-        report = embed_part(session.storage, inbox, part, load, options=options)
+        here = replace(options, on_cpu=session.computes_on_cpu)  # this node may have a GPU where another has none
+        report = embed_part(session.storage, inbox, part, load, options=here)
         return asdict(report) | {"node": socket.gethostname()}
 
 

@@ -130,11 +130,13 @@ def _open_encoder(
         batches = FixedBatches(lambda pixels: tower.encode_images(stack_pixels(pixels)))
         yield batches, ImageSettings(preprocess, available_cores())
         return
+    o = session.options
     run = prepare_encoder(
         lambda: session.backbones_on_devices(record),
         images.source,
         ListedFiles(refs),
-        EncoderRequest(session.options.runtime, session.options.decoder, available_cores()),
+        EncoderRequest(o.runtime, o.decoder, available_cores(), on_cpu=session.computes_on_cpu),
+        space=record.space,
         towers_folder=session.storage.layout.towers_folder(record.key),
     )
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from embedstore.backbones.runtimes.runtime import parse_runtime
+from embedstore.backbones.runtimes.runtime import Tower, parse_runtime
 from embedstore.errors import BadOption
 from embedstore.modality import Modality
 from embedstore.operations import cluster
@@ -28,6 +28,7 @@ from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.sources.table_options import TableOptions
+from embedstore.storage.spaces import SpaceRecord
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,14 @@ def embed(
         runtime=parse_runtime(runtime) if runtime else session.options.runtime,
         decoder=session.options.decoder,
         wait=wait,
+        on_cpu=session.computes_on_cpu,
     )
 
     def embed_now() -> EmbedReport:
         with embedding_progress(progress) as callback:
             if engine.engine is not Engine.LOCAL:
                 return cluster.embed(session, EmbedJob(session.storage, open_now(), record, options, callback), engine)
-            return embed_source(
+            report = embed_source(
                 session.storage,
                 open_now(),
                 lambda: session.backbones_on_devices(record),
@@ -135,6 +137,8 @@ def embed(
                 options=options,
                 progress=callback,
             )
+        _note_text_tower(session, record)
+        return report
 
     if watcher is not None:
         return watch(WatchedSource(source, open_now, embed_now, poll), watcher)
@@ -143,10 +147,21 @@ def embed(
     return embed_now()
 
 
+def _note_text_tower(session: Session, record: SpaceRecord) -> None:
+    """Let the text tower be exported at the end of this process if the network is loaded anyway."""
+    if record.space.text and session.loaded_backbone(record.key) is not None:
+        session.eager_towers.add((record.key, Tower.TEXT))
+
+
 def reembed(session: Session, space: str | None, *, wait: float, progress: Progress) -> EmbedReport:
     """Embed the items of the store into one of its spaces; see :meth:`embedstore.Store.reembed`."""
     record = session.space(space)
-    options = EmbedOptions(runtime=session.options.runtime, decoder=session.options.decoder, wait=wait)
+    options = EmbedOptions(
+        runtime=session.options.runtime,
+        decoder=session.options.decoder,
+        wait=wait,
+        on_cpu=session.computes_on_cpu,
+    )
     with embedding_progress(progress) as callback:
         return embed_source(
             session.storage,

@@ -155,7 +155,10 @@ def _reembed(session: Session, space: str, contents: list[str], reembed: bool) -
         left = f"space {row.name}: {lost} contents, {len(source)} items; embed their source again"
         return RepairReport(n_lost_vectors=lost, unresolved=[left])
     try:
-        report = embedding.embed_source(storage, source, lambda: session.backbones_on_devices(row), row)
+        options = embedding.EmbedOptions(on_cpu=session.computes_on_cpu)
+        report = embedding.embed_source(
+            storage, source, lambda: session.backbones_on_devices(row), row, options=options
+        )
     except (BackboneError, SpaceError, MissingExtra, NoImages) as e:
         left = f"space {row.name}: {len(source)} items could not be embedded again ({e})"
         return RepairReport(n_lost_vectors=lost, unresolved=[left])

@@ -144,7 +144,13 @@ def work(
     plan = inbox.read_plan()
     require_part(plan, number, parts)
     session = Session(Storage(layout), options)
-    settings = EmbedOptions(batch_size=batch_size, threads=threads, runtime=options.runtime, decoder=options.decoder)
+    settings = EmbedOptions(
+        batch_size=batch_size,
+        threads=threads,
+        runtime=options.runtime,
+        decoder=options.decoder,
+        on_cpu=session.computes_on_cpu,
+    )
     with embedding_progress(progress) as callback:
         return embed_part(
             session.storage,

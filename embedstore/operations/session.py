@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from embedstore.backbones import load
-from embedstore.backbones.loading import require_images, resolve_devices
+from embedstore.backbones.loading import computes_on_cpu, require_images, resolve_devices
 from embedstore.backbones.runtimes.runtime import Runtime, Tower, parse_runtime
 from embedstore.backbones.stored_recipes import require_safe_recipe
 from embedstore.errors import BadBackbone, SpaceMismatch, StoreBusy, StoreIOError, WeightsNotFound
@@ -157,6 +157,11 @@ class Session:
         self._backbones.pop(key, None)
         for replica in [r for r in self._replicas if r[0] == key]:
             del self._replicas[replica]
+
+    @property
+    def computes_on_cpu(self) -> bool:
+        """A network would compute on the CPU in fp32; torch is imported only if there may be a GPU."""
+        return computes_on_cpu(self.options.device, self.options.precision)
 
     def backbones_on_devices(self, record: SpaceRecord) -> Sequence[Backbone | SequenceBackbone]:
         """Return the backbone of a space, once per device that embedding uses; each is loaded once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,7 +90,7 @@ class CommitStage:
 
     def add(self, batch: EncodedBatch) -> None:
         """Add one batch, and commit if it is time."""
-        vectors = iter(batch.vectors if batch.vectors is not None else ())
+        vectors = iter(self._storable_vectors(batch))
         for file in batch.files:
             self._add_file(file, next(vectors) if file.input is not None else None)
         self.totals.files += len(batch.files)
@@ -105,9 +105,19 @@ class CommitStage:
             self._batch = CommitBatch()
         self._committed_at = time.monotonic()
 
+    def _storable_vectors(self, batch: EncodedBatch) -> Sequence[NDArray[np.float32]]:
+        """Return the vectors of a batch, and remember the contents whose vector cannot be stored."""
+        if batch.vectors is None:
+            return ()
+        storable = storable_rows(batch.vectors, self._space.dtype)
+        if not storable.all():
+            computed = [file.digest for file in batch.files if file.input is not None]
+            self._unstorable.update(d for d, is_storable in zip(computed, storable, strict=True) if not is_storable)
+        return list(batch.vectors)
+
     def _add_file(self, file: PreparedFile, vector: NDArray[np.float32] | None) -> None:
         """Add one file as an item or as a failure."""
-        failure = self._failure(file, vector)
+        failure = self._failure(file)
         if failure is not None:
             self._batch.failures.append(FailureRow(failure, file.planned.item))
             self.totals.failures[failure.reason.value] += 1
@@ -122,10 +132,8 @@ class CommitStage:
         self._batch.vectors.append(vector)
         self._batch.content_info[file.digest] = (file.planned.ref.size, file.info)
 
-    def _failure(self, file: PreparedFile, vector: NDArray[np.float32] | None) -> Failure | None:
+    def _failure(self, file: PreparedFile) -> Failure | None:
         """Return why the file cannot be an item, or None."""
-        if vector is not None and not storable_rows(vector[None], self._space.dtype)[0]:
-            self._unstorable.add(file.digest)
         if file.digest not in self._unstorable:
             return file.failure
         detail = f"the backbone's vector is zero, not finite, or cannot be stored as {self._space.dtype} exactly enough"

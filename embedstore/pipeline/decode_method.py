@@ -1,40 +1,52 @@
-"""How a run turns files into pixels: Pillow's way, or a faster one that has proved to give the same vectors.
+"""How a run turns files into pixels: by Pillow, with the same bytes, or in a way that gives the same vectors.
 
-Some of the run's own images go every way and through the eager network. A way whose vectors differ from Pillow's by
-more than :data:`~embedstore.backbones.runtimes.runtime.MIN_COSINE` allows, plain or centered, is not used; of the
-others the fastest is. Where a faster way would save less time than the comparison costs, nothing is compared and Pillow
-is used.
+On the CPU ``auto`` is the exact way, which needs no proof and no PyTorch. Otherwise some of the run's own images go
+both ways and through the network: a way whose vectors differ from Pillow's by more than
+:data:`~embedstore.backbones.runtimes.runtime.MIN_COSINE` allows, plain or centered, is not used. No time is measured,
+so a command that is repeated decodes in the same way.
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import Agreement, compare_vectors
 from embedstore.errors import BadOption, ImageError, RuntimeMismatch
+from embedstore.media.image import plain_jpeg
 from embedstore.media.image import preprocess as reference
 from embedstore.pipeline.decoder import Decoder
-from embedstore.space import Preprocess
+from embedstore.space import Preprocess, Space
 from embedstore.types import ContentInfo
-
-if TYPE_CHECKING:
-    from embedstore.backbones.base import Backbone
 
 PrepareFunction = Callable[[bytes, Preprocess], tuple[Any, ContentInfo]]  # pixels (3, H, W) uint8, an array or a tensor
 COMPARISON_IMAGES = 8  # images that are compared
-MIN_IMAGES_TO_COMPARE = 128  # images of a run: with fewer, even the timing costs more than it saves
-AUTOMATIC = (Decoder.GPU_RESIZE, Decoder.FAST)  # what `auto` may choose; why not GPU_JPEG is said in gpu_decode
-MIN_SAVING_RATIO = 1.0  # how many times the cost of the comparison must be saved
-MIN_SPEEDUP = 1.1  # how much faster than Pillow a way must be: less is noise
+
+
+class ImageNetwork(Protocol):
+    """A network with images on its way in, whatever runs it.
+
+    Attributes:
+        space: of its vectors.
+        device: where it computes.
+    """
+
+    @property
+    def space(self) -> Space: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+    def encode_images(self, batch: Any) -> NDArray[np.float32]:
+        """Return the vectors of uint8 images ``(B, 3, H, W)``."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class DecodeMethod:
 
     def initialize_thread(self) -> None:
         """Prepare a thread that decodes."""
-        if self.decoder is not Decoder.PILLOW:
+        if self.decoder not in WITHOUT_TORCH:
             use_one_torch_thread()
 
     def on_devices(self, devices: Sequence[str], images_per_turn: Callable[[], int]) -> DecodeMethod:
@@ -95,6 +107,8 @@ class DeviceTurns:
 
 
 PILLOW_METHOD = DecodeMethod(Decoder.PILLOW, reference.prepare)
+EXACT_METHOD = DecodeMethod(Decoder.EXACT, plain_jpeg.prepare)
+WITHOUT_TORCH = (Decoder.PILLOW, Decoder.EXACT)
 
 
 def fast_decoders(device: str) -> dict[Decoder, PrepareFunction]:
@@ -110,46 +124,35 @@ def fast_decoders(device: str) -> dict[Decoder, PrepareFunction]:
 
 
 def choose_decode_method(
-    backbone: Backbone, sample: Sequence[bytes], *, requested: Decoder, expected_images: int, threads: int
+    network: ImageNetwork, read_sample: Callable[[], Sequence[bytes]], *, requested: Decoder
 ) -> DecodeMethod:
-    """Choose how a run turns files into pixels.
+    """Choose how a run turns files into pixels: by the request and the device, and by no measured time.
 
     Args:
-        backbone: the loaded network.
-        sample: some of the run's own files, ordinary ones.
+        network: embeds the images that are compared.
+        read_sample: returns some of the run's own files, ordinary ones; called only to compare.
         requested: what the user requested.
-        expected_images: how many images the run has to decode.
-        threads: the size of the decoding pool.
 
     Raises:
         RuntimeMismatch: if the requested decoder gives other vectors.
         BadOption: if the requested decoder needs a GPU and the run is on another device.
     """
-    preprocess = backbone.space.preprocess
-    if (
-        requested is Decoder.PILLOW
-        or preprocess is None
-        or (requested is Decoder.AUTO and expected_images < MIN_IMAGES_TO_COMPARE)
-    ):
+    preprocess = network.space.preprocess
+    if requested is Decoder.PILLOW or preprocess is None:
         return PILLOW_METHOD
-    ways = fast_decoders(backbone.device)
-    candidates = {d: way for d, way in ways.items() if requested is d or (requested is Decoder.AUTO and d in AUTOMATIC)}
-    if not candidates:
-        raise BadOption(f"--decoder {requested} needs a GPU, and this run is on {backbone.device}; leave it out")
-    sample, pixels = _decodable(sample, preprocess)
-    if not len(pixels):
-        return PILLOW_METHOD
-    with preserve_torch_threads():
-        use_one_torch_thread()
-        pillow_seconds = seconds_per_image(reference.prepare, sample, preprocess)
-        seconds = {d: seconds_per_image(way, sample, preprocess) for d, way in candidates.items()}
-    if requested is Decoder.AUTO:
-        seconds = {d: t for d, t in seconds.items() if t * MIN_SPEEDUP < pillow_seconds}
-        saving = (pillow_seconds - min(seconds.values(), default=pillow_seconds)) * expected_images / threads
-        if saving < MIN_SAVING_RATIO * comparison_seconds(backbone, pixels):
-            return PILLOW_METHOD
-    by_speed = {d: candidates[d] for d in sorted(seconds, key=seconds.__getitem__)}
-    return _first_in_agreement(backbone, preprocess, by_speed, sample, pixels, requested)
+    decoder = _automatic(network.device) if requested is Decoder.AUTO else requested
+    if decoder is Decoder.EXACT:
+        return EXACT_METHOD
+    prepare = fast_decoders(network.device).get(decoder)
+    if prepare is None:
+        raise BadOption(f"--decoder {requested} needs a GPU, and this run is on {network.device}; leave it out")
+    method = DecodeMethod(decoder, prepare)
+    return _compare(network, read_sample(), method, is_required=requested is not Decoder.AUTO)
+
+
+def _automatic(device: str) -> Decoder:
+    """Return what ``auto`` tries; why it is never the JPEG decoder of a GPU is said in gpu_decode."""
+    return Decoder.GPU_RESIZE if device.startswith("cuda") else Decoder.EXACT
 
 
 def use_one_torch_thread() -> None:
@@ -164,11 +167,14 @@ def use_one_torch_thread() -> None:
 
 @contextmanager
 def preserve_torch_threads() -> Iterator[Callable[[], None]]:
-    """Restore torch's number of threads at the end.
+    """Restore torch's number of threads at the end; do nothing in a process that has not imported it.
 
     Yields:
         A function that sets the number as it was, for other threads to call.
     """
+    if sys.modules.get("torch") is None:
+        yield lambda: None
+        return
     import torch
 
     threads = torch.get_num_threads()
@@ -178,59 +184,40 @@ def preserve_torch_threads() -> Iterator[Callable[[], None]]:
         torch.set_num_threads(threads)
 
 
-def _first_in_agreement(
-    backbone: Backbone,
-    preprocess: Preprocess,
-    candidates: dict[Decoder, PrepareFunction],
-    sample: Sequence[bytes],
-    pixels: Any,
-    requested: Decoder,
+def _compare(
+    network: ImageNetwork, sample: Sequence[bytes], method: DecodeMethod, *, is_required: bool
 ) -> DecodeMethod:
-    """Return the first candidate whose vectors are those of Pillow's ``pixels``, or Pillow if there is none."""
-    notices: list[str] = []
-    expected = backbone.encode_images(pixels)
-    for decoder, prepare in candidates.items():
-        vectors = backbone.encode_images(stack_pixels([prepare(data, preprocess)[0] for data in sample]))
-        agreement = compare_vectors(expected, vectors)
-        if agreement.is_close:
-            return DecodeMethod(decoder, prepare, agreement, tuple(notices))
-        problem = (
-            f"--decoder {decoder} gives other vectors than Pillow on your images ({agreement}; 0.9999 is the least)"
-        )
-        if requested is decoder:
-            raise RuntimeMismatch(f"{problem}; it is not used: --decoder pillow")
-        notices.append(f"{problem}; it is not used")
-    return DecodeMethod(Decoder.PILLOW, reference.prepare, None, tuple(notices))
+    """Return the method if its vectors are those of Pillow; else the exact one, or raise if it is required."""
+    preprocess = network.space.preprocess
+    if preprocess is None:
+        return PILLOW_METHOD
+    sample, pixels = decodable_images(sample, preprocess, COMPARISON_IMAGES)
+    if not len(pixels):
+        return EXACT_METHOD
+    with preserve_torch_threads():
+        use_one_torch_thread()
+        prepared = stack_pixels([method.prepare(data, preprocess)[0] for data in sample])
+    agreement = compare_vectors(network.encode_images(pixels), network.encode_images(prepared))
+    if agreement.is_close:
+        return replace(method, agreement=agreement)
+    problem = (
+        f"--decoder {method.decoder} gives other vectors than Pillow on your images ({agreement}; 0.9999 is the least)"
+    )
+    if is_required:
+        raise RuntimeMismatch(f"{problem}; it is not used: --decoder pillow")
+    return replace(EXACT_METHOD, notices=(f"{problem}; it is not used",))
 
 
-def _decodable(files: Sequence[bytes], preprocess: Preprocess) -> tuple[list[bytes], Any]:
-    """Return the files that can be decoded, and their pixels by Pillow ``(B, 3, H, W)``."""
+def decodable_images(files: Sequence[bytes], preprocess: Preprocess, most: int) -> tuple[list[bytes], Any]:
+    """Return those of the first files that can be decoded, and their pixels by Pillow ``(B, 3, H, W)``."""
     sample, pixels = [], []
-    for data in files[:COMPARISON_IMAGES]:
+    for data in files[:most]:
         try:
             pixels.append(reference.prepare(data, preprocess)[0])
         except ImageError:
             continue
         sample.append(data)
     return sample, np.stack(pixels) if pixels else np.empty(0, np.uint8)
-
-
-def seconds_per_image(prepare: PrepareFunction, sample: Sequence[bytes], preprocess: Preprocess) -> float:
-    """Return the seconds that one thread takes for an image, after a warm-up; work on a device is waited for."""
-    prepare(sample[0], preprocess)
-    begin = time.perf_counter()
-    pixels = [prepare(data, preprocess)[0] for data in sample]
-    if not isinstance(pixels[-1], np.ndarray):
-        pixels[-1].cpu()
-    return (time.perf_counter() - begin) / len(sample)
-
-
-def comparison_seconds(backbone: Backbone, pixels: Any) -> float:
-    """Return the seconds that comparing one way costs, estimated from the forward pass of one image."""
-    backbone.encode_images(pixels[:1])
-    begin = time.perf_counter()
-    backbone.encode_images(pixels[:1])
-    return 2 * COMPARISON_IMAGES * (time.perf_counter() - begin)
 
 
 def stack_pixels(pixels: Sequence[Any]) -> Any:

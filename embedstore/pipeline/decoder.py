@@ -10,8 +10,9 @@ from embedstore.errors import BadOption
 class Decoder(StrEnum):
     """The values of ``--decoder``."""
 
-    AUTO = "auto"  # the fastest with the same vectors
+    AUTO = "auto"  # exact on the CPU; on a GPU device, if its vectors are the same
     PILLOW = "pillow"  # Pillow decodes and resizes: the same bytes as timm and open_clip
+    EXACT = "exact"  # simplejpeg decodes ordinary JPEG files, Pillow the others and resizes: the same bytes as pillow
     FAST = "quick"  # simplejpeg or Pillow decodes, torch resizes
     GPU_RESIZE = "device"  # as quick, but torch resizes on the GPU
     GPU_JPEG = "hardware"  # as device, and the GPU's JPEG decoder helps

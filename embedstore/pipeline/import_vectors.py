@@ -165,7 +165,7 @@ def _require_fit(record: SpaceRecord, source: VectorTable, dtype: str | None) ->
 def _is_unit(source: VectorTable) -> bool:
     """Return whether every vector has length 1."""
     return all(
-        bool((np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()) for _, _, vectors in source.batches()
+        bool((np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()) for vectors in source.blocks()
     )
 
 
@@ -201,7 +201,7 @@ def _commit_rows(
 def _require_storable(source: VectorTable, dtype: str, *, cure: str) -> None:
     """Raise BadVectors if a row cannot be stored as exactly as a search needs it."""
     first = 0
-    for _, _, vectors in source.batches():
+    for vectors in source.blocks():
         bad = np.flatnonzero(~storable_rows(vectors, dtype))
         if len(bad):
             length = float(np.linalg.norm(vectors[bad[0]].astype(np.float64)))

@@ -45,6 +45,7 @@ class EmbedOptions:
         commit_rows: a commit is made after this many files.
         commit_seconds: a commit is made after this many seconds; a kill loses at most this much work.
         wait: seconds to wait for another writer.
+        on_cpu: the network would compute on the CPU in fp32, where the space's exported tower takes its place.
     """
 
     batch_size: int | None = None
@@ -54,6 +55,7 @@ class EmbedOptions:
     commit_rows: int = 4096
     commit_seconds: float = 5.0
     wait: float = 0.0
+    on_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +260,8 @@ def _prepare(
         load_backbone,
         job.source,
         plan,
-        EncoderRequest(options.runtime, decoder, threads, options.batch_size),
+        EncoderRequest(options.runtime, decoder, threads, options.batch_size, options.on_cpu),
+        space=space.space,
         towers_folder=job.storage.layout.towers_folder(space.key),
     )
     return run, run.decode_settings(threads, isolate_all=isolate_all)

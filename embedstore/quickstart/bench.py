@@ -22,8 +22,9 @@ from embedstore.backbones.error_text import one_line
 from embedstore.backbones.loading import require_images
 from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
+from embedstore.backbones.runtimes.tower_encoder import TowerEncoder, TowerPlace
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoImages, RuntimeMismatch
-from embedstore.media.image import preprocess
+from embedstore.media.image import plain_jpeg, preprocess
 from embedstore.pipeline.decode_method import (
     PrepareFunction,
     fast_decoders,
@@ -31,6 +32,7 @@ from embedstore.pipeline.decode_method import (
     use_one_torch_thread,
 )
 from embedstore.pipeline.decoder import Decoder
+from embedstore.pipeline.encoder import TOWER_IMAGES
 from embedstore.quickstart.bench_result import BenchResult, BenchSettings, RuntimeBenchmark
 from embedstore.resources import available_cores
 from embedstore.sources.local_files import read_file
@@ -220,7 +222,11 @@ def _measure_decoders(
 ) -> dict[Decoder, float]:
     """Return images decoded and resized per second, by decoder."""
     p, rates = _image_preprocess(backbone), {}
-    for decoder, prepare in {Decoder.PILLOW: preprocess.prepare, **fast_decoders(backbone.device)}.items():
+    for decoder, prepare in {
+        Decoder.PILLOW: preprocess.prepare,
+        Decoder.EXACT: plain_jpeg.prepare,
+        **fast_decoders(backbone.device),
+    }.items():
         progress(f"decoding, {decoder}")
         rates[decoder] = _measure_decoder(sample.data, prepare, p, settings)
     return rates
@@ -254,7 +260,7 @@ def _measure_runtimes(
     for runtime in dict.fromkeys(runtimes):
         progress(f"the network, {runtime}")
         try:
-            encoder = AdaptiveEncoder([backbone], runtime, home / "towers", expected_images=len(sample.pixels))
+            encoder = _open_encoder(home, sample, backbone, runtime)
             with closing(encoder):  # the next runtime is compared with fp32 again
                 rate = _measure_encoder(encoder, sample.pixels, settings.seconds_per_stage)
         except (EmbedstoreError, OSError) as e:
@@ -268,9 +274,16 @@ def _measure_runtimes(
     return results
 
 
-def _measure_encoder(encoder: AdaptiveEncoder, pixels: NDArray[np.uint8], seconds: float) -> float:
+def _open_encoder(home: Path, sample: Sample, backbone: Backbone, runtime: Runtime) -> AdaptiveEncoder | TowerEncoder:
+    """Return what a run with this runtime would embed with; the exported tower is kept for the whole run."""
+    if runtime is Runtime.ONNX and backbone.device == "cpu" and not backbone.half_precisions:
+        return TowerPlace(backbone.space, home / "towers").export(backbone, sample.pixels[:TOWER_IMAGES])
+    return AdaptiveEncoder([backbone], runtime, expected_images=len(sample.pixels))
+
+
+def _measure_encoder(encoder: AdaptiveEncoder | TowerEncoder, pixels: NDArray[np.uint8], seconds: float) -> float:
     """Return images embedded per second, in batches and on threads as a run would use them."""
-    encoder.encode_images(pixels[: encoder.backbone.batch_size])  # chooses the runtime
+    encoder.encode_images(pixels[: encoder.batch_size])  # settles the choices
     size = encoder.batch_size
     parts = [pixels[i : i + size] for i in range(0, len(pixels), size)][: max(encoder.concurrency, MIN_PARTS)]
     with ThreadPoolExecutor(encoder.concurrency) as pool:

@@ -1,4 +1,9 @@
-"""Project items to the plane, so that items with near vectors are near each other."""
+"""Project items to the plane, so that items with near vectors are near each other.
+
+t-SNE places at most :data:`LANDMARKS` items, drawn at random; every other item is placed among the landmarks that are
+nearest to it, as Policar, Strazar and Zupan place new data on a map (Machine Learning 2023, "Embedding to reference
+t-SNE space"). So the time of t-SNE does not grow with the collection, and memory is that of the landmarks and a block.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +18,13 @@ from embedstore.errors import QueryError
 from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
-from embedstore.storage.vectors import gather_vectors
+from embedstore.storage.vectors import BLOCK_ROWS, VectorReader, gather_vectors
 
 MIN_ITEMS = 5  # least items of a map
 COMPONENTS = 50  # principal components that t-SNE starts from, as in the authors' paper
 PERPLEXITY = 30.0  # scikit-learn's default
+LANDMARKS = 5000  # items that t-SNE places: about eight seconds of one core
+NEIGHBORS = 8  # landmarks among which another item is placed
 ITERATIONS = 500  # half of scikit-learn's default: the map hardly differs, and the time halves
 
 
@@ -46,7 +53,7 @@ def project(
     *,
     color: str = "label",
     where: str | None = None,
-    max_items: int = 2000,
+    max_items: int | None = 2000,
     seed: int = 0,
 ) -> Projection:
     """Project items by t-SNE (van der Maaten and Hinton 2008) of their 50 largest principal components.
@@ -56,8 +63,8 @@ def project(
         space: the space.
         color: a column of the items.
         where: only items that match this filter.
-        max_items: sample this many items at random where more match.
-        seed: random seed of the sample and of t-SNE.
+        max_items: sample this many items at random where more match; None places all of them.
+        seed: random seed of the sample, of the landmarks and of t-SNE.
 
     Raises:
         UnknownColumn: if the items lack the column, or a column that the filter names.
@@ -73,21 +80,69 @@ def project(
         sampled = [rows[n] for n in _sample(len(rows), max_items, seed)]
         items, uris, labels, shards, places = zip(*sampled, strict=True)
         vectors = storage.vector_reader_in(con, space.space).map_shards(np.array(shards, np.int64))
-    X = gather_vectors(vectors, vectors.positions(np.array(shards), np.array(places)))
-    return Projection(np.array(items, np.int64), uris, labels, _to_plane(X, seed), len(rows))
+    positions = vectors.positions(np.array(shards, np.int64), np.array(places, np.int64))
+    xy = _fit_unit_square(_place_all(vectors, positions, seed))
+    return Projection(np.array(items, np.int64), uris, labels, xy, len(rows))
 
 
-def _sample(count: int, max_items: int, seed: int) -> NDArray[np.int64]:
+def _sample(count: int, max_items: int | None, seed: int) -> NDArray[np.int64]:
     """Return all row numbers, or ``max_items`` at random, ascending."""
-    if count <= max_items:
+    if max_items is None or count <= max_items:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, max_items, replace=False))
 
 
-def _to_plane(X: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """Project float32 ``(N, D)`` to ``(N, 2)`` in the unit square; near is a high cosine. Equal rows share a place."""
-    distinct, row = np.unique(unit_rows(X), axis=0, return_inverse=True)
-    xy = _plane_of_distinct(distinct, seed)[row.ravel()]
+def _place_all(vectors: VectorReader, positions: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    """Return a place ``(N, 2)`` for every position, block by block where they are more than the landmarks."""
+    chosen = _sample(len(positions), LANDMARKS, seed)
+    landmarks = unit_rows(gather_vectors(vectors, positions[chosen]))
+    places = _place_landmarks(landmarks, seed)
+    if len(chosen) == len(positions):
+        return places
+    xy = np.empty((len(positions), 2))
+    for begin in range(0, len(positions), BLOCK_ROWS):
+        block = unit_rows(vectors.read_float32(positions[begin : begin + BLOCK_ROWS]))
+        xy[begin : begin + BLOCK_ROWS] = place_among(landmarks, places, block)
+    xy[chosen] = places
+    return xy
+
+
+def place_among(
+    landmarks: NDArray[np.float32], places: NDArray[np.float64], X: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the place of other rows: the mean of those of the nearest landmarks, the nearer the heavier.
+
+    A row that equals a landmark is placed at the landmark; a row between two groups of landmarks joins the nearer one.
+
+    Args:
+        landmarks: float32 ``(L, D)``, unit rows, more than one.
+        places: float64 ``(L, 2)``.
+        X: float32 ``(N, D)``, unit rows.
+
+    Returns:
+        float64 ``(N, 2)``.
+    """
+    import faiss
+
+    width = min(NEIGHBORS + 1, len(landmarks))
+    cosine, rows = faiss.knn(X, landmarks, width, metric=faiss.METRIC_INNER_PRODUCT)
+    distance = np.sqrt(np.maximum(2 - 2 * cosine.astype(np.float64), 1e-7))  # below it, rows are equal but for rounding
+    beyond = distance[:, -1:]  # of the first landmark that has no weight
+    weights = ((beyond - distance[:, :-1]) / (distance[:, :-1] * beyond)) ** 2 + 1e-9  # the kernel of Franke and Little
+    weights /= weights.sum(axis=1, keepdims=True)
+    placed: NDArray[np.float64] = (weights[:, :, None] * places[rows[:, :-1]]).sum(axis=1)
+    return placed
+
+
+def _place_landmarks(X: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+    """Project unit rows ``(N, D)`` to ``(N, 2)``; near is a high cosine. Equal rows share a place."""
+    distinct, row = np.unique(X, axis=0, return_inverse=True)
+    places: NDArray[np.float64] = _plane_of_distinct(distinct, seed)[row.ravel()]
+    return places
+
+
+def _fit_unit_square(xy: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Scale places ``(N, 2)`` to the unit square."""
     low, high = xy.min(axis=0), xy.max(axis=0)
     out: NDArray[np.float32] = np.where(high > low, (xy - low) / np.maximum(high - low, 1e-30), 0.5).astype(np.float32)
     return out

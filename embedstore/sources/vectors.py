@@ -45,14 +45,21 @@ class VectorTable:
     notices: list[str]
     _vectors: NDArray[Any] = field(repr=False, compare=False)
     _entries: TableEntries = field(repr=False, compare=False)
+    _names_files: bool = True
 
     def batches(self, batch_rows: int = CHUNK_ROWS) -> Iterator[tuple[list[ImageRef], list[str], NDArray[np.float32]]]:
         """Yield references, content digests and float32 vectors ``(n, D)``, in the order of the rows."""
-        first = 0
+        first, files = 0, _NamedFiles() if self._names_files else None
         for entries in self._entries.chunks(batch_rows):
             vectors = _as_float32(self._vectors[first : first + len(entries)])
-            yield [_ref(e) for e in entries], [vector_digest(v) for v in vectors], vectors
+            refs = [files.ref(e) if files else _ref_without_file(e) for e in entries]
+            yield refs, vector_digests(vectors), vectors
             first += len(entries)
+
+    def blocks(self, block_rows: int = CHUNK_ROWS) -> Iterator[NDArray[np.float32]]:
+        """Yield the float32 vectors alone, ``(n, D)``, in the order of the rows."""
+        for first in range(0, self.rows, block_rows):
+            yield _as_float32(self._vectors[first : first + block_rows])
 
     def write_columns(self, parquet: Path) -> None:
         """Write ``uri`` and the user's own columns, typed."""
@@ -93,12 +100,17 @@ def open_vectors(
     cure = "" if "uri" in roles else ", or name the column of the images as uri_column"
     entries = TableEntries(tables, roles=roles, path_of=path_of, cure=cure)
     notices = [*tables.notices, *entries.notes, *uris.notes()]
-    return VectorTable(name, entries.columns, array.shape[1], len(array), notices, array, entries)
+    return VectorTable(name, entries.columns, array.shape[1], len(array), notices, array, entries, "uri" in roles)
 
 
-def vector_digest(vector: NDArray[np.float32]) -> str:
-    """Return the content of an item whose image is unknown: the digest of its vector, 32 hexadecimal digits."""
-    return hashlib.sha256(b"vector:" + vector.astype("<f4", copy=False).tobytes()).hexdigest()[:32]
+def vector_digests(vectors: NDArray[np.float32]) -> list[str]:
+    """Return the contents of items whose images are unknown: the digests of their vectors, 32 hexadecimal digits."""
+    start, digests = hashlib.sha256(b"vector:"), []
+    for row in np.ascontiguousarray(vectors, dtype="<f4"):
+        digest = start.copy()
+        digest.update(row.data)
+        digests.append(digest.hexdigest()[:32])
+    return digests
 
 
 def _load_array(vectors: str | Path | NDArray[Any]) -> tuple[NDArray[Any], str]:
@@ -132,6 +144,9 @@ def _check_vectors(vectors: NDArray[Any], name: str) -> None:
         raise BadVectors(f"{name} has the shape {vectors.shape}; expected (rows, dimension), both at least 1")
     for first in range(0, len(vectors), CHUNK_ROWS):
         rows = _as_float32(vectors[first : first + CHUNK_ROWS])
+        squares = np.einsum("ij,ij->i", rows, rows)
+        if np.isfinite(squares).all() and squares.all():
+            continue  # of very long and very short rows the squares leave the range: they are looked at one by one
         for problem, bad in {
             "NaN": np.isnan(rows).any(axis=1),
             "infinite values, or values beyond float32": np.isinf(rows).any(axis=1),
@@ -164,8 +179,29 @@ def _path_from_row(name: str) -> Callable[[int, str | None], str]:
     return lambda row, _: f"{name}#{row}"
 
 
-def _ref(entry: TableEntry) -> ImageRef:
-    """Return the reference of one row, with size and mtime if its uri is a file."""
+class _NamedFiles:
+    """The files that rows name, for size and mtime; a folder that does not exist is looked for once."""
+
+    def __init__(self) -> None:
+        self._is_folder: dict[str, bool] = {}
+
+    def ref(self, entry: TableEntry) -> ImageRef:
+        """Return the reference of one row, with size and mtime if its uri is a file."""
+        _, path, label, split, group = entry
+        if not self._may_exist(path):
+            return _ref_without_file(entry)
+        found = stat_file(path, label, split, group)
+        return found if isinstance(found, ImageRef) else _ref_without_file(entry)
+
+    def _may_exist(self, path: str) -> bool:
+        """Return whether the folder of a path exists."""
+        folder = os.path.dirname(path)  # noqa: PTH120
+        if folder not in self._is_folder:
+            self._is_folder[folder] = os.path.isdir(folder or os.curdir)  # noqa: PTH112
+        return self._is_folder[folder]
+
+
+def _ref_without_file(entry: TableEntry) -> ImageRef:
+    """Return the reference of a row whose image is not here."""
     _, path, label, split, group = entry
-    found = stat_file(path, label, split, group)
-    return found if isinstance(found, ImageRef) else ImageRef(display_uri(path), path, 0, 0, label, split, group)
+    return ImageRef(display_uri(path), path, 0, 0, label, split, group)

@@ -17,6 +17,7 @@ MIN_LENGTH, MAX_LENGTH = 1e-15, 1e15
 # The relative error of a row in float16. Rounding alone gives at most 2^-11; values below 6e-5 lose more and more bits,
 # and beyond 65504 there is only infinity.
 FLOAT16_ERROR = 2.0**-10
+_CLEAR_SQUARES = 1e-20, 1e20  # squared lengths far from both limits, and from those of single precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,27 @@ def storable_rows(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]
     Returns:
         bool ``(n,)``; False for NaN, infinity and zero.
     """
+    storable = _clearly_storable(vectors, dtype)
+    doubtful = ~storable
+    if doubtful.any():
+        storable[doubtful] = _exactly_storable(vectors[doubtful], dtype)
+    return storable
+
+
+def _clearly_storable(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]:
+    """Return the rows for which single precision is enough to tell: within 1% of no limit."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        clear: NDArray[np.bool_] = (squares >= _CLEAR_SQUARES[0]) & (squares <= _CLEAR_SQUARES[1])
+        if dtype == "float16":
+            error = vectors.astype(np.float16).astype(np.float32)
+            error -= vectors
+            clear &= np.einsum("ij,ij->i", error, error) <= (0.99 * FLOAT16_ERROR) ** 2 * squares
+    return clear
+
+
+def _exactly_storable(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]:
+    """Return the same in double precision."""
     exact = vectors.astype(np.float64)
     length = np.linalg.norm(exact, axis=1)
     storable: NDArray[np.bool_] = (length >= MIN_LENGTH) & (length <= MAX_LENGTH)  # NaN compares false

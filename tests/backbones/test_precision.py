@@ -12,9 +12,10 @@ from embedstore.backbones.batch_runner import BatchRunner
 from embedstore.backbones.forward_gate import ForwardGate
 from embedstore.backbones.loading import half_precision_candidates, load, training_precision
 from embedstore.backbones.precision import HalfWeights
-from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder, FirstBatch, prepare_eager
+from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder, prepare_eager
 from embedstore.backbones.runtimes.device_pool import DevicePool
 from embedstore.backbones.runtimes.runtime import Runtime, compare_vectors
+from embedstore.backbones.runtimes.runtime_choice import FirstBatch
 from embedstore.backbones.runtimes.runtime_plan import RuntimePlan
 from embedstore.devices import is_out_of_memory
 from embedstore.errors import BadBackbone, RuntimeMismatch
@@ -53,7 +54,7 @@ def images(backbone, brightness) -> np.ndarray:
 
 def encoder_of(backbone, tmp_path) -> AdaptiveEncoder:
     """Return the encoder of a run."""
-    return AdaptiveEncoder([backbone], Runtime.AUTO, tmp_path, expected_images=100)
+    return AdaptiveEncoder([backbone], Runtime.AUTO, expected_images=100)
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,13 @@ from onnx import numpy_helper
 
 import embedstore as es
 from embedstore.backbones import load
-from embedstore.backbones.runtimes import adaptive_encoder, fold_batchnorm
-from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder, FirstBatch, prepare_eager
+from embedstore.backbones.runtimes import export, fold_batchnorm
+from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder, prepare_eager
 from embedstore.backbones.runtimes.compiled import CompiledEncoder
 from embedstore.backbones.runtimes.device_pool import DevicePool
 from embedstore.backbones.runtimes.export import export_tower
 from embedstore.backbones.runtimes.onnx_encoder import (
     GRAPH_FILE,
-    IMAGE_BATCH_SIZE,
     MANIFEST_FILE,
     WEIGHTS_FILE,
     OnnxEncoder,
@@ -28,11 +27,12 @@ from embedstore.backbones.runtimes.onnx_encoder import (
     tower_folder,
 )
 from embedstore.backbones.runtimes.runtime import Runtime, Tower, compare_vectors
+from embedstore.backbones.runtimes.runtime_choice import FirstBatch
 from embedstore.backbones.runtimes.runtime_plan import RunFacts, RuntimePlan, plan_runtime
+from embedstore.backbones.runtimes.tower_encoder import TowerPlace
 from embedstore.errors import RuntimeMismatch
 from embedstore.media.image import preprocess
 from embedstore.space import Recipe
-from embedstore.storage.durable_files import file_xxh3
 from tests.conftest import TINY, picture
 from tests.helpers.networks import local_clip
 
@@ -102,72 +102,53 @@ def test_every_runtime_gives_the_same_vectors_with_real_weights(tmp_path, shared
     assert len({es.open(tmp_path / way).spaces[0].key for way in vectors}) == 1
 
 
-def test_a_runtime_that_gives_other_vectors_is_refused(tmp_path, clip):
-    """An exported tower with wrong weights is refused at the first batch, and auto continues with eager."""
-    network, _ = clip
-    wrong = tmp_path / "towers"
-    export_tower(network, wrong, Tower.IMAGE, prepare(network))
-    path = tower_folder(wrong, Tower.IMAGE)
-    graph = onnx.load(path / GRAPH_FILE)
+def replace_weights(tower):
+    """Add noise to the weights of an exported tower, and make its manifest fit."""
+    graph = onnx.load(tower / GRAPH_FILE)
     largest = max(graph.graph.initializer, key=lambda t: np.prod(t.dims))
     noisy = numpy_helper.to_array(largest) + np.random.default_rng(0).normal(0, 0.05, tuple(largest.dims))
     largest.CopyFrom(numpy_helper.from_array(noisy.astype(np.float32), largest.name))
-    (path / WEIGHTS_FILE).unlink()
-    onnx.save(graph, path / GRAPH_FILE, save_as_external_data=True, location=WEIGHTS_FILE)
-    manifest = json.loads((path / MANIFEST_FILE).read_text())
-    manifest["files"] = {n: [(path / n).stat().st_size, file_xxh3(path / n)] for n in (GRAPH_FILE, WEIGHTS_FILE)}
-    (path / MANIFEST_FILE).write_text(json.dumps(manifest))
-    pixels = prepare(network)
-    with pytest.raises(RuntimeMismatch, match="--runtime onnx gives other vectors"):
-        AdaptiveEncoder([network], Runtime.ONNX, wrong, expected_images=12).encode_images(pixels)
-    auto = AdaptiveEncoder([network], Runtime.AUTO, wrong, expected_images=10**9)
-    assert np.array_equal(auto.encode_images(pixels), network.encode_images(pixels))
-    assert auto.choice.runtime is Runtime.EAGER
-    assert "gives other vectors" in auto.choice.notices[0]
+    (tower / WEIGHTS_FILE).unlink(missing_ok=True)
+    onnx.save(graph, tower / GRAPH_FILE, save_as_external_data=True, location=WEIGHTS_FILE)
 
 
-def test_auto_stays_eager_for_short_runs_and_exports_for_long_ones(tmp_path, clip, monkeypatch):
-    """The work ahead decides whether onnx is tried, and its speed whether it is used."""
+def test_an_export_that_gives_other_vectors_is_refused(tmp_path, clip, monkeypatch):
+    """A tower with wrong weights is not kept: an error if it was requested, for auto PyTorch, a notice and a record."""
     network, _ = clip
-    pixels = prepare(network)
-    short = AdaptiveEncoder([network], Runtime.AUTO, tmp_path / "short", expected_images=100)
-    short.encode_images(pixels)
-    assert short.choice.runtime is Runtime.EAGER
-    assert not (tmp_path / "short").exists()
-    monkeypatch.setattr(adaptive_encoder, "MIN_SPEEDUP", 0.0)  # always faster: which one is depends on the machine
-    long = AdaptiveEncoder([network], Runtime.AUTO, tmp_path / "long", expected_images=10**9)
-    assert np.array_equal(long.encode_images(pixels), network.encode_images(pixels))
-    assert long.choice.runtime is Runtime.ONNX
-    assert 1 <= long.batch_size <= IMAGE_BATCH_SIZE
-    assert compare_vectors(network.encode_images(pixels), long.encode_images(pixels)).is_close
-    assert (tmp_path / "long" / "image" / MANIFEST_FILE).exists()
-
-
-def run_facts(**changes):
-    """A short run of a convolutional network on the CPU with onnx installed."""
-    facts = {"requested": Runtime.AUTO, "expected_images": 100, "seconds_ahead": 1.0, "on_cpu": True}
-    return RunFacts(**facts | {"can_export": True, "is_exported": False, "is_convolutional": True} | changes)
+    write = export._write_graph
+    monkeypatch.setattr(export, "_write_graph", lambda e, folder, b: (write(e, folder, b), replace_weights(folder)))
+    with pytest.raises(RuntimeMismatch, match=r"the exported image tower of .* gives other vectors"):
+        TowerPlace(network.space, tmp_path / "towers").export(network, prepare(network))
+    assert list((tmp_path / "towers").iterdir()) == []
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for n in range(4):
+        picture(n).save(photos / f"{n}.png")
+    es.create(tmp_path / "s", local_clip(tmp_path / "clip"), device="cpu")
+    with pytest.raises(RuntimeMismatch, match=r"the exported image tower of .* gives other vectors"):
+        es.open(tmp_path / "s", device="cpu", runtime="onnx").embed(photos)
+    first = es.open(tmp_path / "s", device="cpu").embed(photos)
+    assert (first.runtime, first.embedded) == ("eager", 4)
+    assert "gives other vectors" in first.notices[0]
+    picture(9).save(photos / "9.png")
+    second = es.open(tmp_path / "s", device="cpu").embed(photos)  # the refusal is recorded: no second export
+    assert (second.runtime, second.embedded, second.notices) == ("eager", 1, [])
 
 
 @pytest.mark.parametrize(
     ("run", "plan"),
     [
-        (run_facts(), RuntimePlan(Runtime.EAGER)),
-        (run_facts(seconds_ahead=59.0, expected_images=501), RuntimePlan(Runtime.EAGER, tune_onnx_batch=True)),
-        (run_facts(seconds_ahead=60.0), RuntimePlan(Runtime.ONNX)),
-        (run_facts(seconds_ahead=10.0, is_exported=True), RuntimePlan(Runtime.ONNX)),
-        (run_facts(seconds_ahead=61.0, can_export=False), RuntimePlan(Runtime.EAGER, fold_batchnorms=True)),
-        (
-            run_facts(seconds_ahead=11.0, can_export=False, on_cpu=False),
-            RuntimePlan(Runtime.EAGER, tune_device_batch=True),
-        ),
-        (run_facts(seconds_ahead=1e9, can_export=False, is_convolutional=False), RuntimePlan(Runtime.EAGER)),
-        (run_facts(requested=Runtime.COMPILE, seconds_ahead=1e9), RuntimePlan(Runtime.COMPILE)),
-        (run_facts(requested=Runtime.ONNX), RuntimePlan(Runtime.ONNX)),
+        (RunFacts(Runtime.AUTO, 1_999, True, True), RuntimePlan(Runtime.EAGER)),
+        (RunFacts(Runtime.AUTO, 2_000, True, True), RuntimePlan(Runtime.EAGER, fold_batchnorms=True)),
+        (RunFacts(Runtime.AUTO, 10**9, True, False), RuntimePlan(Runtime.EAGER)),
+        (RunFacts(Runtime.AUTO, 9_999, False, False), RuntimePlan(Runtime.EAGER)),
+        (RunFacts(Runtime.AUTO, 10_000, False, False), RuntimePlan(Runtime.EAGER, tune_device_batch=True)),
+        (RunFacts(Runtime.EAGER, 10**9, False, True), RuntimePlan(Runtime.EAGER)),
+        (RunFacts(Runtime.COMPILE, 10**9, True, True), RuntimePlan(Runtime.COMPILE)),
     ],
 )
-def test_the_work_ahead_decides_what_a_run_tries(run, plan):
-    """Exporting, folding and tuning are planned only where they repay their cost; a requested runtime always is."""
+def test_the_number_of_images_decides_what_a_run_with_torch_tries(run, plan):
+    """Folding and tuning are planned only where they repay their cost, and from no measured time."""
     assert plan_runtime(run) == plan
 
 
@@ -224,14 +205,14 @@ def test_a_compiled_network_that_lacks_memory_gets_smaller_batches():
     assert compare_vectors(network.encode_images(pixels), vectors).is_close
 
 
-def test_a_choice_that_fails_halfway_leaves_no_fold_behind(tmp_path):
+def test_a_choice_that_fails_halfway_leaves_no_fold_behind():
     """A requested half precision is refused after the batch norms were folded: the end of the run restores the network,
     which the session uses for searches.
     """
     network = load(Recipe("timm/mobilenetv2_035", random_init=True), device="cpu", precision="bf16")
     pixels = prepare(network)
     vectors = network.encode_images(pixels)
-    encoder = AdaptiveEncoder([network], Runtime.EAGER, tmp_path, expected_images=100)
+    encoder = AdaptiveEncoder([network], Runtime.EAGER, expected_images=100)
     first = FirstBatch(pixels, vectors)
     with pytest.raises(RuntimeMismatch, match="--precision bf16"):
         prepare_eager(encoder._pool, first, FOLDING)

@@ -31,7 +31,7 @@ def embed(path):
     """Embed into the newest space in small commits; the work that is killed."""
     store = es.open(path)
     row = store.spaces[-1]
-    options = EmbedOptions(commit_rows=4, batch_size=4)
+    options = EmbedOptions(commit_rows=4, batch_size=4, on_cpu=True)
     embed_source(
         store._session.storage,
         StoreItemsSource(store._session.storage),

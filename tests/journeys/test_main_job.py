@@ -188,7 +188,7 @@ import embedstore as es
 from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.open import open_source
 store = es.open(sys.argv[1], allow_code=["tests.helpers.networks:resnet20"])
-options = EmbedOptions(commit_rows=256)
+options = EmbedOptions(commit_rows=256, on_cpu=True)
 embed_source(store._session.storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
 """
 

@@ -14,7 +14,7 @@ from embedstore.backbones import load
 from embedstore.backbones.base import Backbone
 from embedstore.backbones.runtimes.runtime import compare_vectors
 from embedstore.errors import BadOption, ImageError, RuntimeMismatch
-from embedstore.media.image import decode, fast_jpeg, preprocess
+from embedstore.media.image import decode, fast_jpeg, plain_jpeg, preprocess
 from embedstore.media.image.gpu_decode import (
     MAX_CONCURRENT_DECODES,
     MAX_UPLOAD_PIXELS,
@@ -225,15 +225,23 @@ def test_an_image_that_the_device_cannot_resize_is_resized_on_the_cpu(monkeypatc
     assert np.array_equal(GpuImagePreparer("cpu").prepare(data, p)[0], fast_jpeg.prepare(data, p)[0])
 
 
-def test_auto_never_chooses_the_decoder_of_the_gpu(network, monkeypatch):
-    """It can overwrite memory that queued work reads; a person may still request it."""
-    ways = {Decoder.GPU_JPEG: fast_jpeg.prepare, Decoder.FAST: fast_jpeg.prepare}
+class PretendedGpu:
+    """A network that says that it is on a GPU."""
+
+    def __init__(self, network):
+        self.space, self.device, self.encode_images = network.space, "cuda:0", network.encode_images
+
+
+def test_auto_is_exact_on_the_cpu_and_resizes_on_a_gpu(network, monkeypatch):
+    """It never chooses the decoder of the GPU, which can overwrite memory that queued work reads; a person may."""
+    ways = {Decoder.GPU_JPEG: fast_jpeg.prepare, Decoder.GPU_RESIZE: fast_jpeg.prepare, Decoder.FAST: fast_jpeg.prepare}
     monkeypatch.setattr(decode_method, "fast_decoders", lambda device: ways)
-    monkeypatch.setattr(decode_method, "seconds_per_image", lambda way, *_: 1.0 if way is preprocess.prepare else 1e-3)
-    method = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=10_000, threads=1)
-    assert method.decoder is Decoder.FAST
-    method = choose_decode_method(network, FILES, requested=Decoder.GPU_JPEG, expected_images=8, threads=1)
-    assert method.decoder is Decoder.GPU_JPEG
+    for files in (FILES, [], [b"broken"]):
+        assert choose_decode_method(network, lambda f=files: f, requested=Decoder.AUTO) is decode_method.EXACT_METHOD
+    on_gpu = choose_decode_method(PretendedGpu(network), lambda: FILES, requested=Decoder.AUTO)
+    assert (on_gpu.decoder, on_gpu.agreement.is_close) == (Decoder.GPU_RESIZE, True)
+    assert choose_decode_method(PretendedGpu(network), lambda: [b"broken"], requested=Decoder.AUTO).decoder == "exact"
+    assert choose_decode_method(network, lambda: FILES, requested=Decoder.GPU_JPEG).decoder is Decoder.GPU_JPEG
 
 
 def test_a_large_image_is_resized_on_the_cpu(monkeypatch):
@@ -261,7 +269,7 @@ FILES = [jpeg(detailed(n)) for n in range(8)]
 
 def test_a_decoder_is_used_only_after_its_vectors_were_compared(network, monkeypatch):
     """A requested decoder with other vectors is an error; with ``auto`` it is a notice, and Pillow is used."""
-    method = choose_decode_method(network, FILES, requested=Decoder.FAST, expected_images=8, threads=1)
+    method = choose_decode_method(network, lambda: FILES, requested=Decoder.FAST)
     assert method.decoder is Decoder.FAST
     assert method.agreement.is_close
     assert method.agreement.rows == 8
@@ -269,36 +277,12 @@ def test_a_decoder_is_used_only_after_its_vectors_were_compared(network, monkeyp
     def wrong(data, p):
         return 255 - preprocess.prepare(data, p)[0], None
 
-    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: {Decoder.FAST: wrong})
+    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: {Decoder.FAST: wrong, Decoder.GPU_RESIZE: wrong})
     with pytest.raises(RuntimeMismatch, match="--decoder quick gives other vectors than Pillow on your images"):
-        choose_decode_method(network, FILES, requested=Decoder.FAST, expected_images=8, threads=1)
-    monkeypatch.setattr(decode_method, "MIN_SPEEDUP", 0.0)  # faster in any case: which is, depends on the machine
-    monkeypatch.setattr(decode_method, "MIN_SAVING_RATIO", -1e9)
-    found = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=1000, threads=1)
-    assert found.decoder is Decoder.PILLOW
-    assert "--decoder quick gives other vectors" in found.notices[0]
-
-
-def test_decoders_are_compared_only_if_that_saves_time(network, monkeypatch):
-    """Worked by hand: 2 s per image on two threads save 1,000 s from 1,001 images on; the fastest way is used."""
-    slower = GpuImagePreparer("cpu").prepare
-    seconds = {preprocess.prepare: 3.0, slower: 2.0, fast_jpeg.prepare: 1.0}
-    monkeypatch.setattr(
-        decode_method, "fast_decoders", lambda device: {Decoder.GPU_RESIZE: slower, Decoder.FAST: fast_jpeg.prepare}
-    )
-    monkeypatch.setattr(decode_method, "seconds_per_image", lambda prepare, sample, p: seconds[prepare])
-    monkeypatch.setattr(decode_method, "comparison_seconds", lambda network, pixels: 1000.0)
-
-    def chosen_decoder(images, files=FILES):
-        return choose_decode_method(network, files, requested=Decoder.AUTO, expected_images=images, threads=2).decoder
-
-    assert chosen_decoder(999) is Decoder.PILLOW
-    assert chosen_decoder(1001) is Decoder.FAST
-    assert chosen_decoder(1001, [b"broken"]) is Decoder.PILLOW
-    monkeypatch.setattr(decode_method, "comparison_seconds", lambda network, pixels: 0.0)
-    assert chosen_decoder(decode_method.MIN_IMAGES_TO_COMPARE - 1) is Decoder.PILLOW
-    seconds[fast_jpeg.prepare] = seconds[slower] = 2.9
-    assert chosen_decoder(10**9) is Decoder.PILLOW
+        choose_decode_method(network, lambda: FILES, requested=Decoder.FAST)
+    found = choose_decode_method(PretendedGpu(network), lambda: FILES, requested=Decoder.AUTO)
+    assert found.decoder is Decoder.EXACT
+    assert "--decoder device gives other vectors" in found.notices[0]
 
 
 def test_a_run_records_its_decoder_and_its_agreement(tmp_path):
@@ -315,7 +299,9 @@ def test_a_run_records_its_decoder_and_its_agreement(tmp_path):
     es.create(tmp_path / "t", TINY, random_init=True, device="cpu")
     with pytest.raises(BadOption, match="--decoder hardware needs a GPU, and this run is on cpu"):
         es.open(tmp_path / "t", device="cpu", decoder="hardware").embed(photos)
-    with pytest.raises(BadOption, match="unknown decoder 'cv2'; use one of auto, pillow, quick, device, hardware"):
+    with pytest.raises(
+        BadOption, match="unknown decoder 'cv2'; use one of auto, pillow, exact, quick, device, hardware"
+    ):
         parse_decoder("cv2")
 
 
@@ -352,7 +338,7 @@ def test_decoding_threads_use_one_torch_thread_and_the_count_is_restored(tmp_pat
 def test_without_simplejpeg_the_pixels_are_the_same(monkeypatch):
     """Pillow decodes and torch resizes."""
     want = [fast_jpeg.prepare(d, PREPS[0])[0] for d in FILES[:3]]
-    monkeypatch.setattr(fast_jpeg, "HAS_SIMPLEJPEG", False)
+    monkeypatch.setattr(plain_jpeg, "HAS_SIMPLEJPEG", False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for data, pixels in zip(FILES, want, strict=False):
@@ -365,9 +351,7 @@ def test_on_a_gpu_every_way_agrees_or_is_refused():
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     network = load(Recipe(TINY, random_init=True), device="cuda", precision="fp32")
-    assert choose_decode_method(
-        network, FILES, requested=Decoder.GPU_RESIZE, expected_images=8, threads=1
-    ).agreement.is_close
-    method = choose_decode_method(network, FILES, requested=Decoder.AUTO, expected_images=10**9, threads=1)
+    assert choose_decode_method(network, lambda: FILES, requested=Decoder.GPU_RESIZE).agreement.is_close
+    method = choose_decode_method(network, lambda: FILES, requested=Decoder.AUTO)
     assert method.agreement is None or method.agreement.is_close
     assert all("--decoder hardware gives other vectors" in n for n in method.notices)

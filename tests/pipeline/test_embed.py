@@ -198,7 +198,9 @@ def test_changed_weights_are_refused(tmp_path, photos):
     assert es.open(tmp_path / "s").embed(photos).unchanged == 12, "nothing to embed, nothing to load"
     picture(99).save(photos / "new.png")
     with pytest.raises(SpaceMismatch, match="bring the old weights back"):
-        es.open(tmp_path / "s").embed(photos)
+        es.open(tmp_path / "s").embed(photos, runtime="eager")
+    report = es.open(tmp_path / "s", device="cpu").embed(photos)  # the exported tower is still of the old weights
+    assert (report.embedded, report.runtime) == (1, "onnx")
 
 
 def test_moved_weights_can_be_named_again(tmp_path, photos):
@@ -217,7 +219,7 @@ def test_moved_weights_can_be_named_again(tmp_path, photos):
     old.rename(new)
     picture(99).save(photos / "new.png")
     with pytest.raises(WeightsNotFound, match="--weights FILE"):
-        es.open(tmp_path / "s").embed(photos)
+        es.open(tmp_path / "s").embed(photos, runtime="eager")
     store = es.open(tmp_path / "s")
     assert store.add_space("timm/test_resnet", weights=new, preprocess=size).name == "test_resnet"
     assert len(store.spaces) == 1
@@ -334,7 +336,7 @@ import embedstore as es
 from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.open import open_source
 store = es.open(sys.argv[1])
-options = EmbedOptions(batch_size=8, threads=2, commit_rows=40)
+options = EmbedOptions(batch_size=8, threads=2, commit_rows=40, on_cpu=True)
 embed_source(store._session.storage, open_source(sys.argv[2]), store.backbone, store.spaces[0], options=options)
 """
 

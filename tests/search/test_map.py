@@ -5,11 +5,14 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import embedstore as es
 from embedstore.cli import main
 from embedstore.errors import QueryError, UnknownColumn
+from embedstore.search import projection
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,62 @@ def test_the_title_of_a_sampled_map_names_the_sample(store):
     atlas = store.map(max_items=20)
     assert atlas.title == "20 of 90 items in space precomputed, colored by label"
     assert len(set(atlas.projection.items.tolist())) == 20
+
+
+@pytest.fixture
+def clusters(tmp_path):
+    """Three hundred rows in six groups far from each other, three of them equal; each has the group as its label."""
+    rng = np.random.default_rng(0)
+    group = np.arange(300) % 6
+    X = rng.standard_normal((6, 16))[group] * 4 + rng.standard_normal((300, 16)) * 0.3
+    X[[30, 60, 90]] = X[0]
+    store = es.create(tmp_path / "clusters")
+    store.add_vectors(X.astype(np.float32), {"uri": [f"u{n}" for n in range(300)], "label": [f"{g}" for g in group]})
+    return store
+
+
+def same_group_share(p):
+    """The share of the five nearest points on the map that have the label of a point."""
+    near = np.argsort(np.linalg.norm(p.xy[:, None] - p.xy[None], axis=2), axis=1)[:, 1:6]
+    labels = np.array(p.labels)
+    return (labels[near] == labels[:, None]).mean()
+
+
+def test_items_beyond_the_landmarks_are_placed_in_their_group(clusters, monkeypatch):
+    """With sixty landmarks all three hundred items have a place, next to items of their group; equal rows share one."""
+    monkeypatch.setattr(projection, "LANDMARKS", 60)
+    p = clusters.map(max_items=None).projection
+    assert p.xy.shape == (300, 2)
+    assert np.isfinite(p.xy).all()
+    assert same_group_share(p) > 0.99
+    assert same_group_share(clusters.map(max_items=60).projection) > 0.9
+    assert np.abs(p.xy[[30, 60, 90]] - p.xy[0]).max() < 1e-3
+    assert np.array_equal(p.xy, clusters.map(max_items=None).projection.xy)
+
+
+def test_every_block_size_gives_the_same_places(clusters, monkeypatch):
+    """Memory is that of a block: a place depends on the landmarks and the row alone."""
+    monkeypatch.setattr(projection, "LANDMARKS", 60)
+    whole = clusters.map(max_items=None).projection.xy
+    monkeypatch.setattr(projection, "BLOCK_ROWS", 7)
+    assert np.allclose(whole, clusters.map(max_items=None).projection.xy, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(n=st.integers(2, 30), dim=st.integers(1, 6), seed=st.integers(0, 99), is_constant=st.booleans())
+def test_a_row_is_placed_within_the_landmarks(n, dim, seed, is_constant):
+    """Every place is within the rectangle of the landmarks, a landmark is at its own place, and nothing is NaN."""
+    rng = np.random.default_rng(seed)
+    landmarks = np.ones((n, dim)) if is_constant else rng.standard_normal((n, dim))
+    landmarks = (landmarks / np.linalg.norm(landmarks, axis=1, keepdims=True)).astype(np.float32)
+    places = rng.standard_normal((n, 2))
+    rows = rng.standard_normal((9, dim)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    placed = projection.place_among(landmarks, places, np.concatenate([rows, landmarks]))
+    assert (placed >= places.min(axis=0) - 1e-9).all()
+    assert (placed <= places.max(axis=0) + 1e-9).all()
+    distinct = np.array([(np.abs(landmarks - row).max(axis=1) < 1e-2).sum() == 1 for row in landmarks])
+    assert np.abs(placed[9:][distinct] - places[distinct]).max(initial=0) < 0.05
 
 
 def test_a_map_shows_only_items_that_match_the_filter(store):

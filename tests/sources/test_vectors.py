@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from embedstore.errors import BadManifest, BadVectors, SourceNotFound
 from embedstore.sources.table_options import TableOptions
-from embedstore.sources.vectors import open_vectors, vector_digest
+from embedstore.sources.vectors import open_vectors, vector_digests
 from embedstore.types import ImageRef
 
 THREE = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]], dtype=np.float32)
@@ -65,7 +65,7 @@ def test_a_file_and_its_table_are_read_row_by_row(tmp_path):
 def test_the_digest_is_that_of_the_little_endian_floats():
     """It is worked out by hand; equal vectors have one content, whatever their type was."""
     want = hashlib.sha256(b"vector:" + b"\x00\x00\x80\x3f" + b"\x00\x00\x00\xc0").hexdigest()[:32]
-    assert vector_digest(np.array([1, -2], dtype=np.float32)) == want
+    assert vector_digests(np.array([[1, -2]], dtype=np.float32)) == [want]
     for kind in (">f4", "<f8", "f2", "i1", "i8"):
         assert all_batches(open_vectors(np.array([[1, -2]], dtype=kind)))[1] == [want]
 
@@ -152,7 +152,7 @@ def test_batches_of_any_size_are_the_rows_in_order(rows, size, dim):
     refs, digests, got = all_batches(table, size)
     assert [(r.uri, r.label) for r in refs] == [(f"u{i}", f"l{i}") for i in range(rows)]
     np.testing.assert_array_equal(got, vectors)
-    assert digests == [vector_digest(v) for v in vectors]
+    assert digests == vector_digests(vectors)
 
 
 # ---- refused

@@ -34,7 +34,9 @@ from embedstore.storage.store_files import read_bounded
 MANIFEST_FORMAT = 1
 MANIFEST_FILE, GRAPH_FILE, WEIGHTS_FILE, MERGES_FILE = "tower.json", "graph.onnx", "weights.bin", "merges.txt.gz"
 DATA_FILES = (GRAPH_FILE, WEIGHTS_FILE, MERGES_FILE)
-IMAGE_BATCH_SIZE = 8  # images per forward pass: 1 to 16 differ by a tenth on a CPU (docs/benchmarks.md)
+IMAGE_BATCH_SIZE = (
+    4  # images per forward pass: within 7% of the best of 1 to 16 for every network of docs/benchmarks.md
+)
 MAX_CONTEXT_LENGTH = 1 << 16  # tokens of a text
 TEXT_BATCH_SIZE = 64  # texts per forward pass
 MAX_QUERY_THREADS = 8  # of one query: more take longer to start than to compute

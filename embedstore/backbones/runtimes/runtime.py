@@ -25,7 +25,7 @@ MIN_SPREAD = 1e-3  # of a vector's length: a row nearer to the mean row than thi
 class Runtime(StrEnum):
     """The values of ``--runtime``."""
 
-    AUTO = "auto"  # eager for short runs, onnx if it is installed and faster
+    AUTO = "auto"  # onnx on the CPU in fp32, else eager
     EAGER = "eager"
     ONNX = "onnx"
     COMPILE = "compile"
@@ -95,7 +95,7 @@ def require_onnx_export() -> None:
     """
     if not has_onnx_export():
         raise MissingExtra(
-            "--runtime onnx needs the packages onnx and onnxruntime: pip install 'embedstore[onnx]'; "
+            "--runtime onnx needs the packages onnx and onnxruntime: pip install onnx onnxruntime; "
             "or leave --runtime out"
         )
 

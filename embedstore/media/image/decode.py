@@ -159,7 +159,7 @@ def _load_upright_rgb(image: Image.Image, *, max_pixels: int = MAX_PIXELS) -> Im
     raw_mode = _raw_mode(image)  # known before loading only
     image.load()
     _require_pixel_limit(image, max_pixels)  # icons learn their size only now
-    return _upright(to_rgb(image, raw_mode=raw_mode), exif_orientation(image))
+    return to_upright(to_rgb(image, raw_mode=raw_mode), exif_orientation(image))
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -180,7 +180,7 @@ def exif_orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
+def to_upright(image: Image.Image, orientation: int) -> Image.Image:
     """Return the image turned as its EXIF orientation says."""
     transpose = ORIENTATION_TRANSPOSES.get(orientation)
     return image if transpose is None else image.transpose(transpose)

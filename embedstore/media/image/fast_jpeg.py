@@ -1,17 +1,14 @@
 """The fast way from a file to a network's input: the same bytes as Pillow's decoder, resized by torch.
 
-Pillow reads the header and the orientation in any case. The pixels of an ordinary JPEG come from simplejpeg if it is
-installed (the same library and settings as Pillow's, so equal bytes), those of every other file from Pillow. Torch
+The pixels of an ordinary JPEG come from simplejpeg, those of every other file from Pillow, as in
+:mod:`embedstore.media.image.plain_jpeg`. Torch
 resizes bytes with Pillow's filters and rounds the weights more coarsely: about one value in three hundred differs by
 one level. The effect on vectors is measured before this way is used (:mod:`embedstore.pipeline.decode_method`).
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,16 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from embedstore.media.image import decode
+from embedstore.media.image import decode, plain_jpeg
+from embedstore.media.image.plain_jpeg import JpegHeader
 from embedstore.media.image.preprocess import MAX_RESIZED_PIXELS, resize_and_crop, resize_dimensions
-from embedstore.media.image.screening import max_in_process_pixels
-from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.space import Interpolation, Preprocess, ResizeMode
 from embedstore.types import ContentInfo
 
 TORCH_FILTERS = {Interpolation.BILINEAR: "bilinear", Interpolation.BICUBIC: "bicubic"}
-HAS_SIMPLEJPEG = find_spec("simplejpeg") is not None
-JPEG_MODES = ("RGB", "L")  # of Pillow, for JPEG files that need no other color conversion
 
 OrientationTransform = Callable[[torch.Tensor], torch.Tensor]
 ORIENTATION_TRANSFORMS: dict[int, OrientationTransform] = {  # as decode.ORIENTATION_TRANSPOSES, on (3, H, W)
@@ -71,59 +65,18 @@ def decode_to_tensor(data: bytes) -> tuple[torch.Tensor, ContentInfo]:
     Raises:
         ImageError: if the image cannot be decoded; ``reason`` says why.
     """
-    if HAS_SIMPLEJPEG and (header := read_jpeg_header(data)):
-        decoded = _decode_by_simplejpeg(data, header)
-        if decoded is not None:
-            return decoded
+    if decoded := plain_jpeg.decode_plain_jpeg(data):
+        pixels, header = decoded
+        return to_upright(torch.from_numpy(pixels).permute(2, 0, 1), header)
     image, image_info = decode.open_image(data)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1), image_info
 
 
-@dataclass(frozen=True, slots=True)
-class JpegHeader:
-    """The size of a plain JPEG as it is stored, its EXIF orientation, and whether it is progressive."""
-
-    width: int
-    height: int
-    orientation: int
-    progressive: bool = False
-
-    def to_upright(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ContentInfo]:
-        """Return decoded pixels ``(3, H, W)`` upright, and facts about the image."""
-        transform = ORIENTATION_TRANSFORMS.get(self.orientation)
-        upright = pixels if transform is None else transform(pixels)
-        return upright, ContentInfo(upright.shape[2], upright.shape[1], "JPEG")
-
-
-def read_jpeg_header(data: bytes) -> JpegHeader | None:
-    """Return the header of a plain JPEG of ordinary size, as Pillow reads it; None for every other file."""
-    if not data.startswith(b"\xff\xd8\xff"):
-        return None
-    try:
-        with suppress_warnings(), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            if (
-                image.format != "JPEG"
-                or image.mode not in JPEG_MODES
-                or image.width * image.height > max_in_process_pixels()
-            ):
-                return None
-            progressive = bool(image.info.get("progressive"))
-            return JpegHeader(image.width, image.height, decode.exif_orientation(image), progressive)
-    except Exception:  # of any type; the slow way raises it again with its reason
-        return None
-
-
-def _decode_by_simplejpeg(data: bytes, header: JpegHeader) -> tuple[torch.Tensor, ContentInfo] | None:
-    """Decode by simplejpeg; return None if anything is unusual, since Pillow then decides and names the reason."""
-    import simplejpeg
-
-    try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB", strict=True)  # strict: a warning of libjpeg is an error
-    except (ValueError, MemoryError):
-        return None
-    if pixels.shape != (header.height, header.width, 3):
-        return None
-    return header.to_upright(torch.from_numpy(pixels).permute(2, 0, 1))
+def to_upright(pixels: torch.Tensor, header: JpegHeader) -> tuple[torch.Tensor, ContentInfo]:
+    """Return decoded pixels ``(3, H, W)`` upright, and facts about the image."""
+    transform = ORIENTATION_TRANSFORMS.get(header.orientation)
+    upright = pixels if transform is None else transform(pixels)
+    return upright, ContentInfo(upright.shape[2], upright.shape[1], "JPEG")
 
 
 def can_resize_in_torch(image_info: ContentInfo, preprocess: Preprocess) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedstore.media.image import fast_jpeg
+from embedstore.media.image import fast_jpeg, plain_jpeg
 from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.space import Preprocess
 from embedstore.types import ContentInfo
@@ -70,11 +70,11 @@ class GpuImagePreparer:
         if self._jpeg is None or not self._free.acquire(blocking=False):
             return None
         try:
-            header = fast_jpeg.read_jpeg_header(data) if has_end_marker(data) else None
+            header = plain_jpeg.read_jpeg_header(data) if has_end_marker(data) else None
             if header is None or header.progressive or header.orientation != 1:
                 return None
             pixels = self._jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-            return header.to_upright(pixels) if pixels.shape == (3, header.height, header.width) else None
+            return fast_jpeg.to_upright(pixels, header) if pixels.shape == (3, header.height, header.width) else None
         except RuntimeError:  # the CPU decodes the file, or says why not
             return None
         finally:
