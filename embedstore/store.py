@@ -1717,6 +1717,19 @@ class Store:
         options = ServerOptions(host, port, token, read_only, open_browser)
         serve(self, self._session, options, announce)
 
+    def serve_tools(self, *, read_only: bool = False) -> None:
+        """Offer the store as tools of the Model Context Protocol on stdin and stdout, until the client closes them.
+
+        Args:
+            read_only: offer no tool that changes the store.
+
+        Raises:
+            MissingExtra: if the package ``mcp`` is not installed.
+        """
+        from embedstore.server.mcp_tools import serve_tools
+
+        serve_tools(self, self._session, read_only=read_only)
+
     # ---- label and clean
 
     def shift(
@@ -1789,8 +1802,9 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
-            ranked_by: ``self_confidence`` (the probability of the label), ``normalized_margin`` (minus that of the best
-                other label) or ``weighted_entropy``.
+            ranked_by: ``self_confidence`` (the probability of the label), ``neighbors`` (its mean with the votes of the
+                20 nearest items, which finds more and takes longer), ``normalized_margin`` (the probability minus that
+                of the best other label) or ``weighted_entropy``.
             flagged_by: ``confident_learning``, ``prune_by_class``, ``prune_by_noise_rate`` or ``both`` of these.
             near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.

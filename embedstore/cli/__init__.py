@@ -42,6 +42,7 @@ def load_commands() -> None:
         finetuning,
         label_and_clean,
         maintenance,
+        mcp,
         measure,
         parts,
         put_in,
