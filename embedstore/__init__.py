@@ -89,7 +89,9 @@ if TYPE_CHECKING:
     from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.strategies import StrategyComparison
+    from embedstore.operations.checkup import CheckupReport
     from embedstore.operations.finetune_result import FinetuneResult
+    from embedstore.operations.label_conflicts import LabelConflicts
     from embedstore.operations.maintenance import RepairReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.parts import RegisterReport
@@ -192,6 +194,8 @@ _MODULES = {
     "embedstore.exports.run": ("ExportReport",),
     "embedstore.finetuning.advice": ("FinetuningAdvice",),
     "embedstore.finetuning.strategies": ("StrategyComparison",),
+    "embedstore.operations.checkup": ("CheckupReport",),
+    "embedstore.operations.label_conflicts": ("LabelConflicts",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
     "embedstore.operations.maintenance": ("RepairReport",),
     "embedstore.operations.near_duplicate_check": ("NearDuplicateCheck",),
@@ -251,6 +255,7 @@ __all__ = [
     "BadOption",
     "BadVectors",
     "ChangedItems",
+    "CheckupReport",
     "ClassifiedImage",
     "ClassifiedImages",
     "CodeNotAllowed",
@@ -280,6 +285,7 @@ __all__ = [
     "ImportReport",
     "IndexBuild",
     "ItemNotFound",
+    "LabelConflicts",
     "LabelError",
     "LabelErrorReport",
     "LabelSuggestions",
