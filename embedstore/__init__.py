@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         PartsError,
         PluginError,
         QueryError,
+        ReplicaError,
         RuntimeMismatch,
         ServerError,
         SourceError,
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
     from embedstore.pipeline.distributed.worker import PartReport
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.replicas.write import ReplicaReport
     from embedstore.reports.classified import ClassifiedImage, ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.results import Hits, SqlResult
@@ -168,6 +170,7 @@ _MODULES = {
         "PartsError",
         "PluginError",
         "QueryError",
+        "ReplicaError",
         "RuntimeMismatch",
         "ServerError",
         "SourceError",
@@ -219,6 +222,7 @@ _MODULES = {
     "embedstore.pipeline.distributed.worker": ("PartReport",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
+    "embedstore.replicas.write": ("ReplicaReport",),
     "embedstore.reports.classified": ("ClassifiedImage", "ClassifiedImages"),
     "embedstore.reports.map_page": ("EmbeddingMap",),
     "embedstore.reports.results": (
@@ -308,6 +312,8 @@ __all__ = [
     "RegressionComparison",
     "RegressionEvaluation",
     "RepairReport",
+    "ReplicaError",
+    "ReplicaReport",
     "RetrievalReport",
     "RuntimeMismatch",
     "ServerError",

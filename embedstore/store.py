@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from embedstore.pipeline.distributed.worker import PartReport
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.replicas.write import ReplicaReport
     from embedstore.reports.classified import ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.progress import Progress
@@ -618,6 +619,7 @@ class Store:
         group_by: str | None = None,
         diversity: float = 0.0,
         exact: bool = False,
+        replica: str | None = None,
     ) -> Hits:
         """Find the nearest items; with a filter, the nearest of those that match: if k items match, k are returned.
 
@@ -640,6 +642,8 @@ class Store:
             diversity: 0 ranks by score alone; towards 1, hits differ more from each other (maximal marginal relevance,
                 Carbonell and Goldstein 1998, with lambda = 1 - diversity).
             exact: do not use an approximate index.
+            replica: search by this copy of the space in a vector database, see :meth:`replicate`. Which items match and
+                their scores are the store's; items that the copy lacks are searched in the store.
 
         Returns:
             The hits, best first, with the search plan.
@@ -650,12 +654,49 @@ class Store:
             BadFilter: if ``where`` is not one condition.
             UnknownColumn: if ``where`` or ``group_by`` names a column that the items lack.
             ImageError: if the image cannot be decoded.
+            ReplicaError: if the replica cannot be used.
         """
         parts = operations.search.QueryParts.parse(
             query, image, plus=plus, minus=minus, like=like, unlike=unlike, templates=templates
         )
         options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact)
-        return operations.search.search(self._session, parts, space=space, options=options)
+        return operations.search.search(self._session, parts, space=space, options=options, replica=replica)
+
+    def replicate(
+        self,
+        addresses: Names = (),
+        *,
+        name: str = "embedstore",
+        columns: Names | None = None,
+        space: str | None = None,
+        check: bool = False,
+        progress: Progress = False,
+    ) -> ReplicaReport:
+        """Copy a space into PostgreSQL with pgvector, or bring the copy up to date: additions, edits and deletions.
+
+        The store stays the truth: a copy can be dropped and made again. Passwords are not stored.
+
+        Args:
+            addresses: ``postgresql://USER@HOST:PORT/DATABASE``; several servers hold a part of the contents each. By
+                default those of last time. A password comes from ``$PGPASSWORD`` or ``~/.pgpass``.
+            name: of the replica and its table.
+            columns: columns that go with the vectors; by default those of last time.
+            space: the space to copy.
+            check: compare counts and 1,000 sampled vectors with the store, and write nothing.
+            progress: see :class:`Store`.
+
+        Returns:
+            What was written, or what a check found.
+
+        Raises:
+            ReplicaError: if a server cannot be used, or its table belongs to something else.
+            BadOption: if no address was ever given, or the name cannot be one.
+            UnknownColumn: if the items lack a column.
+            MissingExtra: if psycopg is not installed.
+        """
+        return operations.replicas.replicate(
+            self._session, addresses, name=name, columns=columns, space=space, check=check, progress=progress
+        )
 
     def map(
         self,
@@ -1707,6 +1748,19 @@ class Store:
         options = ServerOptions(host, port, token, read_only, open_browser)
         serve(self, self._session, options, announce)
 
+    def serve_tools(self, *, read_only: bool = False) -> None:
+        """Offer the store as tools of the Model Context Protocol on stdin and stdout, until the client closes them.
+
+        Args:
+            read_only: offer no tool that changes the store.
+
+        Raises:
+            MissingExtra: if the package ``mcp`` is not installed.
+        """
+        from embedstore.server.mcp_tools import serve_tools
+
+        serve_tools(self, self._session, read_only=read_only)
+
     # ---- label and clean
 
     def shift(
@@ -1779,8 +1833,9 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
-            ranked_by: ``self_confidence`` (the probability of the label), ``normalized_margin`` (minus that of the best
-                other label) or ``weighted_entropy``.
+            ranked_by: ``self_confidence`` (the probability of the label), ``neighbors`` (its mean with the votes of the
+                20 nearest items, which finds more and takes longer), ``normalized_margin`` (the probability minus that
+                of the best other label) or ``weighted_entropy``.
             flagged_by: ``confident_learning``, ``prune_by_class``, ``prune_by_noise_rate`` or ``both`` of these.
             near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.

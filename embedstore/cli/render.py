@@ -34,6 +34,9 @@ def print_info(info: StoreInfo, as_json: bool) -> None:
         _print_space(space)
     for index in info.indexes:
         _print_index(index)
+    for r in info.replicas:
+        behind = f", {r['behind']:,} changes behind" if r["behind"] else ""
+        console.print_line(f"replica {r['name']} of {r['space']}: {r['rows']:,} rows in {r['kind']}{behind}")
     for plan in info.parts:
         _print_plan(plan)
     if info.heads:

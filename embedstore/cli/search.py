@@ -48,6 +48,9 @@ def search(
         float, typer.Option(help="Diversity from 0 (rank by score alone) to 1 (hits differ as much as possible).")
     ] = 0.0,
     exact: Annotated[bool, typer.Option("--exact", help="Do not use an approximate index.")] = False,
+    replica: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Search by this replica, see `embedstore replicate`.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the search plan and its estimated cost.")] = False,
     where: o.Where = None,
     space: o.SpaceName = None,
@@ -94,6 +97,7 @@ def search(
         group_by=group_by,
         diversity=diversity,
         exact=exact,
+        replica=replica,
         where=where,
         space=space,
     )

@@ -8,6 +8,7 @@ from typing import Any
 from embedstore.operations.label_conflicts import note_label_conflicts
 from embedstore.operations.results import StoreInfo
 from embedstore.operations.session import Session
+from embedstore.replicas.state import list_replicas
 from embedstore.reports.results import SqlResult
 from embedstore.search.index import build
 from embedstore.storage import info as storage_info
@@ -36,7 +37,8 @@ def info(session: Session) -> StoreInfo:
     """Count what the store holds; see :meth:`embedstore.Store.info`."""
     note_label_conflicts(session, "label")
     counts = storage_info.info(session.storage)
-    return StoreInfo(**(counts | {"indexes": build.list_indexes(session.storage)}))
+    copies = list_replicas(session.storage)
+    return StoreInfo(**(counts | {"indexes": build.list_indexes(session.storage), "replicas": copies}))
 
 
 def item_uris(session: Session, ids: Sequence[int]) -> dict[int, str]:

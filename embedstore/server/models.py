@@ -14,6 +14,7 @@ _MAX_ID = 2**63 - 1
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
 Id = Annotated[int, Field(ge=0, le=_MAX_ID)]
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 
 
@@ -235,8 +236,8 @@ class HitsBody(Model):
 class Point(Model):
     """A point of the map."""
 
-    x: float
-    y: float
+    x: Coordinate
+    y: Coordinate
 
 
 class SelectionRequest(Model):

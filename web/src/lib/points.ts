@@ -1,5 +1,7 @@
 // The points of the map: where they are, which is under the pointer, and how they are coloured.
 
+import { isInside } from "./mapformat";
+
 export interface Bounds {
   readonly left: number;
   readonly right: number;
@@ -139,7 +141,7 @@ export function paint(count: number, codes: ArrayLike<number> | null, mask: Uint
   const colors = new Uint8Array(4 * count);
   for (let point = 0; point < count; point++) {
     const [red, green, blue] = codes === null ? PALETTE[0] as Rgb : colorOf(codes[point] ?? 0);
-    const inside = mask === null || (((mask[point >> 3] ?? 0) >> (point & 7)) & 1) === 1;
+    const inside = isInside(mask, point);
     colors[4 * point] = red;
     colors[4 * point + 1] = green;
     colors[4 * point + 2] = blue;
