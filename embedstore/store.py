@@ -46,9 +46,11 @@ if TYPE_CHECKING:
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.arguments import Counts, ItemIds, Names, Paths, Vectors
+    from embedstore.operations.checkup import CheckupReport
     from embedstore.operations.encode import Images
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
+    from embedstore.operations.label_conflicts import LabelConflicts
     from embedstore.operations.maintenance import RepairReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.parts import RegisterReport
@@ -776,6 +778,36 @@ class Store:
             space=space,
             wait=wait,
         )
+
+    def label_conflicts(self, label: str = "label") -> LabelConflicts:
+        """Find files of equal bytes with different labels: at least one label of each is wrong.
+
+        Args:
+            label: the column of the labels.
+
+        Returns:
+            The items of each such content with their labels.
+        """
+        return operations.label_conflicts.find_label_conflicts(self._session, label)
+
+    def checkup(
+        self, label: str = "label", *, budget: float = 60.0, where: str | None = None, space: str | None = None
+    ) -> CheckupReport:
+        """Check a set of images: failures, equal files with two labels, copies, leaks, doubtful labels, poor pictures.
+
+        Args:
+            label: the column of the labels.
+            budget: no further check begins after so many seconds, and pictures are measured until then.
+            where: see :class:`Store`; used by the checks of copies, labels and pictures.
+            space: see :class:`Store`.
+
+        Returns:
+            The findings, the worst first, each with the command that shows or corrects it, and what was looked at.
+
+        Raises:
+            BadOption: if the budget is not above 0.
+        """
+        return operations.checkup.checkup(self._session, label, budget=budget, where=where, space=space)
 
     def cluster(
         self,
