@@ -1801,8 +1801,9 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
-            ranked_by: ``self_confidence`` (the probability of the label), ``normalized_margin`` (minus that of the best
-                other label) or ``weighted_entropy``.
+            ranked_by: ``self_confidence`` (the probability of the label), ``neighbors`` (its mean with the votes of the
+                20 nearest items, which finds more and takes longer), ``normalized_margin`` (the probability minus that
+                of the best other label) or ``weighted_entropy``.
             flagged_by: ``confident_learning``, ``prune_by_class``, ``prune_by_noise_rate`` or ``both`` of these.
             near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.

@@ -116,11 +116,11 @@ def save_records(records: Sequence[Record], path: Path) -> None:
     if path.suffix == ".parquet":
         _write_parquet(records, path)
     else:
-        text = _csv_text(records) if path.suffix == ".csv" else _json_lines(records)
+        text = csv_text(records) if path.suffix == ".csv" else _json_lines(records)
         durable_files.write_output(path, text.encode())
 
 
-def _csv_text(records: Sequence[Record]) -> str:
+def csv_text(records: Sequence[Record]) -> str:
     """Return a table as CSV with a header. A spreadsheet shows all its text as text."""
     text = io.StringIO(newline="")
     table_writer = csv.writer(text)

@@ -56,7 +56,9 @@ OUTPUTS = {
     ("shift", "output"): [
         (["shift", "WIDE", "--first", "item <= 30", "--second", "item > 30", "-o", "OUT"], [".html"])
     ],
-    ("label-errors", "output"): [(["label-errors", "STORE", "-o", "OUT"], [".html"])],
+    ("label-errors", "output"): [
+        (["label-errors", "STORE", "--all", "-o", "OUT"], [".html", ".csv", ".parquet", ".jsonl"])
+    ],
     ("suggest-labels", "output"): [(["suggest-labels", "STORE", "some", "-o", "OUT"], [".html"])],
     ("duplicates", "output"): [
         (["duplicates", "STORE", "--threshold", "0.5", "-o", "OUT"], [".csv", ".parquet", ".jsonl", ".html"])
