@@ -12,15 +12,15 @@ from embedstore.search.cut_off import REFERENCES, alpha_of, cut_off
 
 def test_the_references_are_a_hundred_different_texts():
     """Their number bounds the share that can be promised: one in a hundred."""
-    assert len(REFERENCES) == len(set(REFERENCES)) >= 100
+    assert len(REFERENCES) == len(set(REFERENCES)) >= 110
     assert all(text.isascii() and "-" not in text for text in REFERENCES)
 
 
 def test_strictness_is_a_share_of_absent_texts():
-    """0.5 is 5%, 1 is 0.5%, 0 shows everything."""
+    """0.5 is 5%, 1 is 1%, 0 shows everything."""
     assert alpha_of(0) is None
     assert alpha_of(0.5) == pytest.approx(0.05)
-    assert alpha_of(1) == pytest.approx(0.005)
+    assert alpha_of(1) == pytest.approx(0.01)
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=60), st.floats(0.01, 0.9))
@@ -31,7 +31,7 @@ def test_at_most_the_share_of_the_references_themselves_would_fit(best, alpha):
 
 
 def test_the_level_holds_in_simulation():
-    """Over 4,000 collections, with 100 references each, a further absent text fits in 5% of cases, and never in more."""
+    """Over 4,000 collections, with 100 references each, a further absent text fits in 5% of cases at most."""
     rng = np.random.default_rng(0)
     for noise in (rng.normal, rng.standard_cauchy, rng.exponential):
         best = noise(size=(4000, 101))
