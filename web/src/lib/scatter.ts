@@ -38,6 +38,9 @@ export class Scatter {
       useDevicePixels: 1,
       layers: [],
       getCursor: ({ isDragging }) => (isDragging ? "grabbing" : "crosshair"),
+      onLoad: () => {
+        canvas.tabIndex = -1; // the element around it has the keyboard
+      },
       onViewStateChange: ({ viewState }) => {
         this.look(viewState);
         events.onview();
