@@ -1,9 +1,9 @@
 """From which score on an item fits a text: what unrelated texts reach in the same collection is the measure.
 
 Each of some reference texts is searched for, and its best score is kept. Most collections hold nothing of most of them,
-so these scores are what the best of many wrong items reaches. A text about something that is absent as they are is one more
-of the same kind, so its best score lies above the cut-off in at most a share ``alpha`` of such texts, whatever
-the space and the collection (split conformal prediction, Vovk et al. 2005). Where some references are present, their
+so these scores are what the best of many wrong items reaches. A text about something that is absent as they are is one
+more of the same kind, so its best score lies above the cut-off in at most a share ``alpha`` of such texts, whatever the
+space and the collection (split conformal prediction, Vovk et al. 2005). Where some references are present, their
 scores are high and the cut-off is stricter, never laxer.
 """
 
