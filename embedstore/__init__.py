@@ -90,7 +90,9 @@ if TYPE_CHECKING:
     from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.strategies import StrategyComparison
+    from embedstore.operations.checkup import CheckupReport
     from embedstore.operations.finetune_result import FinetuneResult
+    from embedstore.operations.label_conflicts import LabelConflicts
     from embedstore.operations.maintenance import RepairReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.parts import RegisterReport
@@ -195,6 +197,8 @@ _MODULES = {
     "embedstore.exports.run": ("ExportReport",),
     "embedstore.finetuning.advice": ("FinetuningAdvice",),
     "embedstore.finetuning.strategies": ("StrategyComparison",),
+    "embedstore.operations.checkup": ("CheckupReport",),
+    "embedstore.operations.label_conflicts": ("LabelConflicts",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
     "embedstore.operations.maintenance": ("RepairReport",),
     "embedstore.operations.near_duplicate_check": ("NearDuplicateCheck",),
@@ -255,6 +259,7 @@ __all__ = [
     "BadOption",
     "BadVectors",
     "ChangedItems",
+    "CheckupReport",
     "ClassifiedImage",
     "ClassifiedImages",
     "CodeNotAllowed",
@@ -284,6 +289,7 @@ __all__ = [
     "ImportReport",
     "IndexBuild",
     "ItemNotFound",
+    "LabelConflicts",
     "LabelError",
     "LabelErrorReport",
     "LabelSuggestions",

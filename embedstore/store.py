@@ -46,9 +46,11 @@ if TYPE_CHECKING:
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.arguments import Counts, ItemIds, Names, Paths, Vectors
+    from embedstore.operations.checkup import CheckupReport
     from embedstore.operations.encode import Images
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
+    from embedstore.operations.label_conflicts import LabelConflicts
     from embedstore.operations.maintenance import RepairReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.parts import RegisterReport
@@ -670,13 +672,14 @@ class Store:
         check: bool = False,
         progress: Progress = False,
     ) -> ReplicaReport:
-        """Copy a space into PostgreSQL with pgvector, or bring the copy up to date: additions, edits and deletions.
+        """Copy a space into PostgreSQL with pgvector or into Qdrant, or bring the copy up to date.
 
         The store stays the truth: a copy can be dropped and made again. Passwords are not stored.
 
         Args:
-            addresses: ``postgresql://USER@HOST:PORT/DATABASE``; several servers hold a part of the contents each. By
-                default those of last time. A password comes from ``$PGPASSWORD`` or ``~/.pgpass``.
+            addresses: ``postgresql://USER@HOST:PORT/DATABASE`` or ``qdrant://HOST:PORT``; several servers hold a part
+                of the contents each. By default those of last time. A password comes from ``$PGPASSWORD`` or
+                ``~/.pgpass``, an API key from ``$QDRANT_API_KEY``.
             name: of the replica and its table.
             columns: columns that go with the vectors; by default those of last time.
             space: the space to copy.
@@ -690,7 +693,7 @@ class Store:
             ReplicaError: if a server cannot be used, or its table belongs to something else.
             BadOption: if no address was ever given, or the name cannot be one.
             UnknownColumn: if the items lack a column.
-            MissingExtra: if psycopg is not installed.
+            MissingExtra: if the client of the database is not installed.
         """
         return operations.replicas.replicate(
             self._session, addresses, name=name, columns=columns, space=space, check=check, progress=progress
@@ -775,6 +778,36 @@ class Store:
             space=space,
             wait=wait,
         )
+
+    def label_conflicts(self, label: str = "label") -> LabelConflicts:
+        """Find files of equal bytes with different labels: at least one label of each is wrong.
+
+        Args:
+            label: the column of the labels.
+
+        Returns:
+            The items of each such content with their labels.
+        """
+        return operations.label_conflicts.find_label_conflicts(self._session, label)
+
+    def checkup(
+        self, label: str = "label", *, budget: float = 60.0, where: str | None = None, space: str | None = None
+    ) -> CheckupReport:
+        """Check a set of images: failures, equal files with two labels, copies, leaks, doubtful labels, poor pictures.
+
+        Args:
+            label: the column of the labels.
+            budget: no further check begins after so many seconds, and pictures are measured until then.
+            where: see :class:`Store`; used by the checks of copies, labels and pictures.
+            space: see :class:`Store`.
+
+        Returns:
+            The findings, the worst first, each with the command that shows or corrects it, and what was looked at.
+
+        Raises:
+            BadOption: if the budget is not above 0.
+        """
+        return operations.checkup.checkup(self._session, label, budget=budget, where=where, space=space)
 
     def cluster(
         self,

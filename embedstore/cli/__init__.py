@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
 def load_commands() -> None:
     """Import the modules of the verbs; each adds its verbs to the application."""
     from embedstore.cli import (  # noqa: F401
+        checkup,
         classify,
         duplicates,
         edit,

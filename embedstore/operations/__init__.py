@@ -13,6 +13,7 @@ from embedstore.operations.session import Session
 if TYPE_CHECKING:
     from embedstore.operations import (
         advise,
+        checkup,
         classify_images,
         clean,
         compare_spaces,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         heads,
         info,
         ingest,
+        label_conflicts,
         labels,
         maintenance,
         near_duplicate_check,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Session",
     "advise",
+    "checkup",
     "classify_images",
     "clean",
     "compare_spaces",
@@ -52,6 +55,7 @@ __all__ = [
     "heads",
     "info",
     "ingest",
+    "label_conflicts",
     "labels",
     "maintenance",
     "near_duplicate_check",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from embedstore.operations.label_conflicts import note_label_conflicts
 from embedstore.operations.results import StoreInfo
 from embedstore.operations.session import Session
 from embedstore.replicas.state import list_replicas
@@ -34,6 +35,7 @@ def failures(session: Session) -> SqlResult:
 
 def info(session: Session) -> StoreInfo:
     """Count what the store holds; see :meth:`embedstore.Store.info`."""
+    note_label_conflicts(session, "label")
     counts = storage_info.info(session.storage)
     copies = list_replicas(session.storage)
     return StoreInfo(**(counts | {"indexes": build.list_indexes(session.storage), "replicas": copies}))

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadOption, ReplicaError
-from embedstore.replicas.pgvector import PgvectorReplica, parse_address, place_of
 from embedstore.replicas.replica import Replica, ReplicaRows, ReplicaTable
+from embedstore.replicas.servers import open_server, parse_server, place_of_server
 from embedstore.replicas.state import ReplicaFiles, ReplicaState, read_state, require_name, write_state
 from embedstore.storage import disk_errors, durable_files, lock
 from embedstore.storage.layout import INDEX_LOCK, read_marker
@@ -137,7 +137,7 @@ class _Target:
         """Connect to every server."""
         files = ReplicaFiles(storage.layout.replicas_folder(space.key), require_name(options.name))
         known = _known_state(storage, space, options)
-        given = [parse_address(address) for address in options.addresses]
+        given = [parse_server(address) for address in options.addresses]
         servers = tuple(settings for settings, _ in given) or (known.servers if known else ())
         if not servers:
             raise BadOption("name the address of a vector database, such as postgresql://USER@HOST/DATABASE")
@@ -152,7 +152,7 @@ class _Target:
         )
         connections = []
         for settings, password in zip(servers, passwords, strict=True):
-            connection = PgvectorReplica(settings, table, password)
+            connection = open_server(settings, table, password)
             stack.callback(connection.close)
             connection.require(table) if options.check else connection.ensure(table)
             connections.append(connection)
@@ -160,7 +160,7 @@ class _Target:
 
     def report(self, space: SpaceRecord) -> ReplicaReport:
         """Return an empty report."""
-        return ReplicaReport(self.table.name, space.name, [place_of(s) for s in self.servers], 0)
+        return ReplicaReport(self.table.name, space.name, [place_of_server(s) for s in self.servers], 0)
 
 
 def _known_state(storage: Storage, space: SpaceRecord, options: ReplicateOptions) -> ReplicaState | None:
@@ -253,7 +253,7 @@ class _ReplicaRun:
             files,
             ReplicaState(
                 table.name,
-                "pgvector",
+                self.target.servers[0]["kind"],
                 self.target.servers,
                 table.columns,
                 table.writer,
@@ -274,7 +274,7 @@ def connect(state: ReplicaState, table: ReplicaTable) -> Sequence[Replica]:
     connections: list[Replica] = []
     try:
         for settings in state.servers:
-            connections.append(PgvectorReplica(settings, table))
+            connections.append(open_server(settings, table))
             connections[-1].require(table)
     except BaseException:
         for connection in connections:

@@ -44,6 +44,7 @@ VERBS = {
     "label-errors": ["label-errors", "STORE", "--folds", "2", "-o", "OUT/l.html"],
     "suggest-labels": ["suggest-labels", "STORE", "label"],
     "duplicates": ["duplicates", "STORE"],
+    "checkup": ["checkup", "STORE"],
     "cluster": ["cluster", "STORE", "-k", "2"],
     "edit": ["edit", "STORE", "--set", "label='cat'", "--where", "item = 1"],
     "rename": ["rename", "STORE", "PHOTOS/", "/elsewhere/"],

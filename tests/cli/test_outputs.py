@@ -63,6 +63,7 @@ OUTPUTS = {
     ("duplicates", "output"): [
         (["duplicates", "STORE", "--threshold", "0.5", "-o", "OUT"], [".csv", ".parquet", ".jsonl", ".html"])
     ],
+    ("checkup", "output"): [(["checkup", "STORE", "-o", "OUT"], [".html"])],
     ("backup", "target"): [(["backup", "STORE", "OUT"], [""])],
     ("restore", "store"): [(["restore", "STORE", "OUT"], [""])],
     ("import", "store"): [(["import", "OUT", "EXPORTED"], [""])],
