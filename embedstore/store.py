@@ -116,6 +116,14 @@ class Store:
         cells = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return f"<b>{html.escape(str(self.path))}</b><table>{cells}</table>"
 
+    def __len__(self) -> int:
+        """The number of items."""
+        return operations.info.count_items(self._session)
+
+    def __bool__(self) -> bool:
+        """True: an empty store is a store."""
+        return True
+
     def __enter__(self) -> Self:
         return self
 
@@ -146,6 +154,14 @@ class Store:
     def spaces(self) -> list[SpaceRecord]:
         """The spaces, oldest first."""
         return self._session.storage.spaces()
+
+    @property
+    def items(self) -> SqlResult:
+        """All items with their columns, ordered by id: iterate over the rows, or take ``.df()`` or ``.arrow()``.
+
+        For a part of many items, :meth:`sql` selects what is needed.
+        """
+        return operations.info.all_items(self._session)
 
     @property
     def notices(self) -> list[str]:
