@@ -117,6 +117,14 @@ class Store:
         cells = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return f"<b>{html.escape(str(self.path))}</b><table>{cells}</table>"
 
+    def __len__(self) -> int:
+        """The number of items."""
+        return operations.info.count_items(self._session)
+
+    def __bool__(self) -> bool:
+        """True: an empty store is a store."""
+        return True
+
     def __enter__(self) -> Self:
         return self
 
@@ -147,6 +155,14 @@ class Store:
     def spaces(self) -> list[SpaceRecord]:
         """The spaces, oldest first."""
         return self._session.storage.spaces()
+
+    @property
+    def items(self) -> SqlResult:
+        """All items with their columns, ordered by id: iterate over the rows, or take ``.df()`` or ``.arrow()``.
+
+        For a part of many items, :meth:`sql` selects what is needed.
+        """
+        return operations.info.all_items(self._session)
 
     @property
     def notices(self) -> list[str]:
@@ -673,13 +689,14 @@ class Store:
         check: bool = False,
         progress: Progress = False,
     ) -> ReplicaReport:
-        """Copy a space into PostgreSQL with pgvector, or bring the copy up to date: additions, edits and deletions.
+        """Copy a space into PostgreSQL with pgvector or into Qdrant, or bring the copy up to date.
 
         The store stays the truth: a copy can be dropped and made again. Passwords are not stored.
 
         Args:
-            addresses: ``postgresql://USER@HOST:PORT/DATABASE``; several servers hold a part of the contents each. By
-                default those of last time. A password comes from ``$PGPASSWORD`` or ``~/.pgpass``.
+            addresses: ``postgresql://USER@HOST:PORT/DATABASE`` or ``qdrant://HOST:PORT``; several servers hold a part
+                of the contents each. By default those of last time. A password comes from ``$PGPASSWORD`` or
+                ``~/.pgpass``, an API key from ``$QDRANT_API_KEY``.
             name: of the replica and its table.
             columns: columns that go with the vectors; by default those of last time.
             space: the space to copy.
@@ -693,7 +710,7 @@ class Store:
             ReplicaError: if a server cannot be used, or its table belongs to something else.
             BadOption: if no address was ever given, or the name cannot be one.
             UnknownColumn: if the items lack a column.
-            MissingExtra: if psycopg is not installed.
+            MissingExtra: if the client of the database is not installed.
         """
         return operations.replicas.replicate(
             self._session, addresses, name=name, columns=columns, space=space, check=check, progress=progress

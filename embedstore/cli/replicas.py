@@ -19,8 +19,8 @@ def replicate(
         list[str] | None,
         typer.Argument(
             metavar="ADDRESS",
-            help="postgresql://USER@HOST:PORT/DATABASE, with the password in $PGPASSWORD or ~/.pgpass; several servers "
-            "hold a part each. By default those of last time.",
+            help="postgresql://USER@HOST:PORT/DATABASE, with the password in $PGPASSWORD or ~/.pgpass, or "
+            "qdrant://HOST:PORT; several servers hold a part each. By default those of last time.",
         ),
     ] = None,
     name: Annotated[str, typer.Option(help="The name of the replica and its table.")] = "embedstore",
@@ -33,7 +33,7 @@ def replicate(
     space: o.SpaceName = None,
     as_json: o.Json = False,
 ) -> None:
-    """Copy a space into PostgreSQL with pgvector, or bring the copy up to date.
+    """Copy a space into PostgreSQL with pgvector or into Qdrant, or bring the copy up to date.
 
     `embedstore replicate pets.store postgresql://me@localhost/pets --columns label,split`
     """

@@ -88,10 +88,11 @@ class PgvectorReplica:
         self._psycopg = import_psycopg()
         self._table = table
         self._types = [_TYPES.get(kind.split("(")[0], "text") for kind in table.columns.values()]
+        settings = {name: settings[name] for name in _KEPT if name in settings}  # whatever a store names
         secret = {} if password is None else {"password": password}
         with self._errors("connect to"):
             # a server that a store names never gets a password in clear text
-            options = {"connect_timeout": CONNECT_SECONDS, "require_auth": "!password"} | settings | secret
+            options = {"connect_timeout": CONNECT_SECONDS} | settings | {"require_auth": "!password"} | secret
             self._con = self._psycopg.connect(**options, autocommit=True)
 
     def ensure(self, table: ReplicaTable) -> None:

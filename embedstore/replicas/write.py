@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadOption, ReplicaError
-from embedstore.replicas.pgvector import PgvectorReplica, parse_address, place_of
 from embedstore.replicas.replica import Replica, ReplicaRows, ReplicaTable
+from embedstore.replicas.servers import open_server, parse_server, place_of_server
 from embedstore.replicas.state import ReplicaFiles, ReplicaState, read_state, require_name, write_state
 from embedstore.storage import disk_errors, durable_files, lock
 from embedstore.storage.layout import INDEX_LOCK, read_marker
@@ -23,6 +23,7 @@ from embedstore.storage.queries.search import item_columns, require_item_column
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import VectorReader
+from embedstore.tables import OneRow
 
 SAMPLE_ROWS = 1000  # that a check compares
 MIN_COSINE = 0.999  # of a vector and its copy in half precision
@@ -46,7 +47,7 @@ class ReplicateOptions:
 
 
 @dataclass(frozen=True)
-class ReplicaReport:
+class ReplicaReport(OneRow):
     """What a copy holds, and what was written.
 
     Attributes:
@@ -137,7 +138,7 @@ class _Target:
         """Connect to every server."""
         files = ReplicaFiles(storage.layout.replicas_folder(space.key), require_name(options.name))
         known = _known_state(storage, space, options)
-        given = [parse_address(address) for address in options.addresses]
+        given = [parse_server(address) for address in options.addresses]
         servers = tuple(settings for settings, _ in given) or (known.servers if known else ())
         if not servers:
             raise BadOption("name the address of a vector database, such as postgresql://USER@HOST/DATABASE")
@@ -152,7 +153,7 @@ class _Target:
         )
         connections = []
         for settings, password in zip(servers, passwords, strict=True):
-            connection = PgvectorReplica(settings, table, password)
+            connection = open_server(settings, table, password)
             stack.callback(connection.close)
             connection.require(table) if options.check else connection.ensure(table)
             connections.append(connection)
@@ -160,7 +161,7 @@ class _Target:
 
     def report(self, space: SpaceRecord) -> ReplicaReport:
         """Return an empty report."""
-        return ReplicaReport(self.table.name, space.name, [place_of(s) for s in self.servers], 0)
+        return ReplicaReport(self.table.name, space.name, [place_of_server(s) for s in self.servers], 0)
 
 
 def _known_state(storage: Storage, space: SpaceRecord, options: ReplicateOptions) -> ReplicaState | None:
@@ -253,7 +254,7 @@ class _ReplicaRun:
             files,
             ReplicaState(
                 table.name,
-                "pgvector",
+                self.target.servers[0]["kind"],
                 self.target.servers,
                 table.columns,
                 table.writer,
@@ -274,7 +275,7 @@ def connect(state: ReplicaState, table: ReplicaTable) -> Sequence[Replica]:
     connections: list[Replica] = []
     try:
         for settings in state.servers:
-            connections.append(PgvectorReplica(settings, table))
+            connections.append(open_server(settings, table))
             connections[-1].require(table)
     except BaseException:
         for connection in connections:

@@ -1,6 +1,11 @@
-"""A copy in a real PostgreSQL gives the store's own answers, and says what is wrong with it in one line."""
+"""A copy in a vector database gives the store's own answers, and says what is wrong with it in one line.
+
+PostgreSQL with pgvector is a real server. Qdrant is the local mode of its client, or the server at
+$EMBEDSTORE_QDRANT_URL.
+"""
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -42,18 +47,37 @@ def items(hits):
     return [(h.item, round(h.score, 9)) for h in hits]
 
 
+@pytest.fixture(scope="module", params=["pgvector", "qdrant"])
+def new_address(request, tmp_path_factory):
+    """A function that makes an empty database and returns its address."""
+    if request.param == "pgvector":
+        postgres = request.getfixturevalue("postgres")
+        return lambda: postgres(f"d{next(NUMBERS)}")
+    pytest.importorskip("qdrant_client", reason="the extra qdrant is not installed")
+    server = os.environ.get("EMBEDSTORE_QDRANT_URL")
+    if server:
+        return lambda: server.replace("http://", "qdrant://")
+    return lambda: f"qdrant://{tmp_path_factory.mktemp('qdrant')}"
+
+
 @pytest.fixture
-def address(postgres):
-    """A fresh database."""
+def address(new_address):
+    """An empty database."""
+    return new_address()
+
+
+@pytest.fixture
+def database(postgres):
+    """An empty database of PostgreSQL."""
     return postgres(f"d{next(NUMBERS)}")
 
 
 @pytest.fixture(scope="module")
-def copied(postgres, tmp_path_factory):
+def copied(new_address, tmp_path_factory):
     """A store of 600 rows, and a copy of it in two servers."""
     path = tmp_path_factory.mktemp("copied") / "s"
     store = store_of(path, vectors(600), **columns(600))
-    two = [postgres(f"two{next(NUMBERS)}"), postgres(f"two{next(NUMBERS)}")]
+    two = [new_address(), new_address()]
     report = store.replicate(two, columns=["label", "year", "ok", "score"])
     assert (report.rows, report.written, report.deleted) == (600, 600, 0)
     return store
@@ -125,10 +149,20 @@ def test_additions_edits_and_deletions_arrive(address, tmp_path):
     assert (report.rows, report.written, report.deleted) == (180, 60, 20)
     assert store.replicate().written == 0
     assert store.search(query, k=30, replica="embedstore").notes == ()
-    with psycopg.connect(address) as con:
-        edited = con.execute("SELECT count(*) FROM embedstore WHERE label = 'edited'").fetchone()
-    assert edited == (10,)
     assert store.replicate(check=True).problems == []
+
+
+def test_columns_go_with_the_vectors(database, tmp_path):
+    """Other readers of the database see the columns that were named, and their edits."""
+    store = store_of(tmp_path / "s", vectors(40), **columns(40))
+    store.replicate([database], columns=["label", "year", "ok", "score"])
+    store.edit({"label": "'edited'"}, "item BETWEEN 30 AND 39")
+    store.replicate()
+    with psycopg.connect(database) as con:
+        found = con.execute("SELECT item, label, year, ok, score FROM embedstore ORDER BY item").fetchall()
+    wanted = store.sql("SELECT item, label, year, ok, score FROM items ORDER BY item").rows
+    assert found == list(wanted)
+    assert [row[1] for row in found].count("edited") == 10
 
 
 def test_an_edited_image_is_searched_by_its_new_vector(address, tmp_path):
@@ -144,11 +178,11 @@ def test_an_edited_image_is_searched_by_its_new_vector(address, tmp_path):
     assert store.replicate(check=True).problems == []
 
 
-def test_a_check_names_what_differs(address, tmp_path):
+def test_a_check_names_what_differs(database, tmp_path):
     """A row that is gone and a vector that was changed on the server are found, and a run corrects the row."""
     store = store_of(tmp_path / "s", vectors(50))
-    store.replicate([address])
-    with psycopg.connect(address, autocommit=True) as con:
+    store.replicate([database])
+    with psycopg.connect(database, autocommit=True) as con:
         con.execute("DELETE FROM embedstore WHERE item = 7")
         con.execute("UPDATE embedstore SET embedding = '[1,0,0,0,0,0,0,0]' WHERE item = 9")
     problems = store.replicate(check=True).problems
@@ -175,22 +209,22 @@ es.open(sys.argv[1]).replicate([sys.argv[2]])
 """
 
 
-def test_a_killed_run_goes_on_where_it_was(address, tmp_path):
+def test_a_killed_run_goes_on_where_it_was(database, tmp_path):
     """What was written before the kill is not written again, and the copy is whole afterwards."""
     store = store_of(tmp_path / "s", vectors(100))
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "s"), address],
+        [sys.executable, "-c", KILLED, str(tmp_path / "s"), database],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == -9, done.stderr
     with pytest.raises(ReplicaError, match="there is no replica embedstore"):
         store.search(1, replica="embedstore")
-    report = store.replicate([address])
+    report = store.replicate([database])
     assert (report.rows, report.written) == (100, 52)
     assert store.replicate(check=True).problems == []
 
 
-def test_what_a_user_can_get_wrong_is_one_clear_line(address, postgres, tmp_path):
+def test_what_a_user_can_get_wrong_is_one_clear_line(database, tmp_path):
     """Wrong address, no such database, another store, another dimension, a table of somebody else, a missing copy."""
     store = store_of(tmp_path / "s", vectors(20), label=["a"] * 20)
     with pytest.raises(
@@ -201,30 +235,37 @@ def test_what_a_user_can_get_wrong_is_one_clear_line(address, postgres, tmp_path
         store.replicate(["postgresql://me:sec%ret@h/x"])
     assert "sec" not in str(caught.value).split("postgresql://USER")[0]
     with pytest.raises(ReplicaError, match="does not exist"):
-        store.replicate([re.sub(r"/d\d+\?", "/nowhere?", address)])
+        store.replicate([re.sub(r"/d\d+\?", "/nowhere?", database)])
+    for wrong in ("mysql://h/x", "h:5432", ""):
+        with pytest.raises(ReplicaError, match="names no vector database"):
+            store.replicate([wrong])
+    with pytest.raises(ReplicaError, match="none of Qdrant"):
+        store.replicate(["qdrant://:6333"])
+    with pytest.raises(ReplicaError, match=r"cannot connect to qdrant://127.0.0.1:1: .*check the server"):
+        store.replicate(["qdrant://127.0.0.1:1"])
     with pytest.raises(ReplicaError, match="there is no replica other of this space"):
         store.search(1, replica="other")
     with pytest.raises(BadOption, match="name the address"):
         store.replicate()
     with pytest.raises(BadOption, match="cannot be the name of a replica"):
-        store.replicate([address], name="a; DROP TABLE x")
+        store.replicate([database], name="a; DROP TABLE x")
     with pytest.raises(UnknownColumn, match="lable"):
-        store.replicate([address], columns=["lable"])
-    store.replicate([address], columns=["label"])
+        store.replicate([database], columns=["lable"])
+    store.replicate([database], columns=["label"])
     with pytest.raises(QueryError, match="a replica answers with the k nearest"):
         store.search(1, replica="embedstore", group_by="label")
     with pytest.raises(ReplicaError, match=r"has the columns \['label'\], not \[\]"):
-        store.replicate([address], columns=[])
+        store.replicate([database], columns=[])
     other = store_of(tmp_path / "t", vectors(20))
     with pytest.raises(ReplicaError, match="belongs to another store; choose another --name"):
-        other.replicate([address])
+        other.replicate([database])
     store.add_vectors(vectors(20, dim=5), {"uri": [f"/{n}" for n in range(20)]}, space="five")
     with pytest.raises(ReplicaError, match=r"another space, of dimension 8 \(this one has 5\)"):
-        store.replicate([address], space="five")
-    with psycopg.connect(address, autocommit=True) as con:
+        store.replicate([database], space="five")
+    with psycopg.connect(database, autocommit=True) as con:
         con.execute("CREATE TABLE mine (x int)")
         with pytest.raises(ReplicaError, match="is not one that embedstore made"):
-            store.replicate([address], name="mine")
+            store.replicate([database], name="mine")
         con.execute("DROP TABLE embedstore; DELETE FROM embedstore_replicas")
     with pytest.raises(ReplicaError, match="has no table embedstore any more"):
         store.search(1, replica="embedstore")
@@ -251,3 +292,32 @@ def test_no_file_of_the_store_has_the_password(postgres, tmp_path):
     report = store.replicate([address])
     assert "hunter2" not in report.summary() + str(report.to_json())
     assert not [p for p in (tmp_path / "s").rglob("*") if p.is_file() and b"hunter2" in p.read_bytes()]
+
+
+def test_another_store_or_dimension_is_refused(address, tmp_path):
+    """In every database: a table of another store or space is not written to."""
+    store = store_of(tmp_path / "s", vectors(20), label=["a"] * 20)
+    store.replicate([address], name="mine", columns=["label"])
+    with pytest.raises(ReplicaError, match=r"has the columns \['label'\], not \[\]"):
+        store.replicate([address], name="mine", columns=[])
+    other = store_of(tmp_path / "t", vectors(20))
+    with pytest.raises(ReplicaError, match="belongs to another store; choose another --name"):
+        other.replicate([address], name="mine")
+    store.add_vectors(vectors(20, dim=5), {"uri": [f"/{n}" for n in range(20)]}, space="five")
+    with pytest.raises(ReplicaError, match=r"another space, of dimension 8 \(this one has 5\)"):
+        store.replicate([address], name="mine", space="five")
+
+
+def test_a_description_of_a_stranger_names_no_other_settings(database, tmp_path):
+    """Settings of the connection that embedstore does not write are not used: a file of passwords, or its own rules."""
+    store = store_of(tmp_path / "s", vectors(20))
+    store.replicate([database])
+    (path,) = (tmp_path / "s").rglob("replicas/*.json")
+    state = json.loads(path.read_text())
+    state["servers"][0] |= {"passfile": str(tmp_path / "x"), "require_auth": "password", "options": "-c work_mem=1"}
+    path.write_text(json.dumps(state))
+    assert len(store.search(1, replica="embedstore")) == 10
+    for name, value in (("servers", []), ("servers", [1]), ("rows", "x"), ("format", 9), ("columns", {"a": 1})):
+        path.write_text(json.dumps(state | {name: value}))
+        with pytest.raises(ReplicaError, match="cannot be used"):
+            store.search(1, replica="embedstore")
