@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.arguments import Counts, ItemIds, Names, Paths, Vectors
     from embedstore.operations.checkup import CheckupReport
+    from embedstore.operations.copy_errors import CopyErrors
     from embedstore.operations.encode import Images
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
@@ -116,6 +117,14 @@ class Store:
         cells = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return f"<b>{html.escape(str(self.path))}</b><table>{cells}</table>"
 
+    def __len__(self) -> int:
+        """The number of items."""
+        return operations.info.count_items(self._session)
+
+    def __bool__(self) -> bool:
+        """True: an empty store is a store."""
+        return True
+
     def __enter__(self) -> Self:
         return self
 
@@ -146,6 +155,14 @@ class Store:
     def spaces(self) -> list[SpaceRecord]:
         """The spaces, oldest first."""
         return self._session.storage.spaces()
+
+    @property
+    def items(self) -> SqlResult:
+        """All items with their columns, ordered by id: iterate over the rows, or take ``.df()`` or ``.arrow()``.
+
+        For a part of many items, :meth:`sql` selects what is needed.
+        """
+        return operations.info.all_items(self._session)
 
     @property
     def notices(self) -> list[str]:
@@ -779,6 +796,39 @@ class Store:
             columns=(group_column, keep_column) if write_columns else None,
             space=space,
             wait=wait,
+        )
+
+    def copy_errors(
+        self,
+        threshold: float | None = None,
+        *,
+        max_images: int = 100,
+        where: str | None = None,
+        space: str | None = None,
+        seed: int = 0,
+    ) -> CopyErrors:
+        """Measure both errors of :meth:`duplicates` on copies of the store's own images, by cosine and by pixels.
+
+        A sample of the images is saved again, mirrored, halved in size and cropped, and embedded; pairs of the sample
+        are the pairs that are no copies.
+
+        Args:
+            threshold: the cosine; None chooses it from the vectors of the space.
+            max_images: how many images are copied, at most; two or more.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            seed: random seed of the sample.
+
+        Returns:
+            The share of each kind of pair that counts as copies, with its 95% interval.
+
+        Raises:
+            BadOption: if fewer than two images are wanted.
+            BadBackbone: if the space holds precomputed vectors.
+            LabelError: if fewer than two images can be read.
+        """
+        return operations.copy_errors.measure_copy_errors(
+            self._session, threshold=threshold, max_images=max_images, where=where, space=space, seed=seed
         )
 
     def label_conflicts(self, label: str = "label") -> LabelConflicts:

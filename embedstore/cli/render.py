@@ -75,6 +75,9 @@ def _print_space(s: dict[str, Any]) -> None:
     console.print_line(
         f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({shown})" if shown else "")
     )
+    if s["backbone"]:
+        license_ = f", license {s['licence']}" if s["licence"] else ""
+        console.print_line(f"  weights from {s['origin'] or 'an unknown place'}, {s['weights']}{license_}")
     if s["overrides"]:
         console.print_line(f"  preprocessing overridden: {', '.join(f'{k}={v}' for k, v in s['overrides'].items())}")
 

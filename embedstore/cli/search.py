@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -112,12 +113,25 @@ def search(
         console.print_json(hits.to_json() | ({"plan": hits.plan.to_json()} if explain else {}))
     elif jsonl:
         console.print_json_lines(hits.records())
+    elif not hits:
+        console.print_note(_no_match(where, min_score, offset))
     elif not names.print_names(opened, [hit.item for hit in hits]):
         render.print_hits(hits)
     sys.stdout.flush()  # the answer is complete; what follows serves the next command
     with timing.time_step("export towers for the next search"):
         for sentence in opened.close():
             console.print_note(sentence)
+
+
+def _no_match(where: str | None, min_score: float | None, offset: int) -> str:
+    """Return the sentence for a search without a hit, with what excluded the items."""
+    conditions = [
+        f"--where {shlex.quote(where)}" if where else "",
+        f"--min-score {min_score:g}" if min_score is not None else "",
+        f"--offset {offset}" if offset else "",
+    ]
+    named = " and ".join(c for c in conditions if c)
+    return f"no item matches {named}" if named else "no item matches: no item has a vector in this space"
 
 
 @app.command("map", rich_help_panel=Panel.SEARCH)

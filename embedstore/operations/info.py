@@ -14,7 +14,7 @@ from embedstore.search.index import build
 from embedstore.storage import info as storage_info
 from embedstore.storage.column_names import unique_names
 from embedstore.storage.queries import items
-from embedstore.storage.query_limits import QueryLimits
+from embedstore.storage.query_limits import QUERY_SECONDS, QueryLimits
 from embedstore.storage.sql import decode_path
 from embedstore.storage.user_query import run_query
 
@@ -25,6 +25,16 @@ def sql(
     """Run a query of the user; see :meth:`embedstore.Store.sql`."""
     names, rows = run_query(session.storage.catalog, query, parameters, QueryLimits(timeout, memory))
     return SqlResult(unique_names(names), tuple(rows))
+
+
+def count_items(session: Session) -> int:
+    """Count the items; see :meth:`embedstore.Store.__len__`."""
+    return items.count_items(session.storage)
+
+
+def all_items(session: Session) -> SqlResult:
+    """List all items; see :attr:`embedstore.Store.items`."""
+    return sql(session, "FROM items ORDER BY item", (), timeout=QUERY_SECONDS, memory=None)
 
 
 def failures(session: Session) -> SqlResult:

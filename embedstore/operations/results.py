@@ -6,9 +6,11 @@ import html
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from embedstore.tables import OneRow
+
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(OneRow):
     """Base of small results."""
 
     def to_json(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from embedstore.storage.queries.search import item_columns, require_item_column
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import VectorReader
+from embedstore.tables import OneRow
 
 SAMPLE_ROWS = 1000  # that a check compares
 MIN_COSINE = 0.999  # of a vector and its copy in half precision
@@ -46,7 +47,7 @@ class ReplicateOptions:
 
 
 @dataclass(frozen=True)
-class ReplicaReport:
+class ReplicaReport(OneRow):
     """What a copy holds, and what was written.
 
     Attributes:
