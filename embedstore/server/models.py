@@ -204,7 +204,8 @@ class SearchBody(Model):
     selection: str | None = None
     space: str | None = None
     strictness: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.5, description="From 0 (always show the nearest) to 1 (show only what clearly fits)."
+        default=0.5,
+        description="From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most.",
     )
 
 
@@ -229,7 +230,9 @@ class HitsBody(Model):
     seconds: float
     hits: list[HitBody]
     nothing_fits: bool = Field(description="Whether no item reaches the cut-off.")
-    cut_off: float | None = Field(description="The least score that fits; null where none can be computed.")
+    cut_off: float | None = Field(
+        description="The least score that fits words; null for images, items and examples, and at strictness 0."
+    )
     notes: list[str]
 
 

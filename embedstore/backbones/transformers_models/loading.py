@@ -39,7 +39,9 @@ def load(recipe: Recipe) -> LoadedNetwork | SequenceNetwork:
 
             return text.load(folder, recipe)
         case Modality.IMAGE:
-            raise BadBackbone(f"{recipe.backbone} reads images; use the same network of timm/… or open_clip/…")
+            from embedstore.backbones.transformers_models import vision
+
+            return vision.load(folder, recipe)
 
 
 def modality_of(folder: ModelFolder) -> Modality:
