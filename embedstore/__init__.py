@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         PartsError,
         PluginError,
         QueryError,
+        ReplicaError,
         RuntimeMismatch,
         ServerError,
         SourceError,
@@ -89,7 +90,10 @@ if TYPE_CHECKING:
     from embedstore.exports.run import ExportReport
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.strategies import StrategyComparison
+    from embedstore.operations.checkup import CheckupReport
+    from embedstore.operations.copy_errors import CopyErrors
     from embedstore.operations.finetune_result import FinetuneResult
+    from embedstore.operations.label_conflicts import LabelConflicts
     from embedstore.operations.maintenance import RepairReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.parts import RegisterReport
@@ -112,6 +116,7 @@ if TYPE_CHECKING:
     from embedstore.pipeline.distributed.worker import PartReport
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.replicas.write import ReplicaReport
     from embedstore.reports.classified import ClassifiedImage, ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.results import Hits, SqlResult
@@ -166,6 +171,7 @@ _MODULES = {
         "PartsError",
         "PluginError",
         "QueryError",
+        "ReplicaError",
         "RuntimeMismatch",
         "ServerError",
         "SourceError",
@@ -192,6 +198,9 @@ _MODULES = {
     "embedstore.exports.run": ("ExportReport",),
     "embedstore.finetuning.advice": ("FinetuningAdvice",),
     "embedstore.finetuning.strategies": ("StrategyComparison",),
+    "embedstore.operations.checkup": ("CheckupReport",),
+    "embedstore.operations.copy_errors": ("CopyErrors",),
+    "embedstore.operations.label_conflicts": ("LabelConflicts",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
     "embedstore.operations.maintenance": ("RepairReport",),
     "embedstore.operations.near_duplicate_check": ("NearDuplicateCheck",),
@@ -215,6 +224,7 @@ _MODULES = {
     "embedstore.pipeline.distributed.worker": ("PartReport",),
     "embedstore.pipeline.import_vectors": ("ImportReport",),
     "embedstore.pipeline.report": ("EmbedReport",),
+    "embedstore.replicas.write": ("ReplicaReport",),
     "embedstore.reports.classified": ("ClassifiedImage", "ClassifiedImages"),
     "embedstore.reports.map_page": ("EmbeddingMap",),
     "embedstore.reports.results": (
@@ -251,10 +261,12 @@ __all__ = [
     "BadOption",
     "BadVectors",
     "ChangedItems",
+    "CheckupReport",
     "ClassifiedImage",
     "ClassifiedImages",
     "CodeNotAllowed",
     "Compaction",
+    "CopyErrors",
     "DefaultSpace",
     "DimensionMismatch",
     "DroppedSpace",
@@ -280,6 +292,7 @@ __all__ = [
     "ImportReport",
     "IndexBuild",
     "ItemNotFound",
+    "LabelConflicts",
     "LabelError",
     "LabelErrorReport",
     "LabelSuggestions",
@@ -302,6 +315,8 @@ __all__ = [
     "RegressionComparison",
     "RegressionEvaluation",
     "RepairReport",
+    "ReplicaError",
+    "ReplicaReport",
     "RetrievalReport",
     "RuntimeMismatch",
     "ServerError",

@@ -56,6 +56,7 @@ line and exits with status 1. Every class also derives from the fitting builtin,
     ├── BadOption              (ValueError)         a value that an option does not accept, such as a dtype
     ├── UnknownOption          (TypeError)          a keyword that a function does not have
     ├── EngineError            (RuntimeError)       a cluster that cannot be used, or workers that failed too often
+    ├── ReplicaError           (ConnectionError)    a vector database that cannot be used, or holds something else
     ├── OutputError            (OSError)            a file that the user named cannot be written
     ├── ServerError            (OSError)            the page cannot be served at its address
     ├── MissingExtra           (ImportError)        an optional package is not installed
@@ -313,6 +314,10 @@ class ServerError(EmbedstoreError, OSError):
 
 class EngineError(EmbedstoreError, RuntimeError):
     """A cluster cannot be used, or its workers failed too often."""
+
+
+class ReplicaError(EmbedstoreError, ConnectionError):
+    """A vector database cannot be used, or holds something else."""
 
 
 class MissingExtra(EmbedstoreError, ImportError):

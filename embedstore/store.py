@@ -46,9 +46,12 @@ if TYPE_CHECKING:
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.arguments import Counts, ItemIds, Names, Paths, Vectors
+    from embedstore.operations.checkup import CheckupReport
+    from embedstore.operations.copy_errors import CopyErrors
     from embedstore.operations.encode import Images
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
+    from embedstore.operations.label_conflicts import LabelConflicts
     from embedstore.operations.maintenance import RepairReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.parts import RegisterReport
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     from embedstore.pipeline.distributed.worker import PartReport
     from embedstore.pipeline.import_vectors import ImportReport
     from embedstore.pipeline.report import EmbedReport
+    from embedstore.replicas.write import ReplicaReport
     from embedstore.reports.classified import ClassifiedImages
     from embedstore.reports.map_page import EmbeddingMap
     from embedstore.reports.progress import Progress
@@ -113,6 +117,14 @@ class Store:
         cells = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return f"<b>{html.escape(str(self.path))}</b><table>{cells}</table>"
 
+    def __len__(self) -> int:
+        """The number of items."""
+        return operations.info.count_items(self._session)
+
+    def __bool__(self) -> bool:
+        """True: an empty store is a store."""
+        return True
+
     def __enter__(self) -> Self:
         return self
 
@@ -143,6 +155,14 @@ class Store:
     def spaces(self) -> list[SpaceRecord]:
         """The spaces, oldest first."""
         return self._session.storage.spaces()
+
+    @property
+    def items(self) -> SqlResult:
+        """All items with their columns, ordered by id: iterate over the rows, or take ``.df()`` or ``.arrow()``.
+
+        For a part of many items, :meth:`sql` selects what is needed.
+        """
+        return operations.info.all_items(self._session)
 
     @property
     def notices(self) -> list[str]:
@@ -366,6 +386,7 @@ class Store:
         root: str | Path | None = None,
         encoding: str | None = None,
         collect_rows: bool = False,
+        text_column: str | None = None,
         exclude: Names = (),
         hidden: bool = False,
         raw_pairs: str = "photo",
@@ -393,6 +414,7 @@ class Store:
             root: see :meth:`embed`.
             encoding: see :meth:`embed`.
             collect_rows: see :meth:`embed`.
+            text_column: see :meth:`embed`.
             exclude: see :meth:`embed`.
             hidden: see :meth:`embed`.
             raw_pairs: see :meth:`embed`.
@@ -421,7 +443,7 @@ class Store:
             reading=operations.ingest.SourceOptions(
                 labels_from,
                 splits_from,
-                TableOptions(uri_column, root, encoding, collect_rows),
+                TableOptions(uri_column, root, encoding, collect_rows, text_column),
                 AnnotationOptions(tuple(map(os.fspath, annotations)), crops),
                 SkipRules(
                     tuple(exclude),
@@ -616,6 +638,7 @@ class Store:
         group_by: str | None = None,
         diversity: float = 0.0,
         exact: bool = False,
+        replica: str | None = None,
     ) -> Hits:
         """Find the nearest items; with a filter, the nearest of those that match: if k items match, k are returned.
 
@@ -638,6 +661,8 @@ class Store:
             diversity: 0 ranks by score alone; towards 1, hits differ more from each other (maximal marginal relevance,
                 Carbonell and Goldstein 1998, with lambda = 1 - diversity).
             exact: do not use an approximate index.
+            replica: search by this copy of the space in a vector database, see :meth:`replicate`. Which items match and
+                their scores are the store's; items that the copy lacks are searched in the store.
 
         Returns:
             The hits, best first, with the search plan.
@@ -648,12 +673,50 @@ class Store:
             BadFilter: if ``where`` is not one condition.
             UnknownColumn: if ``where`` or ``group_by`` names a column that the items lack.
             ImageError: if the image cannot be decoded.
+            ReplicaError: if the replica cannot be used.
         """
         parts = operations.search.QueryParts.parse(
             query, image, plus=plus, minus=minus, like=like, unlike=unlike, templates=templates
         )
         options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact)
-        return operations.search.search(self._session, parts, space=space, options=options)
+        return operations.search.search(self._session, parts, space=space, options=options, replica=replica)
+
+    def replicate(
+        self,
+        addresses: Names = (),
+        *,
+        name: str = "embedstore",
+        columns: Names | None = None,
+        space: str | None = None,
+        check: bool = False,
+        progress: Progress = False,
+    ) -> ReplicaReport:
+        """Copy a space into PostgreSQL with pgvector or into Qdrant, or bring the copy up to date.
+
+        The store stays the truth: a copy can be dropped and made again. Passwords are not stored.
+
+        Args:
+            addresses: ``postgresql://USER@HOST:PORT/DATABASE`` or ``qdrant://HOST:PORT``; several servers hold a part
+                of the contents each. By default those of last time. A password comes from ``$PGPASSWORD`` or
+                ``~/.pgpass``, an API key from ``$QDRANT_API_KEY``.
+            name: of the replica and its table.
+            columns: columns that go with the vectors; by default those of last time.
+            space: the space to copy.
+            check: compare counts and 1,000 sampled vectors with the store, and write nothing.
+            progress: see :class:`Store`.
+
+        Returns:
+            What was written, or what a check found.
+
+        Raises:
+            ReplicaError: if a server cannot be used, or its table belongs to something else.
+            BadOption: if no address was ever given, or the name cannot be one.
+            UnknownColumn: if the items lack a column.
+            MissingExtra: if the client of the database is not installed.
+        """
+        return operations.replicas.replicate(
+            self._session, addresses, name=name, columns=columns, space=space, check=check, progress=progress
+        )
 
     def map(
         self,
@@ -734,6 +797,69 @@ class Store:
             space=space,
             wait=wait,
         )
+
+    def copy_errors(
+        self,
+        threshold: float | None = None,
+        *,
+        max_images: int = 100,
+        where: str | None = None,
+        space: str | None = None,
+        seed: int = 0,
+    ) -> CopyErrors:
+        """Measure both errors of :meth:`duplicates` on copies of the store's own images, by cosine and by pixels.
+
+        A sample of the images is saved again, mirrored, halved in size and cropped, and embedded; pairs of the sample
+        are the pairs that are no copies.
+
+        Args:
+            threshold: the cosine; None chooses it from the vectors of the space.
+            max_images: how many images are copied, at most; two or more.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            seed: random seed of the sample.
+
+        Returns:
+            The share of each kind of pair that counts as copies, with its 95% interval.
+
+        Raises:
+            BadOption: if fewer than two images are wanted.
+            BadBackbone: if the space holds precomputed vectors.
+            LabelError: if fewer than two images can be read.
+        """
+        return operations.copy_errors.measure_copy_errors(
+            self._session, threshold=threshold, max_images=max_images, where=where, space=space, seed=seed
+        )
+
+    def label_conflicts(self, label: str = "label") -> LabelConflicts:
+        """Find files of equal bytes with different labels: at least one label of each is wrong.
+
+        Args:
+            label: the column of the labels.
+
+        Returns:
+            The items of each such content with their labels.
+        """
+        return operations.label_conflicts.find_label_conflicts(self._session, label)
+
+    def checkup(
+        self, label: str = "label", *, budget: float = 60.0, where: str | None = None, space: str | None = None
+    ) -> CheckupReport:
+        """Check a set of images: failures, equal files with two labels, copies, leaks, doubtful labels, poor pictures.
+
+        Args:
+            label: the column of the labels.
+            budget: no further check begins after so many seconds, and pictures are measured until then.
+            where: see :class:`Store`; used by the checks of copies, labels and pictures.
+            space: see :class:`Store`.
+
+        Returns:
+            The findings, the worst first, each with the command that shows or corrects it, and what was looked at.
+
+        Raises:
+            BadOption: if the budget is not above 0.
+        """
+        return operations.checkup.checkup(self._session, label, budget=budget, where=where, space=space)
 
     def cluster(
         self,
@@ -1675,6 +1801,19 @@ class Store:
         options = ServerOptions(host, port, token, read_only, open_browser)
         serve(self, self._session, options, announce)
 
+    def serve_tools(self, *, read_only: bool = False) -> None:
+        """Offer the store as tools of the Model Context Protocol on stdin and stdout, until the client closes them.
+
+        Args:
+            read_only: offer no tool that changes the store.
+
+        Raises:
+            MissingExtra: if the package ``mcp`` is not installed.
+        """
+        from embedstore.server.mcp_tools import serve_tools
+
+        serve_tools(self, self._session, read_only=read_only)
+
     # ---- label and clean
 
     def shift(
@@ -1747,8 +1886,9 @@ class Store:
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: as for :meth:`probe`.
-            ranked_by: ``self_confidence`` (the probability of the label), ``normalized_margin`` (minus that of the best
-                other label) or ``weighted_entropy``.
+            ranked_by: ``self_confidence`` (the probability of the label), ``neighbors`` (its mean with the votes of the
+                20 nearest items, which finds more and takes longer), ``normalized_margin`` (the probability minus that
+                of the best other label) or ``weighted_entropy``.
             flagged_by: ``confident_learning``, ``prune_by_class``, ``prune_by_noise_rate`` or ``both`` of these.
             near_duplicates: as for :meth:`probe`.
             near_duplicate_threshold: as for :meth:`probe`.

@@ -84,6 +84,25 @@ class Table(ABC):
         return html_table(self.records())
 
 
+class OneRow(Table):
+    """A result of single facts: a table of one row, in which lists and mappings are JSON text."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+
+    def records(self) -> list[Record]:
+        """Return one mapping, of the names and values of :meth:`to_json`."""
+        return [{name: _cell(value) for name, value in self.to_json().items()}]
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as a cell of a table."""
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(to_json_value(value), ensure_ascii=False)
+    return str(value) if isinstance(value, str) else value  # a member of an enumeration is its text
+
+
 def html_table(records: Sequence[Record]) -> str:
     """Return the first rows of a table as HTML."""
     if not records:
@@ -116,11 +135,11 @@ def save_records(records: Sequence[Record], path: Path) -> None:
     if path.suffix == ".parquet":
         _write_parquet(records, path)
     else:
-        text = _csv_text(records) if path.suffix == ".csv" else _json_lines(records)
+        text = csv_text(records) if path.suffix == ".csv" else _json_lines(records)
         durable_files.write_output(path, text.encode())
 
 
-def _csv_text(records: Sequence[Record]) -> str:
+def csv_text(records: Sequence[Record]) -> str:
     """Return a table as CSV with a header. A spreadsheet shows all its text as text."""
     text = io.StringIO(newline="")
     table_writer = csv.writer(text)

@@ -19,6 +19,8 @@ export default ts.config(
     rules: {
       eqeqeq: ["error", "always", { null: "ignore" }],
       "@typescript-eslint/no-unused-vars": ["error", { varsIgnorePattern: "^_" }],
+      // svelte-check decides which of them are needed
+      "svelte/no-unused-svelte-ignore": "off",
       // sets and maps are replaced as a whole; a version number tells the components
       "svelte/prefer-svelte-reactivity": "off",
     },

@@ -18,6 +18,7 @@ from torch import nn
 
 from embedstore.backbones.base import l2_normalize
 from embedstore.backbones.batch_runner import BatchRunner
+from embedstore.backbones.error_text import one_line
 from embedstore.backbones.precision import true_fp32
 from embedstore.backbones.runtimes.runtime import no_text_tower
 from embedstore.errors import BadBackbone
@@ -236,8 +237,7 @@ class SequenceBackbone:
 def build_sequence_backbone(network: SequenceNetwork, recipe: Recipe, *, device: str) -> SequenceBackbone:
     """Move a network to its device, measure its dimension with a forward pass, and describe its space."""
     network.module.eval().requires_grad_(requires_grad=False).to(device)
-    with torch.inference_mode():
-        dim = int(network.features([network.example]).shape[-1])
+    dim = _measure_dim(network, recipe.backbone)
     space = Space(
         family=Family.TRANSFORMERS,
         architecture=network.architecture,
@@ -254,6 +254,22 @@ def build_sequence_backbone(network: SequenceNetwork, recipe: Recipe, *, device:
         origin=network.origin,
     )
     return SequenceBackbone(network, space, device=device)
+
+
+def _measure_dim(network: SequenceNetwork, name: str) -> int:
+    """Return D from a forward pass of one window.
+
+    Raises:
+        BadBackbone: when the network does not accept what its own tokenizer or feature extractor gives.
+    """
+    try:
+        with torch.inference_mode():
+            return int(network.features([network.example]).shape[-1])
+    except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
+        raise BadBackbone(
+            f"{name} does not accept {network.input.modality.plural} as its files say ({one_line(error, 160)}); bring "
+            "the tokenizer or the feature extractor that belongs to the network"
+        ) from error
 
 
 def _passes(lengths: NDArray[np.int64], pass_length: int) -> Iterator[list[int]]:

@@ -22,13 +22,14 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
 from embedstore.storage.vector_stream import open_vector_stream
+from embedstore.tables import OneRow
 
 _BLOCK_SCORES = 1 << 24  # scores in memory at once: 64 MiB of float32
 DEFAULT_WAIT = 10.0  # seconds
 
 
 @dataclass(frozen=True)
-class HeadRecord:
+class HeadRecord(OneRow):
     """One head of a store.
 
     Attributes:

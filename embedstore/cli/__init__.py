@@ -36,16 +36,19 @@ def main(arguments: list[str] | None = None) -> None:
 def load_commands() -> None:
     """Import the modules of the verbs; each adds its verbs to the application."""
     from embedstore.cli import (  # noqa: F401
+        checkup,
         classify,
         duplicates,
         edit,
         finetuning,
         label_and_clean,
         maintenance,
+        mcp,
         measure,
         parts,
         put_in,
         quickstart,
+        replicas,
         saved_heads,
         search,
         serve,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import NameOptionGroup, with_option_groups
-from embedstore.tables import save_records
+from embedstore.tables import Record, save_records
 
 
 @app.command(rich_help_panel=Panel.LABEL)
@@ -47,19 +48,41 @@ def duplicates(
     where: o.Where = None,
     space: o.SpaceName = None,
     wait: o.Wait = 0.0,
+    errors: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=2, help="Instead, measure on copies of N of your images what is missed."),
+    ] = None,
+    extra: Annotated[
+        bool, typer.Option("--extra", help="Show and write only the items of groups that are not the one to keep.")
+    ] = False,
+    delete_extra: Annotated[
+        bool,
+        typer.Option("--delete-extra", help="Delete these items from the store; their files are not touched."),
+    ] = False,
     output: Annotated[
-        list[Path], o.output_option("Write the pairs (.csv, .parquet or .jsonl). Repeatable.", *o.TABLE_SUFFIXES)
+        list[Path],
+        o.output_option(
+            "Write a table (.csv, .parquet or .jsonl) or a page of the images (.html). Repeatable.",
+            *o.TABLE_SUFFIXES,
+            ".html",
+        ),
     ] = [],
     names: NameOptionGroup = NameOptionGroup(),
     as_json: o.Json = False,
 ) -> None:
-    """Group images that look alike, with the least cosine similarity of each group, and list pairs across splits.
+    """Group images that look alike, with the item of each group to keep, and list pairs across splits.
 
-    `embedstore duplicates pets.store --threshold 0.95 --write-columns`, then
-    `embedstore delete pets.store --where "not duplicate_keep"`
+    `embedstore duplicates pets.store -o copies.html` shows them. `--write-columns` marks what to keep,
+    `--extra --paths` lists the other files, and `--delete-extra` removes the other items from the store.
     """
     names.check()
+    if across_splits and (extra or delete_extra):
+        raise typer.BadParameter("--across-splits lists pairs, which have no item to keep: leave --extra out")
     opened = es.open(store)
+    if errors is not None:
+        measured = opened.copy_errors(_parse_threshold(threshold), max_images=errors, where=where, space=space)
+        _print_errors(measured, as_json)
+        return
     groups = opened.duplicates(
         _parse_threshold(threshold),
         where=where,
@@ -72,15 +95,61 @@ def duplicates(
         space=space,
         wait=wait,
     )
-    facts = groups.to_json()
-    rows = facts["across_splits"] if across_splits else facts["rows"]
+    rows = _rows(groups, across_splits=across_splits, extra=extra)
+    _write(output, groups, rows, opened, across_splits=across_splits)
     items = list(dict.fromkeys(row[key] for row in rows for key in ("item", "other") if key in row))
-    o.write_outputs(output, dict.fromkeys(o.TABLE_SUFFIXES, lambda path: save_records(rows, path)))
     if as_json:
-        console.print_json(facts)
+        console.print_json(groups.to_json())
     elif not names.print_names(opened, items) and not output and rows:
         console.print_table(list(rows[0]), [list(r.values()) for r in rows])
     console.print_note(_coverage(groups))
+    if delete_extra and groups.extra:
+        deleted = opened.delete(items=groups.extra, wait=wait)
+        console.print_note(
+            f"deleted {deleted.items:,} items from the store; their files are as they were, and embedding them again "
+            "adds them again"
+        )
+
+
+def _print_errors(measured: es.CopyErrors, as_json: bool) -> None:
+    """Print the share of each kind of pair that counts as copies."""
+    if as_json:
+        console.print_json(measured.to_json())
+        return
+    console.print_line(f"of {measured.images:,} images; cosine at least {measured.threshold:g}, or by their pixels")
+    console.print_table(
+        ("pairs", "by", "count as copies", "95% interval"),
+        [(s.kind, s.way, f"{s.counted} of {s.pairs}", f"{s.low:.1%} to {s.high:.1%}") for s in measured.shares],
+    )
+
+
+def _rows(groups: es.DuplicateGroups, *, across_splits: bool, extra: bool) -> list[Record]:
+    """Return the rows to show."""
+    if across_splits:
+        return [pair.to_json() for pair in groups.cross_split_pairs]
+    return [item.to_json() for item in groups.items if not (extra and item.keep)]
+
+
+def _write(
+    output: Sequence[Path],
+    groups: es.DuplicateGroups,
+    rows: Sequence[Record],
+    opened: es.Store,
+    *,
+    across_splits: bool,
+) -> None:
+    """Write the tables and pages."""
+
+    def page() -> str:
+        from embedstore.reports.duplicate_page import duplicate_page
+        from embedstore.reports.item_images import image_reader_by_uri
+
+        uris = opened.item_uris([item.item for item in groups.items])
+        title = f"Duplicates of {opened.path.name}"
+        return duplicate_page(groups, title, image_reader_by_uri(uris), across_splits=across_splits)
+
+    tables = dict.fromkeys(o.TABLE_SUFFIXES, lambda path: save_records(rows, path))
+    o.write_outputs(output, {**tables, ".html": o.text_writer(page)})
 
 
 def _parse_threshold(text: str) -> float | None:

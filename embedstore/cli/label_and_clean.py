@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +21,11 @@ from embedstore.cli.option_groups import (
     Separator,
     with_option_groups,
 )
+from embedstore.tables import save_records
 from embedstore.types import Hit
+
+if TYPE_CHECKING:
+    from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelIssue
 
 
 @app.command("label-errors", rich_help_panel=Panel.LABEL)
@@ -34,7 +39,11 @@ def label_errors(
     seed: o.Seed = 0,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 50,
     ranked_by: Annotated[
-        str, typer.Option(help="The score that ranks: self_confidence, normalized_margin or weighted_entropy.")
+        str,
+        typer.Option(
+            help="The score that ranks: self_confidence, normalized_margin, weighted_entropy, or neighbors: the head's "
+            "self-confidence and the labels of the 20 nearest items, which finds more and takes longer for many items."
+        ),
     ] = "self_confidence",
     flagged_by: Annotated[
         str,
@@ -50,7 +59,15 @@ def label_errors(
     where: o.Where = None,
     space: o.SpaceName = None,
     separator: Separator = None,
-    output: o.ContactSheets = [],
+    output: Annotated[
+        list[Path],
+        o.output_option(
+            "Write a page on which wrong labels are ticked and saved as a table for `edit` (.html), or the list as a "
+            "table (.csv, .parquet or .jsonl). Repeatable.",
+            ".html",
+            *o.TABLE_SUFFIXES,
+        ),
+    ] = [],
     names: NameOptionGroup = NameOptionGroup(),
     as_json: o.Json = False,
 ) -> None:
@@ -81,8 +98,7 @@ def label_errors(
     )
     shown = report.ranking.top(limit) if every_label else report.issues[:limit]
     uris = opened.item_uris([i.item for i in shown])
-    cells = [(i.item, i.score, i.description) for i in shown]
-    write_contact_sheets(output, cells, uris, f"labels to check: {label}")
+    _write_label_errors(output, shown, label, uris)
     if as_json:
         facts = report.to_json()
         facts["suspects"] = [issue_json(i) | {"uri": uris.get(i.item)} for i in shown]
@@ -92,7 +108,7 @@ def label_errors(
         return
     console.print_line(
         f"{len(report.issues)} of {report.n_labels} labels are doubtful ({head}, {report.folds} folds, "
-        f"{report.seconds:.2f} s); about {report.error_rate:.1%} are estimated to be wrong"
+        f"{report.seconds:.2f} s); {_error_share(report)}"
     )
     if report.skipped_labels:
         skipped = ", ".join(report.skipped_labels[:20])
@@ -113,6 +129,28 @@ def label_errors(
             for i in shown
         ],
     )
+
+
+def _write_label_errors(output: Sequence[Path], shown: Sequence[LabelIssue], label: str, uris: dict[int, str]) -> None:
+    """Write doubtful labels as a page to review or as a table."""
+    from embedstore.reports.item_images import image_reader_by_uri
+    from embedstore.reports.review_sheet import review_sheet_html
+
+    records = [asdict(issue) | {"uri": uris.get(issue.item)} for issue in shown]
+    page = o.text_writer(lambda: review_sheet_html(shown, label, uris, image_reader_by_uri(uris)))
+    tables = dict.fromkeys(o.TABLE_SUFFIXES, lambda path: save_records(records, path))
+    o.write_outputs(output, {".html": page, **tables})
+
+
+def _error_share(report: LabelErrorReport) -> str:
+    """Return what is known of the share of wrong labels."""
+    limit = report.error_rate_interval[1]
+    if report.error_rate is None:
+        return (
+            f"at most {limit:.1%} of the labels are wrong; {report.head} itself is wrong too often to tell how many "
+            "of these are errors of the labels"
+        )
+    return f"about {report.error_rate:.1%} of the labels are estimated to be wrong, at most {limit:.1%}"
 
 
 _STRATEGIES = {

@@ -34,6 +34,9 @@ def print_info(info: StoreInfo, as_json: bool) -> None:
         _print_space(space)
     for index in info.indexes:
         _print_index(index)
+    for r in info.replicas:
+        behind = f", {r['behind']:,} changes behind" if r["behind"] else ""
+        console.print_line(f"replica {r['name']} of {r['space']}: {r['rows']:,} rows in {r['kind']}{behind}")
     for plan in info.parts:
         _print_plan(plan)
     if info.heads:
@@ -72,6 +75,9 @@ def _print_space(s: dict[str, Any]) -> None:
     console.print_line(
         f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({shown})" if shown else "")
     )
+    if s["backbone"]:
+        license_ = f", license {s['licence']}" if s["licence"] else ""
+        console.print_line(f"  weights from {s['origin'] or 'an unknown place'}, {s['weights']}{license_}")
     if s["overrides"]:
         console.print_line(f"  preprocessing overridden: {', '.join(f'{k}={v}' for k, v in s['overrides'].items())}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +49,9 @@ def search(
         float, typer.Option(help="Diversity from 0 (rank by score alone) to 1 (hits differ as much as possible).")
     ] = 0.0,
     exact: Annotated[bool, typer.Option("--exact", help="Do not use an approximate index.")] = False,
+    replica: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Search by this replica, see `embedstore replicate`.")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the search plan and its estimated cost.")] = False,
     where: o.Where = None,
     space: o.SpaceName = None,
@@ -94,6 +98,7 @@ def search(
         group_by=group_by,
         diversity=diversity,
         exact=exact,
+        replica=replica,
         where=where,
         space=space,
     )
@@ -108,12 +113,25 @@ def search(
         console.print_json(hits.to_json() | ({"plan": hits.plan.to_json()} if explain else {}))
     elif jsonl:
         console.print_json_lines(hits.records())
+    elif not hits:
+        console.print_note(_no_match(where, min_score, offset))
     elif not names.print_names(opened, [hit.item for hit in hits]):
         render.print_hits(hits)
     sys.stdout.flush()  # the answer is complete; what follows serves the next command
     with timing.time_step("export towers for the next search"):
         for sentence in opened.close():
             console.print_note(sentence)
+
+
+def _no_match(where: str | None, min_score: float | None, offset: int) -> str:
+    """Return the sentence for a search without a hit, with what excluded the items."""
+    conditions = [
+        f"--where {shlex.quote(where)}" if where else "",
+        f"--min-score {min_score:g}" if min_score is not None else "",
+        f"--offset {offset}" if offset else "",
+    ]
+    named = " and ".join(c for c in conditions if c)
+    return f"no item matches {named}" if named else "no item matches: no item has a vector in this space"
 
 
 @app.command("map", rich_help_panel=Panel.SEARCH)

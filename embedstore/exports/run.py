@@ -20,6 +20,7 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer.export import write_numbers
 from embedstore.storage.transfer.selection import SelectedItems, select_items
+from embedstore.tables import OneRow
 
 FolderWriter = Callable[[SelectedItems, Path, ExportOptions, ImageReader], int]
 _FOLDER_WRITERS: dict[ExportFormat, FolderWriter] = {
@@ -30,7 +31,7 @@ _FOLDER_WRITERS: dict[ExportFormat, FolderWriter] = {
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(OneRow):
     """What an export wrote.
 
     Attributes:

@@ -19,6 +19,7 @@ from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import LabelError
+from embedstore.tables import OneRow
 
 MEDIUM_LABELS_PER_CLASS, LARGE_LABELS_PER_CLASS = 100, 1000  # labels per class from which data are medium and large
 DIFFERENT_DOMAIN_DISTANCE = 0.3  # on MobileNetV2 ImageNet photos have 0.08, ants and bees 0.17, enlarged CIFAR 0.62
@@ -115,7 +116,7 @@ class DomainDifference:
 
 
 @dataclass(frozen=True)
-class FinetuningAdvice:
+class FinetuningAdvice(OneRow):
     """A strategy, and the figures behind it.
 
     Attributes:

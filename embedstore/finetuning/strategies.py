@@ -18,6 +18,7 @@ from embedstore.finetuning.accelerator import create_accelerator
 from embedstore.finetuning.run import FinetuneJob, run_job
 from embedstore.finetuning.settings import FinetuneSettings, HeadInit, WeightAverage
 from embedstore.finetuning.task import hold_out_validation
+from embedstore.tables import Record, Table
 
 SCRATCH_LEARNING_RATE = 1e-3  # AdamW's usual rate, for every layer; BatchNorm statistics are updated
 SCRATCH_EPOCH_FACTOR = 3  # times the epochs of tuning: a random network has everything to learn
@@ -57,7 +58,7 @@ class StrategyResult:
 
 
 @dataclass(frozen=True)
-class StrategyComparison:
+class StrategyComparison(Table):
     """The results of all regimes over the number of labels.
 
     Attributes:
@@ -79,6 +80,10 @@ class StrategyComparison:
             labels = "all" if r.labels_per_class is None else str(r.labels_per_class)
             out.setdefault(r.labels_per_class, (labels, r.train_images, {}))[2][r.regime.value] = r.accuracy
         return list(out.values())
+
+    def records(self) -> list[Record]:
+        """Return one mapping per result; ``labels`` is None for all labels."""
+        return [r.to_json() for r in self.results]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values under the stored keys."""

@@ -46,6 +46,7 @@ from embedstore.classify.protocols.protocol import Protocol, ProtocolOptions, pa
 from embedstore.classify.registry import DEFAULT_WAIT
 from embedstore.errors import BadOption, BadVectors
 from embedstore.operations import heads
+from embedstore.operations.label_conflicts import note_label_conflicts
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
 from embedstore.operations.slices import evaluate_by
@@ -139,6 +140,8 @@ def probe(
     if protocol is not None:
         given = ProtocolOptions(head or DEFAULT_HEAD, options, settings, task=task, weight=weight)
         chosen, task = parse_protocol(protocol, given), Task.CLASSIFICATION.value
+    if separator is None:
+        note_label_conflicts(session, label)
     loaded = features(session, label, where=where, space=record.key, separator=separator, weight=weight)
     data = with_task(loaded, task)
     name = head or (NUMERIC_HEAD if data.is_numeric else DEFAULT_HEAD)

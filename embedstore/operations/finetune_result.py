@@ -11,10 +11,11 @@ from embedstore.finetuning.history import TrainingSummary
 from embedstore.finetuning.settings import FinetuneSettings
 from embedstore.pipeline.report import EmbedReport
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.tables import OneRow
 
 
 @dataclass(frozen=True)
-class FinetuneResult:
+class FinetuneResult(OneRow):
     """A fine-tuned space.
 
     Attributes:

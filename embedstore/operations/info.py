@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from embedstore.operations.label_conflicts import note_label_conflicts
 from embedstore.operations.results import StoreInfo
 from embedstore.operations.session import Session
+from embedstore.replicas.state import list_replicas
 from embedstore.reports.results import SqlResult
 from embedstore.search.index import build
 from embedstore.storage import info as storage_info
 from embedstore.storage.column_names import unique_names
 from embedstore.storage.queries import items
-from embedstore.storage.query_limits import QueryLimits
+from embedstore.storage.query_limits import QUERY_SECONDS, QueryLimits
 from embedstore.storage.sql import decode_path
 from embedstore.storage.user_query import run_query
 
@@ -25,6 +27,16 @@ def sql(
     return SqlResult(unique_names(names), tuple(rows))
 
 
+def count_items(session: Session) -> int:
+    """Count the items; see :meth:`embedstore.Store.__len__`."""
+    return items.count_items(session.storage)
+
+
+def all_items(session: Session) -> SqlResult:
+    """List all items; see :attr:`embedstore.Store.items`."""
+    return sql(session, "FROM items ORDER BY item", (), timeout=QUERY_SECONDS, memory=None)
+
+
 def failures(session: Session) -> SqlResult:
     """List failures; see :meth:`embedstore.Store.failures`."""
     names, rows = items.failures(session.storage)
@@ -33,8 +45,10 @@ def failures(session: Session) -> SqlResult:
 
 def info(session: Session) -> StoreInfo:
     """Count what the store holds; see :meth:`embedstore.Store.info`."""
+    note_label_conflicts(session, "label")
     counts = storage_info.info(session.storage)
-    return StoreInfo(**(counts | {"indexes": build.list_indexes(session.storage)}))
+    copies = list_replicas(session.storage)
+    return StoreInfo(**(counts | {"indexes": build.list_indexes(session.storage), "replicas": copies}))
 
 
 def item_uris(session: Session, ids: Sequence[int]) -> dict[int, str]:

@@ -12,6 +12,7 @@ from embedstore.backbones.runtimes.runtime import Tower, parse_runtime
 from embedstore.errors import BadOption
 from embedstore.modality import Modality
 from embedstore.operations import cluster
+from embedstore.operations.label_conflicts import note_label_conflicts
 from embedstore.operations.session import Session
 from embedstore.operations.watch import WatchedSource, Watcher, watch
 from embedstore.pipeline import import_vectors
@@ -138,6 +139,7 @@ def embed(
                 progress=callback,
             )
         _note_text_tower(session, record)
+        note_label_conflicts(session, "label")
         return report
 
     if watcher is not None:

@@ -17,6 +17,7 @@ from embedstore.classify.evaluation import active_learning, fit, label_errors
 from embedstore.classify.evaluation.active_learning import LabelSuggestions
 from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelErrorSettings
 from embedstore.errors import LabelError, NoLabels
+from embedstore.operations.label_conflicts import note_label_conflicts
 from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
 from embedstore.storage.queries import label_reviews
@@ -39,6 +40,8 @@ def find_label_errors(
 ) -> LabelErrorReport:
     """Find labels that are probably wrong; see :meth:`embedstore.Store.label_errors`."""
     record = session.space(space)
+    if separator is None:
+        note_label_conflicts(session, label)
     run = {"label": label, "where": where, "separator": separator} | asdict(settings)
 
     def find() -> LabelErrorReport:

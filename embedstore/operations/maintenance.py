@@ -37,13 +37,14 @@ from embedstore.storage.queries.items import content_files
 from embedstore.storage.sql import decode_path
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import read_archive, write_archive
+from embedstore.tables import OneRow
 from embedstore.types import Failure, content_digest
 
 IMAGE_READ_BATCH = 1024  # images whose results are held at a time
 
 
 @dataclass(frozen=True)
-class RepairReport:
+class RepairReport(OneRow):
     """The result of a repair, or of one step of it.
 
     Attributes:

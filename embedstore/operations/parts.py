@@ -18,6 +18,7 @@ from embedstore.storage.inbox.inbox import Inbox, inboxes
 from embedstore.storage.inbox.register import Registrar
 from embedstore.storage.layout import Layout, find_store
 from embedstore.storage.storage import Storage
+from embedstore.tables import OneRow
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -28,7 +29,7 @@ _PART = re.compile(r"(\d{1,9})(?:/(\d{1,9}))?")
 
 
 @dataclass(frozen=True)
-class RegisterReport:
+class RegisterReport(OneRow):
     """What was registered.
 
     Attributes:

@@ -116,9 +116,9 @@ def points_inside(points: NDArray[np.float64], polygon: NDArray[np.float64]) -> 
     inside = np.zeros(len(points), np.bool_)
     x, y = points[:, 0], points[:, 1]
     for (x1, y1), (x2, y2) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        crosses = (y1 > y) != (y2 > y)
         if y1 != y2:
-            inside ^= crosses & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
+            crosses = (y1 > y) != (y2 > y)
+            inside ^= crosses & (x < x1 + (y - y1) / (y2 - y1) * (x2 - x1))
     return inside
 
 

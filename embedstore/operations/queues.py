@@ -25,7 +25,6 @@ from embedstore.storage.sql import utc_now
 from embedstore.storage.value_changes import Person
 
 MIN_SIDE, MAX_ASPECT = 64, 4.0  # pixels of a thumbnail; panoramas are about 4 to 1
-_COPY_COSINE = 0.95  # the default of `embedstore duplicates`
 _CLUSTERS = 20  # whose centers an outlier is far from
 _MAX_ROWS = 10_000  # of one queue
 _MAX_KEPT = 16  # queues that are kept
@@ -192,7 +191,7 @@ def _duplicate_groups(session: Session, settings: QueueSettings) -> DuplicateGro
     """Return the groups of near-duplicates."""
     return clean.duplicates(
         session,
-        threshold=_COPY_COSINE,
+        threshold=None,
         where=settings.where,
         keep="largest",
         exact=None,

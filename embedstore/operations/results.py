@@ -6,9 +6,11 @@ import html
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from embedstore.tables import OneRow
+
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(OneRow):
     """Base of small results."""
 
     def to_json(self) -> dict[str, Any]:
@@ -41,6 +43,7 @@ class StoreInfo(Summary):
         spaces: facts on each space.
         indexes: facts on each index.
         heads: name, space, label and kind of each saved head.
+        replicas: facts on each copy of a space in a vector database.
         parts: facts on each plan of parts: its source, and how many parts it has, wait and are registered.
         computed: the columns that runs computed: the run, how many items have a value, and whether values were
             cleared or items added since.
@@ -61,6 +64,7 @@ class StoreInfo(Summary):
     spaces: list[dict[str, Any]]
     indexes: list[dict[str, Any]]
     heads: list[dict[str, Any]]
+    replicas: list[dict[str, Any]]
     parts: list[dict[str, Any]]
     computed: list[dict[str, Any]]
     runs: int

@@ -30,6 +30,7 @@ from embedstore.operations.query_arguments import (
     parse_weighted,
 )
 from embedstore.operations.query_encoder import encoder
+from embedstore.operations.replicas import search_replica
 from embedstore.operations.session import Session
 from embedstore.operations.text_encoder import TextEncoder, cut_notes
 from embedstore.reports.item_images import read_item_images
@@ -89,13 +90,18 @@ class QueryParts:
         )
 
 
-def search(session: Session, parts: QueryParts, *, space: str | None, options: SearchOptions) -> Hits:
+def search(
+    session: Session, parts: QueryParts, *, space: str | None, options: SearchOptions, replica: str | None = None
+) -> Hits:
     """Search a space; see :meth:`embedstore.Store.search`."""
     record = session.space(space)
     text = _QueryText(parts.templates, [])
     vector, description = _query_vector(session, record, parts, text)
     begin = time.perf_counter()
-    result = session.searcher.search(record, vector, options)
+    if replica is None:
+        result = session.searcher.search(record, vector, options)
+    else:
+        result = search_replica(session, record, vector, options, replica)
     seconds = time.perf_counter() - begin
     timing.add_step("search", seconds)
     images = partial(read_item_images, session.storage)

@@ -26,6 +26,7 @@ from embedstore.storage.layout import OWN_ENTRIES, Layout, locate_store, read_ma
 from embedstore.storage.queries.heads import head_rows
 from embedstore.storage.spaces import RecipeSpace, SpaceTable
 from embedstore.storage.sql import first_line
+from embedstore.tables import OneRow
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class UntrustedFinding:
 
 
 @dataclass(frozen=True)
-class UntrustedReport:
+class UntrustedReport(OneRow):
     """What a store from somebody else would have tried.
 
     Attributes:

@@ -21,6 +21,7 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
+from embedstore.tables import OneRow
 from embedstore.temporary import temporary_folder
 
 DEFAULT_DTYPE = "float16"
@@ -41,7 +42,7 @@ class _ExistingItem:
 
 
 @dataclass(frozen=True)
-class ImportReport:
+class ImportReport(OneRow):
     """What an import did.
 
     Attributes:

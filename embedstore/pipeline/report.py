@@ -11,6 +11,7 @@ from embedstore.pipeline.encoder import RunEncoder
 from embedstore.pipeline.plan import PlanCounts
 from embedstore.pipeline.stage_times import StageTimes
 from embedstore.sources.skip_rules import skipped_summary
+from embedstore.tables import OneRow
 
 # The keys of the stored reports (table ``runs``) that differ from the attributes.
 _JSON_KEYS = {
@@ -24,7 +25,7 @@ _JSON_KEYS = {
 
 
 @dataclass(frozen=True)
-class EmbedReport:
+class EmbedReport(OneRow):
     """What a run did; every scanned file is in exactly one of the next five counts.
 
     Attributes:

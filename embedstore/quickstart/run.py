@@ -168,4 +168,5 @@ next, on your own photos with a full-size CLIP:
   embedstore embed my.store PHOTOS/
   embedstore search my.store "a dog on a beach" -o hits.html
   embedstore probe my.store label
-  embedstore zero-shot my.store label --classes cat,dog"""
+  embedstore zero-shot my.store label --classes cat,dog
+  embedstore serve my.store"""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
-from embedstore.tables import Record, Table
+from embedstore.tables import OneRow, Record, Table
 
 FileReader = Callable[[str], bytes | None]
 
@@ -31,7 +31,7 @@ class NearestItem:
 
 
 @dataclass(frozen=True)
-class ClassifiedImage:
+class ClassifiedImage(OneRow):
     """One image and its prediction.
 
     Attributes:

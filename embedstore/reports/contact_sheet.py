@@ -36,7 +36,7 @@ def contact_sheet_html(hits: Sequence[Hit], title: str, read_images: ImageReader
         read_images: reads the images of items.
     """
     body = f"<h1>{html.escape(title)}</h1>\n<main>\n{_figures(hits, read_images)}\n</main>"
-    return html_page(title, body, style=_PAGE_STYLE)
+    return html_page(title, body, style=PAGE_STYLE)
 
 
 def contact_sheet_fragment(hits: Sequence[Hit], read_images: ImageReader) -> str:
@@ -57,7 +57,7 @@ def contact_sheet_png(hits: Sequence[Hit], read_images: ImageReader, *, columns:
     cell = THUMBNAIL_SIZE + _GAP
     sheet = Image.new("RGB", (columns * cell + _GAP, rows * (cell + _CAPTION_HEIGHT) + _GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for i, (hit, data) in enumerate(_with_files(hits, read_images)):
+    for i, (hit, data) in enumerate(with_files(hits, read_images)):
         image = thumbnail(data)
         x, y = _GAP + (i % columns) * cell, _GAP + (i // columns) * (cell + _CAPTION_HEIGHT)
         sheet.paste(image, (x + (THUMBNAIL_SIZE - image.width) // 2, y + (THUMBNAIL_SIZE - image.height) // 2))
@@ -113,24 +113,30 @@ def encode_image(image: Image.Image, file_format: str, *, quality: int = 85) -> 
     return data.getvalue()
 
 
-def _with_files(hits: Sequence[Hit], read_images: ImageReader) -> Iterator[tuple[Hit, bytes | None]]:
+def with_files(hits: Sequence[Hit], read_images: ImageReader) -> Iterator[tuple[Hit, bytes | None]]:
     """Yield each hit with the bytes of its file."""
     yield from zip(hits, read_images([hit.item for hit in hits]), strict=True)
 
 
 def _figures(hits: Sequence[Hit], read_images: ImageReader) -> str:
     """Return one HTML figure per hit."""
-    return "\n".join(_figure(hit, data) for hit, data in _with_files(hits, read_images))
+    return "\n".join(figure_html(hit, data) for hit, data in with_files(hits, read_images))
 
 
-def _figure(hit: Hit, data: bytes | None) -> str:
-    """Return the HTML of one hit."""
+def figure_html(hit: Hit, data: bytes | None, more: str = "") -> str:
+    """Return the HTML of one hit.
+
+    Args:
+        hit: the item.
+        data: the bytes of its file.
+        more: HTML to add below the name.
+    """
     name = html.escape(Path(hit.uri).name)
     facts = html.escape("  ".join(str(v) for v in (hit.label, hit.split) if v is not None))
     return (
         f'<figure title="{html.escape(hit.uri)}">{_content(data, name)}'
-        f"<figcaption><b>{hit.rank}</b> <code>{hit.score:.3f}</code> {facts}<br><small>{name}</small></figcaption>"
-        "</figure>"
+        f"<figcaption><b>{hit.rank}</b> <code>{hit.score:.3f}</code> {facts}<br><small>{name}</small>{more}"
+        "</figcaption></figure>"
     )
 
 
@@ -154,7 +160,7 @@ def _sound_type(data: bytes) -> str:
     return next((kind for start, kind in kinds.items() if data.startswith(start)), "")
 
 
-_PAGE_STYLE = """
+PAGE_STYLE = """
 main{display:grid;grid-template-columns:repeat(auto-fill,minmax(190px,1fr));gap:14px;
 font:13px/1.35 system-ui,sans-serif}
 body{margin:24px;max-width:1400px} h1{font:600 20px system-ui,sans-serif}

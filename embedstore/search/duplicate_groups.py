@@ -127,6 +127,11 @@ class DuplicateGroups(Table):
         return len({item.group for item in self.items})
 
     @property
+    def extra(self) -> list[int]:
+        """Ids of the items that are not the one to keep of their group."""
+        return [item.item for item in self.items if not item.keep]
+
+    @property
     def is_complete(self) -> bool:
         """Whether every content was compared with every other, and every pair across splits is listed."""
         return self.recall == 1 and not self.recall_pairs and self.cross_split_count == len(self.cross_split_pairs)
@@ -138,7 +143,7 @@ class DuplicateGroups(Table):
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return {
-            "groups": self.group_count, "items": len(self.items), "extra": sum(not i.keep for i in self.items),
+            "groups": self.group_count, "items": len(self.items), "extra": len(self.extra),
             "compared": self.content_count, "pairs": self.pair_count, "threshold": self.threshold,
             "threshold_chosen": self.is_threshold_chosen, "pixels": asdict(self.pixels) if self.pixels else None,
             "recall": self.recall, "recall_pairs": self.recall_pairs, "pairs_across_splits": self.cross_split_count,

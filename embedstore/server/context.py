@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from numpy.typing import NDArray
 
 from embedstore.operations.browse import Browser
+from embedstore.operations.fitting import Fitting
 from embedstore.operations.point_map import PointMaps
 from embedstore.operations.queues import Queues
 from embedstore.operations.session import Session
@@ -38,6 +39,7 @@ class ServerContext:
         reports: the last reports.
         encoders: words and images to vectors.
         queues: what a person should look at.
+        fitting: from which score on an item fits a text.
     """
 
     store: Store
@@ -50,6 +52,7 @@ class ServerContext:
     reports: Reports = field(init=False)
     encoders: Encoders = field(init=False)
     queues: Queues = field(init=False)
+    fitting: Fitting = field(init=False)
 
     def __post_init__(self) -> None:
         self.browser = Browser(self.session)
@@ -59,6 +62,7 @@ class ServerContext:
         self.reports = Reports()
         self.encoders = Encoders(self.store)
         self.queues = Queues(self.session)
+        self.fitting = Fitting(self.session)
 
     def selected(self, handle: str | None) -> NDArray[np.int64] | None:
         """Return the ids of a selection, None for no selection.

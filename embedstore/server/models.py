@@ -14,6 +14,7 @@ _MAX_ID = 2**63 - 1
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr | None
 Id = Annotated[int, Field(ge=0, le=_MAX_ID)]
 Ids = Annotated[list[Id], Field(max_length=MAX_IDS)]
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 
 
@@ -203,7 +204,8 @@ class SearchBody(Model):
     selection: str | None = None
     space: str | None = None
     strictness: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.5, description="From 0 (always show the nearest) to 1 (show only what clearly fits)."
+        default=0.5,
+        description="From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most.",
     )
 
 
@@ -228,15 +230,17 @@ class HitsBody(Model):
     seconds: float
     hits: list[HitBody]
     nothing_fits: bool = Field(description="Whether no item reaches the cut-off.")
-    cut_off: float | None = Field(description="The least score that fits; null where none can be computed.")
+    cut_off: float | None = Field(
+        description="The least score that fits words; null for images, items and examples, and at strictness 0."
+    )
     notes: list[str]
 
 
 class Point(Model):
     """A point of the map."""
 
-    x: float
-    y: float
+    x: Coordinate
+    y: Coordinate
 
 
 class SelectionRequest(Model):

@@ -17,9 +17,7 @@ async def writable_context(context: Context) -> ServerContext:
         Refusal: if it is.
     """
     if context.access.read_only:
-        raise Refusal(
-            403, "this server is read-only and changes nothing", "start `embedstore serve` without --read-only"
-        )
+        raise Refusal(403, "this server is read-only and changes nothing", "start it again without --read-only")
     return context
 
 

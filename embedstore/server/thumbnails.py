@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from embedstore.media.image.thumbnails import ThumbnailPool
+from embedstore.operations.browse import Browser
 from embedstore.resources import available_cores
+from embedstore.sources.locations import read_item
 from embedstore.storage.layout import Layout
 from embedstore.storage.thumbnail_cache import ThumbnailCache
 
@@ -52,6 +54,21 @@ class Thumbnails:
             data = self._pool.shrink(read(), size)
             self._cache.put(content, size, data)
         return data
+
+    def read(self, browser: Browser, item: int, size: int) -> bytes:
+        """Return the image of an item as WebP.
+
+        Args:
+            browser: looks the item up.
+            item: its id.
+            size: the most pixels of the longer side.
+
+        Raises:
+            ItemNotFound: if there is no such item.
+            ImageError: if the file cannot be read or decoded.
+        """
+        content, uri, path = browser.content(item)
+        return self.get(content, size, lambda: read_item(uri, path))
 
     def close(self) -> None:
         """End the processes and threads."""

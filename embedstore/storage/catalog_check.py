@@ -80,9 +80,24 @@ _PLAIN_TYPES = frozenset(
 _NESTED_TYPES = frozenset({"list", "array", "struct", "map", "union"})
 
 
-# What no row of a table of ours says: our own statements count and name files with these values.
 _MOST = 1 << 62
+
+
+def _lacks(*columns: str) -> str:
+    """Return SQL that is true for a row without one of the values that say what it is of."""
+    return " OR ".join(f"{quote_identifier(column)} IS NULL" for column in columns)
+
+
+# What no row of a table of ours says: our own statements count and name files with these values.
 IMPOSSIBLE = {
+    "spaces": _lacks("space", "name"),
+    "contents": _lacks("content"),
+    "items": _lacks("item", "uri"),
+    "vectors": _lacks("space", "content", "shard", "row"),
+    "failures": _lacks("uri"),
+    "heads": _lacks("head", "space"),
+    "predictions": _lacks("head", "item"),
+    "runs": _lacks("run"),
     "shards": f"space IS NULL OR coalesce(shard NOT BETWEEN 0 AND {_MOST}, true) OR "
     f'coalesce("rows" NOT BETWEEN 0 AND {_MOST}, true) OR coalesce(bytes NOT BETWEEN 0 AND {_MOST}, true)',
     "counters": f"coalesce(next_item NOT BETWEEN 0 AND {_MOST}, true) OR "

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.resources import memory_share
 from embedstore.storage import connection, disk_errors, reading, shard
+from embedstore.storage.catalog_errors import explain
 from embedstore.storage.durable_files import atomic_path, sync_folder
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.shards import ShardUsage
@@ -61,7 +63,7 @@ def compact(storage: Storage, writer: Writer, *, progress: Callable[[int], None]
         ``{"files_before", "files_after", "rows_dropped", "bytes_freed"}``, all of vector files.
 
     Raises:
-        StoreDamaged: if a vector file is missing or does not match its checksum.
+        StoreDamaged: if a vector file is missing or does not match its checksum, or a block of the catalog is damaged.
         StoreUnreadable: if a vector file cannot be read now.
         StoreIOError: if the disk is full or fails; every file that the catalog refers to is unchanged.
     """
@@ -87,6 +89,7 @@ def rewrite_catalog(writer: Writer) -> None:
     DuckDB keeps deleted rows in its file: marked in blocks that are in use, and whole in free blocks.
 
     Raises:
+        StoreDamaged: if a block of the catalog is damaged; it is unchanged.
         StoreIOError: if the disk is full or fails; the catalog is unchanged.
     """
     file = writer.layout.catalog
@@ -94,7 +97,10 @@ def rewrite_catalog(writer: Writer) -> None:
     if reading.exists(writer.layout.wal):  # the disk has no room for a checkpoint, and so none for a second catalog
         return
     with disk_errors.disk_errors(f"rewrite {file}"), writer.catalog.exclusive(), atomic_path(file) as new:
-        connection.copy_database(file, new)
+        try:
+            connection.copy_database(file, new)
+        except duckdb.Error as e:
+            raise explain(e, file, "read") from e
 
 
 def _usage(storage: Storage, space: SpaceRecord) -> list[ShardUsage]:

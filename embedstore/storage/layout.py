@@ -136,6 +136,10 @@ class Layout:
         """Return the folder of a space's exported networks."""
         return self.space_folder(space) / "towers"
 
+    def replicas_folder(self, space: str) -> Path:
+        """Return the folder that says what copies of a space in vector databases hold."""
+        return self.space_folder(space) / "replicas"
+
     def inbox_folder(self, space: str) -> Path:
         """Return the folder of a plan of parts of a space, and of the results of its workers."""
         return self.space_folder(space) / "inbox"

@@ -89,7 +89,7 @@ def test_a_text_has_the_vector_of_the_library_pooled_by_the_nature_of_the_networ
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(texts=texts_of_words, rows=st.integers(1, 4), pass_length=st.integers(1, 200))
 def test_a_vector_does_not_depend_on_its_batch(family, backbones, texts, rows, pass_length):
     """Whatever the lengths, the number of texts and the size of a pass, every text has the vector that it has alone."""

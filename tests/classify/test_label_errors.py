@@ -46,7 +46,7 @@ def test_flipped_labels_are_found(tmp_path):
     assert hits >= 24
     assert hits / len(first) >= 3 * 0.05
     assert all(s.suggested_label == y[s.item - 1] for s in found.issues[:10])
-    assert 0.02 < found.error_rate < 0.08
+    assert 0.05 <= found.error_rate_interval[1] < 0.2
 
 
 def test_confident_joint_by_hand():
@@ -68,7 +68,7 @@ def noisy_probabilities(seed, n=600, k=4, share=0.1):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("score", list(LabelScore))
+@pytest.mark.parametrize("score", [s for s in LabelScore if s is not LabelScore.NEIGHBORS])
 def test_scores_equal_those_of_cleanlab(seed, score):
     """Every score ranks the labels as the reference does, and two of them are equal to it."""
     rank = pytest.importorskip("cleanlab.rank")
@@ -162,7 +162,7 @@ def test_suggestions_are_uncertain_and_diverse(tmp_path):
 def test_flipped_labels_of_multilabel_items_are_found(tagged, tmp_path, head):
     """3% of 1,500 yes-or-no labels are flipped: at least seven in ten of the first 45 issues are flipped labels (by
     chance 3%), about half of the flipped labels are among them, each issue names the label and the direction, and the
-    estimated error rate is near 3%."""
+    limit of the share of errors is not below 3%."""
     X, tags = tagged
     rng = np.random.default_rng(0)
     names = ["a", "b", "blue", "c", "red"]
@@ -175,7 +175,7 @@ def test_flipped_labels_of_multilabel_items_are_found(tagged, tmp_path, head):
     assert hits / len(first) >= 0.7
     assert hits >= 22
     assert found.n_labels == 5 * sum(bool(t) for t in wrong)
-    assert 0.01 < found.error_rate < 0.06
+    assert 0.03 <= found.error_rate_interval[1] < 0.2
     for s in found.issues[:20]:
         assert (s.given_label is None) != (s.suggested_label is None)
         assert (s.given_label in wrong[s.item - 1]) is (s.suggested_label is None)
@@ -196,7 +196,8 @@ def test_multilabel_suggestions_are_where_one_label_is_uncertain(tmp_path):
     color = np.where(np.arange(140)[:, None] % 2, [4.0, 0], [0, 4.0])
     letter = np.where(np.arange(140)[:, None] % 3 == 0, [4.0, 0], [0, 4.0])
     letter[130:] = 2.0
-    X = np.hstack([color, letter]) + 0.3 * rng.standard_normal((140, 4))
+    # twelve more numbers of noise: in four numbers alone, the items of one color and letter look like copies
+    X = np.hstack([color, letter, np.zeros((140, 12))]) + 0.3 * rng.standard_normal((140, 16))
     tags = [[("blue", "red")[n % 2], "ab"[n % 3 == 0]] if n < 60 else None for n in range(140)]
     found = store_of(tmp_path / "s", X, tags=_join(tags)).suggest_labels("tags", separator=",", k=5)
     assert found.n_candidates == 80
@@ -211,3 +212,21 @@ def test_a_constant_label_does_not_make_an_item_uncertain(tmp_path):
     store = store_of(tmp_path / "s", X, tags=["a,rare", "b", None, None])
     found = store.suggest_labels("tags", separator=",", k=2, head="lda")
     assert [s.margin for s in found.suggestions] == [1, 1], "three labels, no counterexample of any for this head"
+
+
+@pytest.mark.parametrize("separator", [None, ","])
+def test_neighbors_see_what_the_head_cannot(tmp_path, separator):
+    """Four corners, of which opposite ones are one class: no line separates them. A tenth of the labels is wrong."""
+    rng = np.random.default_rng(0)
+    corner = rng.integers(0, 2, (300, 2))
+    X = np.hstack([6.0 * corner - 3, np.zeros((300, 4))]) + rng.standard_normal((300, 6))
+    wrong = set(rng.choice(300, 30, replace=False).tolist())
+    labels = [("odd", "even")[int((a == b) != (n in wrong))] for n, (a, b) in enumerate(corner)]
+    store = store_of(tmp_path / "s", X, label=labels)
+    hits = {}
+    for score in ("self_confidence", "neighbors"):
+        found = store.label_errors("label", ranked_by=score, separator=separator, near_duplicates="ignore")
+        items = dict.fromkeys(int(i) - 1 for i in found.ranking.items)  # an item of several labels is ranked for each
+        hits[score] = len(set(list(items)[:30]) & wrong)
+    assert hits["self_confidence"] < 10
+    assert hits["neighbors"] > 20

@@ -296,6 +296,10 @@ ROWS += [
 ]
 
 ELSEWHERE = {
+    "replicate": "a help text",
+    "replicate STORE ADDRESS --name NAME": "needs a server: tests/engines",
+    "replicate STORE ADDRESS --name {}": "needs a server: tests/engines",
+    "replicate STORE --name {}": "needs a server: tests/engines",
     "backbones open_clip": "the same command is followed with another filter",
     "backbones --text": "the same command is followed with another filter",
     "embed STORE SOURCE --backbone NAME --weights FILE": "a recipe of a stranger: tests/reliability",

@@ -56,11 +56,14 @@ OUTPUTS = {
     ("shift", "output"): [
         (["shift", "WIDE", "--first", "item <= 30", "--second", "item > 30", "-o", "OUT"], [".html"])
     ],
-    ("label-errors", "output"): [(["label-errors", "STORE", "-o", "OUT"], [".html"])],
+    ("label-errors", "output"): [
+        (["label-errors", "STORE", "--all", "-o", "OUT"], [".html", ".csv", ".parquet", ".jsonl"])
+    ],
     ("suggest-labels", "output"): [(["suggest-labels", "STORE", "some", "-o", "OUT"], [".html"])],
     ("duplicates", "output"): [
-        (["duplicates", "STORE", "--threshold", "0.5", "-o", "OUT"], [".csv", ".parquet", ".jsonl"])
+        (["duplicates", "STORE", "--threshold", "0.5", "-o", "OUT"], [".csv", ".parquet", ".jsonl", ".html"])
     ],
+    ("checkup", "output"): [(["checkup", "STORE", "-o", "OUT"], [".html"])],
     ("backup", "target"): [(["backup", "STORE", "OUT"], [""])],
     ("restore", "store"): [(["restore", "STORE", "OUT"], [""])],
     ("import", "store"): [(["import", "OUT", "EXPORTED"], [""])],

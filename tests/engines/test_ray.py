@@ -1,19 +1,26 @@
 """Embedding on a real Ray cluster gives the rows of a local run, also if workers and nodes are killed."""
 
 import os
+import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import embedstore as es
 from embedstore.errors import BadOption, EngineError, MissingExtra
 from embedstore.pipeline.distributed import engine as engines
+from embedstore.pipeline.distributed.plan_parts import PlanOptions, plan_parts
+from embedstore.sources.open import open_source
 from embedstore.storage.inbox.inbox import Inbox
-from tests.conftest import picture
+from tests.conftest import ROOT, picture
 from tests.pipeline.distributed.test_parts import add_trouble, comparable
 from tests.pipeline.test_embed import tiny_store
 
@@ -74,9 +81,6 @@ def test_a_cluster_gives_the_rows_of_a_local_run_while_workers_are_killed(cluste
 
 def test_a_run_goes_on_where_a_killed_driver_ended(cluster, tmp_path, photos):
     """Results that wait in the inbox of a driver that died are registered, and only the rest is embedded."""
-    from embedstore.pipeline.distributed.plan_parts import PlanOptions, plan_parts
-    from embedstore.sources.open import open_source
-
     store = tiny_store(tmp_path / "s", runtime="eager")
     storage = store._session.storage
     options = PlanOptions(part_files=2, engine="ray")
@@ -144,3 +148,109 @@ def test_without_ray_the_error_names_the_extra(tmp_path, photos, monkeypatch):
     with pytest.raises(MissingExtra, match=r"pip install 'embedstore\[ray\]'"):
         store.embed(photos, engine="ray", progress=False)
     assert store.info().items == 0
+
+
+DRIVER = """
+import sys
+import embedstore as es
+es.open(sys.argv[1], runtime="eager").embed(sys.argv[2], engine="ray", address=sys.argv[3], cpus=1, progress=False)
+"""
+
+
+def start_driver(store, photos, address):
+    """Start `embed` in a process of its own, which can be killed."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", DRIVER, str(store), str(photos), address]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def kill_at_random(cluster, store, photos, kills, seed):
+    """Kill a worker, a node or the driver at random moments until there were enough kills; then let it end."""
+    rng = random.Random(seed)
+    done = {"worker": 0, "node": 0, "driver": 0}
+    driver = start_driver(store, photos, cluster.address)
+    node = None
+    deadline = time.monotonic() + 3000
+    while sum(done.values()) < kills and time.monotonic() < deadline:
+        time.sleep(rng.uniform(0.5, 4.0))
+        if driver.poll() is not None:
+            if driver.returncode == 0:
+                break
+            driver = start_driver(store, photos, cluster.address)
+        kind = rng.choice(["worker", "worker", "node", "driver"])
+        if kind == "worker" and (pids := worker_pids()):
+            os.kill(rng.choice(pids), signal.SIGKILL)
+        elif kind == "node":
+            if node is not None:
+                cluster.remove_node(node, allow_graceful=False)
+            node = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
+        elif kind == "driver":
+            driver.kill()
+            driver.wait()
+            driver = start_driver(store, photos, cluster.address)
+        else:
+            continue
+        done[kind] += 1
+    while driver.wait() != 0:
+        assert time.monotonic() < deadline, driver.stderr.read()[-2000:]
+        driver = start_driver(store, photos, cluster.address)
+    if node is not None:
+        cluster.remove_node(node, allow_graceful=False)
+    return done
+
+
+def assert_same_rows(store, local):
+    """Every row is equal; vectors are equal but for the last bit, which the images of the same batch may turn."""
+    (found, *other), (wanted, *expected) = comparable(store), comparable(local)
+    assert other == expected
+    assert {uri: row[:-1] for uri, row in found.items()} == {uri: row[:-1] for uri, row in wanted.items()}
+    a, b = (np.array([rows[uri][-1] for uri in sorted(wanted)]) for rows in (found, wanted))
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosines.min() > 0.99999
+
+
+def check_kills(cluster, tmp_path, *, photos, kills, seed):
+    """After all kills: no row is lost, double or wrong, compared with a local run."""
+    local = tiny_store(tmp_path / "local", runtime="eager")
+    local.embed(photos, progress=False)
+    store = tiny_store(tmp_path / "s", runtime="eager")
+    done = kill_at_random(cluster, tmp_path / "s", photos, kills, seed)
+    store = es.open(tmp_path / "s")
+    assert_same_rows(store, local)
+    assert store.sql("SELECT count(*) - count(DISTINCT uri) FROM items").rows == ((0,),)
+    assert store.verify().ok
+    return done
+
+
+def test_a_driver_that_is_killed_loses_nothing(cluster, tmp_path, photos):
+    """The command is killed with SIGKILL once a part is done; the next one embeds the rest."""
+    local = tiny_store(tmp_path / "local", runtime="eager")
+    local.embed(photos, progress=False)
+    store = tiny_store(tmp_path / "s", runtime="eager")
+    plan_ahead = PlanOptions(part_files=2, engine="ray")  # parts as small as in the other tests
+    plan_parts(store._session.storage, open_source(str(photos)), store._session.storage.space(), plan_ahead)
+    es.work(tmp_path / "s", "1/6", runtime="eager", progress=False)
+    driver = start_driver(tmp_path / "s", photos, cluster.address)
+    deadline = time.monotonic() + 120
+    while es.open(tmp_path / "s").info().items == 0 and driver.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    driver.kill()
+    driver.wait()
+    second = start_driver(tmp_path / "s", photos, cluster.address)
+    assert second.wait() == 0, second.stderr.read()[-2000:]
+    assert comparable(es.open(tmp_path / "s")) == comparable(local)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_fifty_kills_lose_nothing(cluster, tmp_path):
+    """20,000 small images; workers, nodes and the driver are killed 50 times."""
+    photos = tmp_path / "photos"
+    rng = np.random.default_rng(0)
+    for n in range(int(os.environ.get("EMBEDSTORE_KILL_IMAGES", "20000"))):
+        path = photos / f"{n // 1000}" / f"{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    kills = int(os.environ.get("EMBEDSTORE_KILLS", "50"))
+    done = check_kills(cluster, tmp_path, photos=photos, kills=kills, seed=0)
+    assert done["worker"] or done["driver"] or done["node"]

@@ -14,7 +14,7 @@ def natural_image(seed: int) -> Image.Image:
     """Return an RGB image of 128 by 128 pixels with detail at every scale, the coarse the strongest."""
     rng = np.random.default_rng(seed)
     total = np.zeros((SIDE, SIDE, 3))
-    for cells in (2, 4, 8, 16, 32):
+    for cells in (2, 4, 8, 16, 32, 64, 128):
         grid = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
         total += np.asarray(grid.resize((SIDE, SIDE), Image.Resampling.BICUBIC), float) / np.sqrt(cells)
     total -= total.min()

@@ -32,7 +32,7 @@ def save_model(folder: Path, family: str, *, seed: int = 0, padding_side: str = 
             if parameter.dim() > 1:
                 parameter.mul_(8.0)
     module.save_pretrained(folder)
-    _save_tokenizer(folder, kind, padding_side)
+    save_tokenizer(folder, kind, padding_side)
     return folder
 
 
@@ -71,7 +71,7 @@ def _config(family: str, vocabulary: int, changes: dict):
     raise ValueError(family)
 
 
-def _save_tokenizer(folder: Path, kind: str, padding_side: str) -> None:
+def save_tokenizer(folder: Path, kind: str, padding_side: str) -> None:
     """Write a tokenizer of words, with the special tokens where the family has them."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

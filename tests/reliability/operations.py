@@ -22,13 +22,14 @@ from embedstore.storage.integrity.backup import backup, restore
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.item_changes import ItemSelection
+from embedstore.storage.layout import Layout
 from embedstore.storage.shard import Shard, read_shard_header
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import read_archive as reading
 from embedstore.storage.transfer import write_archive as writing
 from tests.conftest import ROOT
 from tests.golden.make import VECTORS
-from tests.helpers.parts import make_store_with_results
+from tests.helpers.parts import make_store_with_results, result, write_plan
 from tests.helpers.vector_stores import OTHER, SPACE, digest, expected, make, other, rows, vector
 
 PREAMBLE = (
@@ -360,7 +361,47 @@ def check_register(folder: Path) -> None:
     open_and_compare(folder / "s", expected(32))
 
 
+PUT_RESULT = (
+    PREAMBLE
+    + """
+from embedstore.storage.inbox.inbox import Inbox
+from embedstore.storage.layout import find_store
+from tests.helpers.parts import result
+from tests.helpers.vector_stores import SPACE
+from embedstore.storage.disk_errors import disk_errors
+inbox = Inbox(find_store(here / "s"), SPACE.key)
+with disk_errors("write a result"):
+    inbox.begin(1)
+    inbox.put_result(inbox.read_plan(), result(1, size=8, first=9))
+"""
+)
+
+
+def make_store_with_plan(folder: Path) -> None:
+    make(folder / "s", 8)
+    write_plan(folder / "s", parts=1, size=8, first=9)
+
+
+def check_put_result_done(folder: Path) -> None:
+    (waiting,) = Inbox(Layout((folder / "s").absolute()), SPACE.key).waiting()
+    assert waiting.part == 1
+
+
+def check_put_result(folder: Path) -> None:
+    """The part has a whole result or none, and a second worker ends it."""
+    storage = Storage.open(folder / "s")
+    inbox = Inbox(storage.layout, SPACE.key)
+    if not inbox.is_done(1):
+        inbox.put_result(inbox.read_plan(), result(1, size=8, first=9))
+    with storage.writer("register") as writer:
+        registrar = Registrar(writer, inbox)
+        registrar.register_waiting()
+        assert (registrar.total.torn, registrar.finish()) == ([], True)
+    open_and_compare(folder / "s", expected(16))
+
+
 OPERATIONS = {
+    "result of a part": Operation(make_store_with_plan, PUT_RESULT, check_put_result_done, check_put_result),
     "register parts": Operation(
         lambda f: make_store_with_results(f / "s"), REGISTER, check_register_done, check_register
     ),

@@ -1,5 +1,8 @@
 """Numbers of files and rows that cannot be are damage: refused in one line, and repaired."""
 
+import contextlib
+import re
+
 import duckdb
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import pytest
 import embedstore as es
 from embedstore.errors import StoreDamaged
 from embedstore.search.index import files
+from embedstore.storage import catalog_check
 from tests.helpers.vector_stores import make
 from tests.reliability.hostile_stores import create_original
 
@@ -39,6 +43,70 @@ def test_an_impossible_number_is_damage_and_repaired(tmp_path, table, column, va
     assert [(h.item, h.score) for h in hits] == [(h.item, h.score) for h in expected]
     after.edit({"label": "'new'"}, "true")
     assert not after.verify().damage
+
+
+def identities():
+    """The columns that say what a row of a table is of."""
+    return [
+        (table, name)
+        for table, condition in catalog_check.IMPOSSIBLE.items()
+        if table not in ("shards", "counters")
+        for name in re.findall(r'"?(\w+)"? IS NULL', condition)
+    ]
+
+
+MORE_ROWS = """
+INSERT INTO failures (uri, reason) VALUES ('a', 'missing'), ('b', 'missing');
+INSERT INTO predictions (head, item) VALUES ('kind', 1), ('kind', 2);
+INSERT INTO runs (run, verb) VALUES (1000, 'edit'), (1001, 'edit')
+"""
+
+
+LAST_ROW = "rowid = (SELECT max(rowid) FROM {table})"
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "row"),
+    [(*of, "true") for of in identities()] + [(*of, LAST_ROW) for of in identities() if of[0] in ("items", "vectors")],
+)
+def test_a_row_that_is_of_nothing_is_damage_and_repaired(tmp_path, table, column, row):
+    """Every verb works after `repair`, every item keeps its uri, its label and its own columns."""
+    create_original(tmp_path / "s")
+    items = {uri: values for uri, *values in es.open(tmp_path / "s").sql("SELECT uri, label, year FROM items").rows}
+    change(tmp_path / "s", MORE_ROWS)
+    change(tmp_path / "s", f'UPDATE {table} SET "{column}" = NULL WHERE {row.format(table=table)}')
+    with pytest.raises(StoreDamaged, match=f"table {table}") as e:
+        es.open(tmp_path / "s").info()
+    assert "\n" not in str(e.value)
+    es.repair_store(tmp_path / "s")
+    after = es.open(tmp_path / "s")
+    for call in (after.info, after.compact, lambda: after.features("label"), lambda: after.search(np.ones(4), k=3)):
+        with contextlib.suppress(es.EmbedstoreError):  # there may be nothing left to search
+            call()
+    assert not after.verify().damage
+    left = {uri: values for uri, *values in after.sql("SELECT uri, label, year FROM items").rows}
+    assert left.items() <= items.items()
+    assert len(left) == len(items) or (table, column) == ("items", "uri")
+    numbers = [n for (n,) in after.sql("SELECT item FROM items").rows]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_compact_names_a_damaged_block_of_the_catalog(tmp_path):
+    """The whole catalog is read, also blocks that no verb before needed."""
+    store = make(tmp_path / "s", 2000)
+    refused = 0
+    data = store.layout.catalog.read_bytes()
+    for at in range(12288 + 4096, len(data), len(data) // 12):
+        store.layout.catalog.write_bytes(data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :])
+        try:
+            es.open(tmp_path / "s").compact()
+        except StoreDamaged as e:
+            refused += 1
+            assert "\n" not in str(e)  # noqa: PT017 - a block that is not in use may be damaged without harm
+            assert "repair" in str(e)  # noqa: PT017
+        for log in tmp_path.glob("s/*.wal"):
+            log.unlink()
+    assert refused > 2
 
 
 def test_a_space_without_facts_is_damage_in_every_verb(tmp_path):

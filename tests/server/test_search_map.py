@@ -44,6 +44,22 @@ def test_words_items_and_images_find_what_the_command_line_finds(client, server)
     assert [h["rank"] for h in answer.json()["hits"]] == [1, 2, 3, 4]
 
 
+def test_a_search_says_from_which_score_on_hits_fit(client):
+    """The cut-off grows with the strictness; at 0, and for items, everything fits."""
+
+    def search(strictness):
+        return client.post("/api/v1/search", json={"words": "a lighthouse", "k": 12, "strictness": strictness}).json()
+
+    lax, usual, strict = (search(s) for s in (0.1, 0.5, 1.0))
+    assert lax["cut_off"] < usual["cut_off"] < strict["cut_off"]
+    for body in (lax, usual, strict):
+        assert [h["fits"] for h in body["hits"]] == [h["score"] >= body["cut_off"] for h in body["hits"]]
+        assert body["nothing_fits"] == (not any(h["fits"] for h in body["hits"]))
+    assert (search(0)["cut_off"], search(0)["nothing_fits"]) == (None, False)
+    by_item = client.post("/api/v1/search", json={"item": 1, "k": 3}).json()
+    assert (by_item["cut_off"], all(h["fits"] for h in by_item["hits"])) == (None, True)
+
+
 def test_a_search_inside_a_selection_gives_k_of_it(client, server):
     """If k items of a selection match, k hits come back, best first, also with a filter."""
     blue = client.post("/api/v1/selections", json={"where": "label = 'blue'"}).json()["handle"]

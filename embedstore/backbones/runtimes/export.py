@@ -36,6 +36,7 @@ from embedstore.backbones.runtimes.runtime import MIN_COSINE, Agreement, Tower, 
 from embedstore.errors import BadBackbone, RuntimeMismatch
 from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.resources import available_cores
+from embedstore.space import Family
 from embedstore.storage import durable_files
 
 OPSET = 17  # the first with LayerNormalization; the tracing exporter goes up to 20
@@ -170,6 +171,8 @@ def _text_example(backbone: Backbone) -> TowerExample:
         NoTextTower: when the network has none.
         BadBackbone: when its tokenizer is not the one that is implemented without torch.
     """
+    if backbone.space.family is Family.TRANSFORMERS:
+        raise BadBackbone(f"the text tower of {backbone.space.architecture} is not exported: it runs with PyTorch")
     ids = backbone.tokenize(SENTENCES)
     context_length = ids.shape[1]
     if not np.array_equal(ids, bpe.tokenize(SENTENCES, context_length, backbone.bpe_merges)):

@@ -29,13 +29,19 @@ def load(recipe: Recipe) -> LoadedNetwork | SequenceNetwork:
     """
     require_transformers(recipe.backbone)
     folder = open_folder(recipe)
-    if folder.model_type in (*WAVE_TYPES, *SPECTROGRAM_TYPES):
-        raise BadBackbone(f"{recipe.backbone} reads sound, which is not supported yet")
-    if modality_of(folder) is Modality.IMAGE:
-        raise BadBackbone(f"{recipe.backbone} reads images, which is not supported yet")
-    from embedstore.backbones.transformers_models import text
+    match modality_of(folder):
+        case Modality.AUDIO:
+            from embedstore.backbones.transformers_models import audio
 
-    return text.load(folder, recipe)
+            return audio.load(folder, recipe)
+        case Modality.TEXT:
+            from embedstore.backbones.transformers_models import text
+
+            return text.load(folder, recipe)
+        case Modality.IMAGE:
+            from embedstore.backbones.transformers_models import vision
+
+            return vision.load(folder, recipe)
 
 
 def modality_of(folder: ModelFolder) -> Modality:

@@ -170,14 +170,20 @@ def _features(
     """Return the function from windows of tokens to pooled features."""
 
     def features(windows: list[NDArray[np.int64]]) -> torch.Tensor:
-        length = max(window.shape[1] for window in windows)
-        ids = np.full((len(windows), length), tokenizer.pad_id, dtype=np.int64)
-        types, mask = np.zeros_like(ids), np.zeros_like(ids)
-        for row, window in enumerate(windows):
-            count = window.shape[1]
-            ids[row, :count], types[row, :count], mask[row, :count] = window[0], window[1], 1
-        inputs = {"input_ids": ids, "attention_mask": mask} | ({"token_type_ids": types} if tokenizer.has_types else {})
-        vectors = hidden(**{name: torch.from_numpy(value) for name, value in inputs.items()})
-        return pool(vectors, torch.from_numpy(mask).to(vectors.device, vectors.dtype))
+        inputs = token_batch(windows, tokenizer)
+        vectors = hidden(**inputs)
+        return pool(vectors, inputs["attention_mask"].to(vectors.device, vectors.dtype))
 
     return features
+
+
+def token_batch(windows: list[NDArray[np.int64]], tokenizer: Tokenizer) -> dict[str, torch.Tensor]:
+    """Return windows of tokens as the inputs of one pass, padded on the right, with the mask of the real tokens."""
+    length = max(window.shape[1] for window in windows)
+    ids = np.full((len(windows), length), tokenizer.pad_id, dtype=np.int64)
+    types, mask = np.zeros_like(ids), np.zeros_like(ids)
+    for row, window in enumerate(windows):
+        count = window.shape[1]
+        ids[row, :count], types[row, :count], mask[row, :count] = window[0], window[1], 1
+    inputs = {"input_ids": ids, "attention_mask": mask} | ({"token_type_ids": types} if tokenizer.has_types else {})
+    return {name: torch.from_numpy(value) for name, value in inputs.items()}

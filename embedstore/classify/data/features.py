@@ -44,8 +44,7 @@ class Features:
     """Labeled items of one space.
 
     Attributes:
-        X: float32 ``(N, D)`` as stored (of unit length only if the space's vectors are); a memory map of a temporary
-            file above 1 GiB.
+        X: float32 ``(N, D)`` as stored (of length 1 only if ``unit``); a memory map of a temporary file above 1 GiB.
         y: labels ``(N,)``: text, or a sorted tuple of texts if ``multilabel``.
         ids: int64 ``(N,)``, the items, ascending.
         groups: int64 ``(N,)``. Items with one value share a content or a declared group, directly or in a chain, and
@@ -63,6 +62,7 @@ class Features:
         task: what is predicted.
         numbers: float64 ``(N,)``, the labels of a regression or an ordinal task; None for classes.
         weights: float64 ``(N,)``, the weight of each row in training; None weighs all rows alike.
+        unit: whether the rows of X have length 1, as the space says; None where it is not known.
     """
 
     X: NDArray[np.float32]
@@ -81,6 +81,7 @@ class Features:
     task: Task = Task.CLASSIFICATION
     numbers: NDArray[np.float64] | None = None
     weights: NDArray[np.float64] | None = None
+    unit: bool | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -167,6 +168,7 @@ def load_features(
         space=space.name,
         label_notes=tuple(labels.notes()),
         weights=None if weight is None else _weights(usable, weight),
+        unit=space.space.unit,
     )
 
 

@@ -22,6 +22,7 @@ class LabelScore(StrEnum):
     SELF_CONFIDENCE = "self_confidence"  # the probability of the given label
     NORMALIZED_MARGIN = "normalized_margin"  # ... minus that of the most probable other label
     WEIGHTED_ENTROPY = "weighted_entropy"  # self-confidence and how sure the head is at all
+    NEIGHBORS = "neighbors"  # self-confidence of the mean of the head's probabilities and the votes of 20 neighbors
 
 
 class LabelFilter(StrEnum):
@@ -44,7 +45,7 @@ def label_scores(given: Columns, proba: NDArray[np.floating], score: LabelScore)
     proba = proba.astype(np.float64)
     own = proba[np.arange(len(given)), given]
     match score:
-        case LabelScore.SELF_CONFIDENCE:
+        case LabelScore.SELF_CONFIDENCE | LabelScore.NEIGHBORS:
             return np.asarray(own, dtype=np.float64)
         case LabelScore.NORMALIZED_MARGIN:
             return np.asarray((own - other_labels(given, proba).max(axis=1) + 1) / 2)

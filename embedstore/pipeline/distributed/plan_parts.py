@@ -24,6 +24,7 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
+from embedstore.tables import OneRow
 from embedstore.temporary import temporary_folder
 
 PART_FILES = 4096  # of a part, if the user names no number of parts
@@ -49,7 +50,7 @@ class PlanOptions:
 
 
 @dataclass(frozen=True)
-class PlanReport:
+class PlanReport(OneRow):
     """A plan of parts.
 
     Attributes:

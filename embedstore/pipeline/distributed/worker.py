@@ -28,10 +28,11 @@ from embedstore.storage.inbox.part_list import PartFile
 from embedstore.storage.inbox.part_result import result_of_batch
 from embedstore.storage.inbox.work_plan import WorkPlan
 from embedstore.storage.storage import Storage
+from embedstore.tables import OneRow
 
 
 @dataclass(frozen=True)
-class PartReport:
+class PartReport(OneRow):
     """What a worker did.
 
     Attributes:

@@ -27,6 +27,7 @@ from embedstore.storage.reading import list_folder
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
+from embedstore.tables import OneRow
 
 _MEMORY_BYTES = 4 << 30  # for an index, unless the user says more
 KINDS = ("flat", "hnsw", "ivf")
@@ -39,7 +40,7 @@ def _no_progress(message: str) -> None:
 
 
 @dataclass(frozen=True)
-class IndexBuild:
+class IndexBuild(OneRow):
     """The result of a build.
 
     Attributes:

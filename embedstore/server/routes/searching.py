@@ -54,6 +54,8 @@ async def search_by_image(
 def run_search(context: ServerContext, request: SearchBody, image: bytes | None) -> HitsBody:
     """Return the answer to a search."""
     hits = find_hits(context, request, image)
+    is_text = image is None and request.words is not None and not (request.more_like or request.less_like)
+    cut_off = context.fitting.cut_off(request.space, request.strictness) if is_text else None
     return HitsBody(
         query=hits.query,
         space=hits.space,
@@ -67,12 +69,12 @@ def run_search(context: ServerContext, request: SearchBody, image: bytes | None)
                 name=file_name(hit.uri),
                 label=hit.label,
                 split=hit.split,
-                fits=True,
+                fits=cut_off is None or hit.score >= cut_off,
             )
             for hit in hits
         ],
-        nothing_fits=False,
-        cut_off=None,
+        nothing_fits=cut_off is not None and all(hit.score < cut_off for hit in hits),
+        cut_off=None if cut_off is None else round(cut_off, 6),
         notes=list(hits.notes),
     )
 

@@ -43,7 +43,7 @@ def _space_body(record: SpaceRecord) -> SpaceBody:
         name=record.name,
         key=record.key,
         backbone=recipe.backbone if recipe else None,
-        modality="image",
+        modality=record.space.modality.value,
         dim=record.space.dim,
         can_search_words=record.space.text,
         is_default=record.is_default,

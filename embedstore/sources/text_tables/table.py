@@ -18,7 +18,7 @@ WINDOW_ROWS = 256  # rows that are read at once: the texts of a run are read in 
 KEPT_TABLES = 4  # that were opened by the uris of items
 
 
-class TextTable:
+class TextColumn:
     """A column of texts.
 
     Args:
@@ -79,7 +79,7 @@ class TextTable:
         return [text for (text,) in rows]
 
 
-def open_text_table(path: str, column: str, options: TableOptions) -> TextTable:
+def open_text_table(path: str, column: str, options: TableOptions) -> TextColumn:
     """Read a table; the column of texts stays text, and columns with a role are names.
 
     Raises:
@@ -87,7 +87,7 @@ def open_text_table(path: str, column: str, options: TableOptions) -> TextTable:
         BadManifest: if it cannot be read as a table, or has no such column.
         BadEncoding: if it has another encoding.
     """
-    return TextTable(InputTable.read_file(path, options, (*ROLE_COLUMNS, column.lower())), column)
+    return TextColumn(InputTable.read_file(path, options, (*ROLE_COLUMNS, column.lower())), column)
 
 
 def read_text_row(uri: TextRowUri) -> bytes:
@@ -122,6 +122,6 @@ def _version(path: str) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=KEPT_TABLES)
-def _kept_table(path: str, column: str, encoding: str | None, version: int, size: int) -> TextTable:
+def _kept_table(path: str, column: str, encoding: str | None, version: int, size: int) -> TextColumn:
     """Return a table in one state of its file."""
     return open_text_table(path, column, TableOptions(encoding=encoding))

@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 
 from embedstore.errors import StoreDamaged
 from embedstore.json_objects import parse_json_object
-from embedstore.modality import TEXT_FORMAT
+from embedstore.modality import SOUND_FORMATS, TEXT_FORMAT
 from embedstore.storage.commit import CommitBatch, storable_rows
 from embedstore.storage.inbox.part_list import PartFile
 from embedstore.storage.inbox.work_plan import WorkPlan
@@ -183,10 +183,12 @@ def _parse_row(row: Any, file: PartFile) -> FileOutcome:
 
 
 def _parse_image(width: Any, height: Any, name: Any) -> ContentInfo:
-    """Return the facts about an image, or about a text, which has no size."""
+    """Return the facts about an image, or about a text or sound, which has no size."""
     if type(width) is not int or type(height) is not int:
         raise ValueError("an image without a size")
-    if not (0 < width < MAX_SIDE and 0 < height < MAX_SIDE) and (width, height, name) != (0, 0, TEXT_FORMAT):
+    if not (0 <= width < MAX_SIDE and 0 <= height < MAX_SIDE) and (
+        (width, height) != (0, 0) or name not in (TEXT_FORMAT, *SOUND_FORMATS)
+    ):
         raise ValueError("an image without a size")
     if not isinstance(name, str) or not name.isascii() or len(name) > 40:
         raise ValueError("an image without a format")

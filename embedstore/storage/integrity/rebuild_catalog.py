@@ -70,6 +70,7 @@ def _fill(at: Layout, new: Path, old: Path) -> list[str]:
             actions += [loss for t in tables if (loss := _copy_table(con, old, t))]
         else:
             actions.append("nothing of the old catalog could be read; embed again: contents with a vector are skipped")
+        con.execute(_NUMBERS_OF_ITEMS)
         for table, condition in catalog_check.IMPOSSIBLE.items():
             con.execute(f"DELETE FROM cat.{table} WHERE {condition}")
         actions += _restore_spaces(con, at)
@@ -210,6 +211,11 @@ def _restore_spaces(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
         raise StoreDamaged(f"nothing in {at.root} says what its vectors mean; restore the store from a backup")
     return actions
 
+
+# An item whose number was lost keeps its uri, its label and its columns under a new one.
+_NUMBERS_OF_ITEMS = """
+UPDATE cat.items SET item = rowid + 1 + (SELECT greatest(0, coalesce(max(item), 0)) FROM cat.items) WHERE item IS NULL
+"""
 
 _COUNTERS = """
 DELETE FROM cat.counters WHERE rowid > (SELECT min(rowid) FROM cat.counters);

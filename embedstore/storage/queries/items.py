@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 ItemFile = tuple[str, bytes | None]  # uri, and the raw path where the uri is not valid UTF-8
 
 
+def count_items(storage: Storage) -> int:
+    """Return how many items there are."""
+    return int(storage.sql("SELECT count(*) FROM items")[1][0][0])
+
+
 def item_uris(storage: Storage, items: Sequence[int]) -> dict[int, str]:
     """Return the uri of each item."""
     if not items:

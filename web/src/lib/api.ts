@@ -28,7 +28,19 @@ export class ApiError extends Error {
 
 const UNREACHABLE = new ApiError(0, "the server does not answer", "is `embedstore serve` still running?");
 
-export const api = createClient<paths>({ baseUrl: location.origin });
+const TRIES = 4;
+const PAUSE_MS = 250;
+
+/** Ask again where another process holds the catalog for a moment (503): nothing was done then. */
+async function patient(request: Request): Promise<Response> {
+  for (let attempt = 1; ; attempt++) {
+    const response = await fetch(request.clone());
+    if (response.status !== 503 || attempt === TRIES) return response;
+    await new Promise((resume) => setTimeout(resume, PAUSE_MS * attempt));
+  }
+}
+
+export const api = createClient<paths>({ baseUrl: location.origin, fetch: patient });
 
 interface Answer<T> {
   readonly data?: T;
@@ -47,6 +59,18 @@ export async function body<T>(call: Promise<Answer<T>>): Promise<T> {
   }
   if (answer.data !== undefined && answer.response.ok) return answer.data;
   throw refusal(answer.response.status, answer.error);
+}
+
+/** The bytes of an answer that is not JSON. */
+export async function binary(path: string, query: Record<string, string>): Promise<ArrayBuffer> {
+  let response: Response;
+  try {
+    response = await patient(new Request(`${path}?${new URLSearchParams(query).toString()}`));
+  } catch {
+    throw UNREACHABLE;
+  }
+  if (response.ok) return response.arrayBuffer();
+  throw refusal(response.status, await response.json().catch(() => null));
 }
 
 function refusal(status: number, error: unknown): ApiError {

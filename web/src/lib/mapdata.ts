@@ -1,25 +1,27 @@
-// The map as the server sends it: the geometry once, then colours and filters as codes and bits.
+// Reads the map, its colours and its filters from the server.
 
-export interface MapData {
-  readonly xy: Float32Array;
-  readonly ids: Int32Array;
-}
-
-export async function readMap(): Promise<MapData> {
-  const n = 1_000_000;
-  const xy = Float32Array.from({ length: 2 * n }, () => Math.random() + Math.random());
-  return { xy, ids: Int32Array.from({ length: n }, (_, i) => (i % 400) + 1) };
-}
+import { api, binary, body } from "./api";
+import { parseCodes, parseMap, parseMask, type MapData } from "./mapformat";
 
 export interface MapCodes {
-  readonly codes: ArrayLike<number>;
+  readonly codes: Uint16Array;
   readonly legend: readonly { readonly code: number; readonly value: string; readonly count: number }[];
 }
 
-export async function readCodes(map: MapData, column: string): Promise<MapCodes> {
-  return { codes: Uint8Array.from({ length: map.ids.length }, (_, i) => i % 12 ), legend: [{ code: 1, value: column, count: 3 }] };
+/** Read the places; `again` computes them anew, so that items move. */
+export async function readMap(again: boolean): Promise<MapData> {
+  return parseMap(await binary("/api/v1/map", again ? { again: "true" } : {}));
 }
 
-export async function readMask(map: MapData, where: string): Promise<Uint8Array> {
-  return new Uint8Array(map.ids.length / 8).fill(where.length);
+export async function readCodes(column: string): Promise<MapCodes> {
+  const [codes, { entries }] = await Promise.all([
+    binary("/api/v1/map/column", { name: column }),
+    body(api.GET("/api/v1/map/legend", { params: { query: { name: column } } })),
+  ]);
+  return { codes: parseCodes(codes), legend: entries };
+}
+
+export async function readMask(where: string, selection: string | null): Promise<Uint8Array> {
+  const query = { ...(where ? { where } : {}), ...(selection === null ? {} : { selection }) };
+  return parseMask(await binary("/api/v1/map/mask", query));
 }

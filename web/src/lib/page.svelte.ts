@@ -25,6 +25,9 @@ export interface Example {
   readonly name: string;
 }
 
+/** What the server sends whenever it changes. */
+export type StoreState = Pick<Store, "generation" | "counts" | "writer">;
+
 export type LabelRequest = Schemas["LabelRequest"];
 
 class Page {
@@ -66,6 +69,10 @@ class Page {
     return this.words.trim() !== "" || this.moreLike.length + this.lessLike.length > 0 || this.image !== null;
   }
 
+  hasColumn(column: string): boolean {
+    return this.store?.columns.some(({ name }) => name === column) ?? false;
+  }
+
   async start(): Promise<void> {
     const view = fromFragment(location.hash);
     this.mode = view.mode;
@@ -90,6 +97,18 @@ class Page {
     } catch (error) {
       this.complain(error);
     }
+  }
+
+  /** What the server reports: counts, and who writes. Another generation means that somebody changed something. */
+  observe(state: StoreState): void {
+    const { store } = this;
+    if (!store) return;
+    const changed = state.generation !== store.generation;
+    this.store = { ...store, ...state };
+    if (!changed) return;
+    this.changes++;
+    this.list.reload();
+    void this.readStore();
   }
 
   go(mode: Mode): void {
@@ -317,11 +336,17 @@ class Page {
     }
   }
 
-  limitToIds(ids: readonly number[], label: string): void {
-    this.selection = select.extended(select.EMPTY, ids);
-    void this.limitToSelection().then(() => {
-      if (this.scope) this.scope = { ...this.scope, label };
-    });
+  /** Show only a selection of the server, without the filters of before. */
+  limitTo(scope: Scope): void {
+    this.text = "";
+    this.facets = {};
+    this.words = "";
+    this.moreLike = [];
+    this.lessLike = [];
+    this.image = null;
+    this.scope = scope;
+    this.go("look");
+    void this.refresh();
   }
 
   leaveScope(): void {
@@ -341,8 +366,8 @@ class Page {
   }
 
   /** Set a value. A conflict with a change of somebody else is reported, with a way to overwrite it. */
-  async label(request: Omit<LabelRequest, "who" | "separator" | "operation" | "create_column" | "overwrite"> & Partial<LabelRequest>): Promise<boolean> {
-    const full = { operation: "set", separator: ";", create_column: false, overwrite: false, who: this.name, ...request } as const;
+  async label(request: LabelRequest): Promise<boolean> {
+    const full = { who: this.name, ...request };
     try {
       const done = await body(api.POST("/api/v1/labels", { body: full }));
       const many = done.change.items === 1 ? "1 item" : `${done.change.items.toLocaleString()} items`;

@@ -1,5 +1,7 @@
 // The points of the map: where they are, which is under the pointer, and how they are coloured.
 
+import { isInside } from "./mapformat";
+
 export interface Bounds {
   readonly left: number;
   readonly right: number;
@@ -139,7 +141,7 @@ export function paint(count: number, codes: ArrayLike<number> | null, mask: Uint
   const colors = new Uint8Array(4 * count);
   for (let point = 0; point < count; point++) {
     const [red, green, blue] = codes === null ? PALETTE[0] as Rgb : colorOf(codes[point] ?? 0);
-    const inside = mask === null || (((mask[point >> 3] ?? 0) >> (point & 7)) & 1) === 1;
+    const inside = isInside(mask, point);
     colors[4 * point] = red;
     colors[4 * point + 1] = green;
     colors[4 * point + 2] = blue;
@@ -148,16 +150,23 @@ export function paint(count: number, codes: ArrayLike<number> | null, mask: Uint
   return colors;
 }
 
-/** At most one point per square of the screen, so that thumbnails do not cover each other. */
-export function spread(points: readonly number[], place: (point: number) => readonly [number, number], square: number): number[] {
-  const taken = new Set<string>();
-  return points.filter((point) => {
+/** As many points as can be shown as thumbnails of a size that do not cover each other, at most `most`. */
+export function spread(
+  points: readonly number[],
+  place: (point: number) => readonly [number, number],
+  size: number,
+  most: number,
+): number[] {
+  const chosen: number[] = [];
+  const taken: (readonly [number, number])[] = [];
+  for (const point of points) {
+    if (chosen.length === most) break;
     const [x, y] = place(point);
-    const key = `${String(Math.floor(x / square))} ${String(Math.floor(y / square))}`;
-    if (taken.has(key)) return false;
-    taken.add(key);
-    return true;
-  });
+    if (taken.some(([left, top]) => Math.abs(left - x) < size && Math.abs(top - y) < size)) continue;
+    taken.push([x, y]);
+    chosen.push(point);
+  }
+  return chosen;
 }
 
 /** A line without the points that change nothing at the scale of the screen. */

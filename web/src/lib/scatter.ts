@@ -32,12 +32,15 @@ export class Scatter {
       canvas,
       width: size[0],
       height: size[1],
-      views: new OrthographicView({ id: "map", flipY: false }),
+      views: new OrthographicView({ id: "map", flipY: true }),
       controller: { doubleClickZoom: false, inertia: false, scrollZoom: { speed: 0.02, smooth: false } },
       viewState: this.#view,
       useDevicePixels: 1,
       layers: [],
       getCursor: ({ isDragging }) => (isDragging ? "grabbing" : "crosshair"),
+      onLoad: () => {
+        canvas.tabIndex = -1; // the element around it has the keyboard
+      },
       onViewStateChange: ({ viewState }) => {
         this.look(viewState);
         events.onview();
@@ -88,10 +91,10 @@ export class Scatter {
   }
 
   /** Move by a part of the screen. */
-  pan(right: number, up: number): void {
+  pan(right: number, down: number): void {
     const [x = 0, y = 0] = this.#view.target ?? [0, 0];
     const scale = 2 ** zoomOf(this.#view);
-    this.look({ ...this.#view, target: [x + (right * this.#size[0]) / scale, y + (up * this.#size[1]) / scale] });
+    this.look({ ...this.#view, target: [x + (right * this.#size[0]) / scale, y + (down * this.#size[1]) / scale] });
   }
 
   zoom(by: number): void {
@@ -106,19 +109,19 @@ export class Scatter {
   toMap([x, y]: Place): Place {
     const scale = 2 ** zoomOf(this.#view);
     const [centreX = 0, centreY = 0] = this.#view.target ?? [0, 0];
-    return [centreX + (x - this.#size[0] / 2) / scale, centreY - (y - this.#size[1] / 2) / scale];
+    return [centreX + (x - this.#size[0] / 2) / scale, centreY + (y - this.#size[1] / 2) / scale];
   }
 
   toScreen([x, y]: Place): Place {
     const scale = 2 ** zoomOf(this.#view);
     const [centreX = 0, centreY = 0] = this.#view.target ?? [0, 0];
-    return [(x - centreX) * scale + this.#size[0] / 2, this.#size[1] / 2 - (y - centreY) * scale];
+    return [(x - centreX) * scale + this.#size[0] / 2, (y - centreY) * scale + this.#size[1] / 2];
   }
 
   /** What is on the screen. */
   get area(): Bounds {
-    const [left, high] = this.toMap([0, 0]);
-    const [right, low] = this.toMap(this.#size);
+    const [left, low] = this.toMap([0, 0]); // y goes down, as on the screen
+    const [right, high] = this.toMap(this.#size);
     return { left, right, low, high };
   }
 
@@ -128,7 +131,7 @@ export class Scatter {
 
   #render(): void {
     const count = this.#xy.length / 2;
-    const radius = Math.min(6, Math.max(1.1, 2.6 - Math.log10(Math.max(count, 1)) / 3 + Math.max(0, this.depth) * 0.5));
+    const radius = Math.min(7, Math.max(1.1, 5 - Math.log10(Math.max(count, 1)) * 0.65) + Math.max(0, this.depth) * 0.5);
     const layer = new ScatterplotLayer({
       id: "points",
       data: {

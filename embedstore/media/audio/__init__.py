@@ -1,0 +1,1 @@
+"""From the bytes of a sound to its samples, or a reason why not."""

@@ -1,0 +1,106 @@
+"""WAV, FLAC, OGG, MP3 and others of libsndfile to samples of one channel at the rate of a network."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.errors import AudioError
+from embedstore.resources import memory_share
+from embedstore.types import ContentInfo, FailureReason
+
+BLOCK_FRAMES = 1 << 16  # that are decoded at once: a header may claim any number
+MAX_SECONDS = 4 * 3600.0  # of one sound
+MAX_BYTES = 2 << 30  # of its samples
+COMPLETE = 0.98  # of the frames that a header states: encoders count their own delay differently
+RIFF_SIZES_WITHOUT_MEANING = (0, 0xFFFFFFFF)  # a program that writes to a pipe does not know the size
+
+_VIDEO = "a video or an MP4 file; write its sound as FLAC first: ffmpeg -i FILE sound.flac"
+_EXTRA = "sound needs the packages soundfile and soxr; run `pip install 'embedstore[audio]'` and embed again"
+
+
+def decode_sound(data: bytes, sample_rate: int) -> tuple[NDArray[np.float32], ContentInfo]:
+    """Return the samples of a sound, the mean of its channels, and facts about the content.
+
+    Args:
+        data: the bytes of the file.
+        sample_rate: samples per second of the result.
+
+    Returns:
+        float32 ``(S,)``, and facts.
+
+    Raises:
+        AudioError: if it cannot be decoded, is empty, silent, too long or cut off, or a package is missing.
+    """
+    if not data:
+        raise AudioError(FailureReason.EMPTY, "the file has no bytes")
+    if _is_video(data):
+        raise AudioError(FailureReason.NOT_A_SOUND, _VIDEO)
+    try:
+        import soundfile
+        import soxr
+    except (ImportError, OSError) as e:
+        raise AudioError(FailureReason.MISSING_EXTRA, _EXTRA) from e
+    _check_riff(data)
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            samples, rate, name = _read(file), int(file.samplerate), str(file.format)
+    except soundfile.LibsndfileError as e:
+        reason = FailureReason.CORRUPT if _has_known_begin(data) else FailureReason.NOT_A_SOUND
+        raise AudioError(reason, " ".join(str(e).split())[:200]) from e
+    _check(samples)
+    if rate != sample_rate:
+        samples = soxr.resample(samples, rate, sample_rate)
+    return np.ascontiguousarray(samples, dtype=np.float32), ContentInfo(0, 0, name)
+
+
+def _read(file: Any) -> NDArray[np.float32]:
+    """Return the mean of the channels, block by block."""
+    most = int(min(MAX_SECONDS * file.samplerate, memory_share(MAX_BYTES, 8) // 4))
+    blocks, count = list[NDArray[np.float32]](), 0
+    while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        count += len(block)
+        if count > most:
+            detail = f"longer than {most / file.samplerate / 60:.0f} minutes; cut it into several files"
+            raise AudioError(FailureReason.TOO_LARGE, detail)
+        blocks.append(block.mean(axis=1))
+    if count < COMPLETE * file.frames:
+        raise AudioError(FailureReason.TRUNCATED, f"it ends after {count:,} of {file.frames:,} frames")
+    return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+
+
+def _check(samples: NDArray[np.float32]) -> None:
+    """Refuse samples that say nothing."""
+    if not len(samples):
+        raise AudioError(FailureReason.EMPTY, "the sound has no samples")
+    if not np.isfinite(samples).all():
+        raise AudioError(FailureReason.CORRUPT, "it has samples that are not numbers")
+    if samples.min() == samples.max():
+        raise AudioError(FailureReason.SILENT, "all samples are equal")
+
+
+def _check_riff(data: bytes) -> None:
+    """Refuse a WAV file that is shorter than its header says."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return
+    stated = int.from_bytes(data[4:8], "little")
+    if stated not in RIFF_SIZES_WITHOUT_MEANING and stated + 8 > len(data) + 1:  # some writers forget the last pad byte
+        raise AudioError(FailureReason.TRUNCATED, f"it has {len(data):,} of {stated + 8:,} bytes")
+
+
+def _is_video(data: bytes) -> bool:
+    """Return whether a file is MP4, Matroska, AVI, MPEG or Flash video."""
+    is_avi = data[:4] == b"RIFF" and data[8:12] == b"AVI "
+    return (
+        data[4:8] == b"ftyp" or is_avi or data.startswith((b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"FLV"))
+    )
+
+
+def _has_known_begin(data: bytes) -> bool:
+    """Return whether a file begins as a sound does."""
+    return data.startswith((b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"caff")) or (
+        len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0
+    )

@@ -1,0 +1,207 @@
+"""Run the checks of a set of images within a time, and list what they find, the worst first."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from embedstore.classify.evaluation.label_errors import LabelErrorSettings
+from embedstore.errors import BadOption, EmbedstoreError
+from embedstore.media.image.quality import Fault
+from embedstore.operations.label_conflicts import find_label_conflicts
+from embedstore.operations.labels import find_label_errors
+from embedstore.operations.session import Session
+from embedstore.search.content_images import measure_images
+from embedstore.search.duplicates import DuplicateOptions, find_duplicates
+from embedstore.storage.queries import counts
+from embedstore.storage.queries import search as queries
+from embedstore.storage.spaces import SpaceRecord
+from embedstore.tables import Record, Table
+
+MAX_ITEMS = 200  # ids that a finding names
+COMMON_SHARE = 0.3  # a fault that more of the images have is how these images are, not a fault
+_BLOCK = 64  # images that are measured between two looks at the clock
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of the set.
+
+    Attributes:
+        check: the check that found it.
+        severity: 3 breaks results, 2 distorts them, 1 is worth a look.
+        count: how many items or pairs.
+        text: one sentence.
+        command: what shows or corrects it.
+        items: ids of some of the items.
+    """
+
+    check: str
+    severity: int
+    count: int
+    text: str
+    command: str
+    items: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckupReport(Table):
+    """What the checks found.
+
+    Attributes:
+        findings: the worst first.
+        checks: every check, and what it looked at or why it did not run.
+        seconds: wall time.
+    """
+
+    findings: tuple[Finding, ...]
+    checks: dict[str, str]
+    seconds: float
+
+    def records(self) -> list[Record]:
+        """Return one mapping per finding."""
+        return [
+            {"check": f.check, "severity": f.severity, "count": f.count, "text": f.text, "command": f.command}
+            for f in self.findings
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass
+class _Checkup:
+    """One run of the checks.
+
+    Attributes:
+        session: the open store.
+        space: the space whose vectors are compared.
+        label: the column of the labels.
+        where: only items that match this filter.
+        deadline: when no further check begins, by the clock of ``time.monotonic``.
+        done: what each check looked at.
+    """
+
+    session: Session
+    space: SpaceRecord
+    label: str
+    where: str | None
+    deadline: float
+    done: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> list[Finding]:
+        """Return the findings of all checks that time allows, the worst first."""
+        found: list[Finding] = []
+        checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+            ("failures", self._failures),
+            ("labels of equal files", self._label_conflicts),
+            ("copies", self._copies),
+            ("wrong labels", self._label_errors),
+            ("pictures", self._pictures),
+        )
+        for name, check in checks:
+            if time.monotonic() >= self.deadline:
+                self.done[name] = "not run: no time was left"
+                continue
+            self.done[name] = "all items"
+            try:
+                found += check()
+            except EmbedstoreError as e:
+                self.done[name] = f"not run: {e}"
+        return sorted(found, key=lambda f: (-f.severity, -f.count))
+
+    def _command(self, text: str) -> str:
+        """Return a command on this store."""
+        verb, _, options = text.partition(" ")
+        return f"embedstore {verb} {shlex.quote(str(self.session.path))} {options}".rstrip()
+
+    def _failures(self) -> Iterator[Finding]:
+        """Report images that could not be embedded."""
+        with self.session.storage.catalog.read() as con:
+            reasons = counts.table_counts(con)["failure_reasons"]
+        if reasons:
+            shown = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
+            text = f"{sum(reasons.values()):,} images could not be embedded: {shown}"
+            yield Finding("failures", 2, sum(reasons.values()), text, self._command("failures"))
+
+    def _label_conflicts(self) -> Iterator[Finding]:
+        """Report files of equal bytes with different labels."""
+        found = find_label_conflicts(self.session, self.label)
+        if found.sentence:
+            items = tuple(item for conflict in found.conflicts for item in conflict.items)
+            command = self._command("duplicates --threshold 1 -o copies.html")
+            yield Finding("labels of equal files", 3, len(items), found.sentence, command, items[:MAX_ITEMS])
+
+    def _copies(self) -> Iterator[Finding]:
+        """Report copies, and those on both sides of a split."""
+        found = find_duplicates(self.session.storage, self.space, DuplicateOptions(where=self.where))
+        self.done["copies"] = f"{found.content_count:,} contents, cosine at least {found.threshold:g}"
+        if found.cross_split_count:
+            pairs = found.cross_split_pairs
+            items = tuple(dict.fromkeys(i for p in pairs[:MAX_ITEMS] for i in (p.item, p.other_item)))[:MAX_ITEMS]
+            text = f"{found.cross_split_count:,} pairs of copies are on both sides of a split: test figures flatter"
+            command = self._command("duplicates --across-splits -o leaks.html")
+            yield Finding("copies", 3, found.cross_split_count, text, command, items)
+        if found.extra:
+            text = f"{len(found.extra):,} items are copies of others, in {found.group_count:,} groups"
+            command = self._command("duplicates -o copies.html")
+            yield Finding("copies", 1, len(found.extra), text, command, tuple(found.extra[:MAX_ITEMS]))
+
+    def _label_errors(self) -> Iterator[Finding]:
+        """Report labels that the vectors doubt."""
+        report = find_label_errors(
+            self.session, self.label, LabelErrorSettings(), where=self.where, space=self.space.key, separator=None
+        )
+        self.done["wrong labels"] = f"{report.n_labels:,} labels, out of fold"
+        if report.issues:
+            items = tuple(issue.item for issue in report.issues[:MAX_ITEMS])
+            text = f"{len(report.issues):,} labels are doubtful; look at them before you believe it"
+            command = self._command(f"label-errors {shlex.quote(self.label)} -o doubtful.html")
+            yield Finding("wrong labels", 2, len(report.issues), text, command, items)
+
+    def _pictures(self) -> Iterator[Finding]:
+        """Report faults that show in the pixels of a sample, as large as time allows."""
+        with self.session.storage.catalog.read() as con:
+            items = queries.matching_items(con, self.where or "true")
+        order = np.random.default_rng(0).permutation(items).tolist()
+        faults: dict[Fault, list[int]] = defaultdict(list)
+        seen = 0
+        for begin in range(0, len(order), _BLOCK):
+            if time.monotonic() >= self.deadline:
+                break
+            block = order[begin : begin + _BLOCK]
+            for item, facts in zip(block, measure_images(self.session.storage, block), strict=True):
+                seen += facts is not None
+                for fault in facts.faults if facts else ():
+                    faults[fault].append(item)
+        self.done["pictures"] = f"{seen:,} of {len(order):,} images"
+        for fault, found in faults.items():
+            if len(found) <= COMMON_SHARE * seen:
+                ids = ",".join(map(str, sorted(found)[:20]))
+                text = f"{len(found):,} of {seen:,} images are {fault}" if fault is not Fault.EMPTY else (
+                    f"{len(found):,} of {seen:,} images have {fault}"
+                )  # fmt: skip
+                command = self._command(f'sql "select item, uri from items where item in ({ids})"')
+                yield Finding("pictures", 1, len(found), text, command, tuple(sorted(found)[:MAX_ITEMS]))
+
+
+def checkup(session: Session, label: str, *, budget: float, where: str | None, space: str | None) -> CheckupReport:
+    """Check a set of images; see :meth:`embedstore.Store.checkup`."""
+    if not budget > 0:
+        raise BadOption(f"the budget is a time above 0 seconds, not {budget:g}")
+    begin, record = time.monotonic(), session.space(space)
+    settings = {"label": label, "where": where, "budget": budget}
+
+    def check() -> CheckupReport:
+        run = _Checkup(session, record, label, where, begin + budget)
+        findings = tuple(run.run())
+        return CheckupReport(findings, run.done, round(time.monotonic() - begin, 3))
+
+    return session.recorded("checkup", record, settings, check)

@@ -1,0 +1,73 @@
+"""Copies of a space in vector databases: write them, and search by them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedstore.errors import QueryError
+from embedstore.operations.session import Session
+from embedstore.replicas import write
+from embedstore.replicas.candidates import replica_candidates
+from embedstore.replicas.write import ReplicaReport, ReplicateOptions
+from embedstore.reports.progress import Progress, message_progress
+from embedstore.search.execute import SearchResult, unit_query
+from embedstore.search.options import SearchOptions
+from embedstore.storage.spaces import SpaceRecord
+
+if TYPE_CHECKING:
+    from embedstore.operations.arguments import Names
+
+
+def replicate(
+    session: Session,
+    addresses: Sequence[str],
+    *,
+    name: str,
+    columns: Names | None,
+    space: str | None,
+    check: bool,
+    progress: Progress,
+) -> ReplicaReport:
+    """Bring a copy up to date; see :meth:`embedstore.Store.replicate`."""
+    options = ReplicateOptions(tuple(addresses), name, None if columns is None else tuple(columns), check)
+    with message_progress(progress) as callback:
+        return write.replicate(session.storage, session.space(space), options, callback)
+
+
+def search_replica(
+    session: Session, record: SpaceRecord, vector: NDArray[np.float32], options: SearchOptions, name: str
+) -> SearchResult:
+    """Search by a copy: it proposes items, and the store judges and scores them.
+
+    Raises:
+        QueryError: if the options need every item.
+        ReplicaError: if the copy cannot be used.
+    """
+    if options.needs_exact_ranking or options.group_by is not None or options.min_score is not None:
+        raise QueryError(
+            "a replica answers with the k nearest; leave out --exact, --min-score, --group-by and --diversity"
+        )
+    begin = time.perf_counter()
+    proposed = replica_candidates(
+        session.storage, record, name, unit_query(record, vector), where=options.where, count=options.end
+    )
+    asked_ms = 1000 * (time.perf_counter() - begin)
+    result = session.searcher.search(record, vector, replace(options, within=proposed.items))
+    plan = replace(result.plan, reason=f"{proposed.method} in {asked_ms:.0f} ms")
+    return replace(result, plan=plan, notes=(*result.notes, *_behind(name, proposed.newer)))
+
+
+def _behind(name: str, newer: int) -> list[str]:
+    """Say how far behind a copy is."""
+    if not newer:
+        return []
+    return [
+        f"replica {name} lacks {newer:,} of the matching items, which were searched exactly in the store; "
+        f"`embedstore replicate STORE --name {name}` brings it up to date"
+    ]

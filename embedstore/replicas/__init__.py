@@ -1,0 +1,1 @@
+"""Copies of a space in vector databases: derived from the store, never the truth."""

@@ -1,0 +1,112 @@
+"""Groups of duplicates as one HTML page: files of equal bytes first, then images that look alike, the largest first."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from itertools import groupby
+
+from embedstore.reports.contact_sheet import encode_image, thumbnail
+from embedstore.reports.html_page import html_page
+from embedstore.reports.item_images import ImageReader
+from embedstore.search.duplicate_groups import CrossSplitPair, DuplicateGroups, DuplicateItem
+
+MAX_GROUPS = 200  # of each kind
+MAX_ITEMS = 12  # of one group
+MAX_PAIRS = 200
+
+Group = Sequence[DuplicateItem]
+
+
+def duplicate_page(found: DuplicateGroups, title: str, read_images: ImageReader, *, across_splits: bool = False) -> str:
+    """Return the page, with every thumbnail inside it.
+
+    Args:
+        found: the groups.
+        title: heading of the page.
+        read_images: reads the images of items.
+        across_splits: show pairs of items in different splits in place of the groups.
+    """
+    parts = [f"<h1>{html.escape(title)}</h1>"]
+    if across_splits:
+        parts.append(_pairs(found, read_images))
+    else:
+        groups = [list(items) for _, items in groupby(found.items, key=lambda item: item.group)]
+        identical = [group for group in groups if all(item.identical for item in group)]
+        near = [group for group in groups if not all(item.identical for item in group)]
+        parts += [_section("Equal bytes", identical, read_images), _section("Look alike", near, read_images)]
+    return html_page(title, "\n".join(parts), style=_STYLE)
+
+
+def _section(title: str, groups: Sequence[Group], read_images: ImageReader) -> str:
+    """Return the groups of one kind, the largest first."""
+    groups = sorted(groups, key=lambda group: -len(group))
+    more = f", of which the {MAX_GROUPS} largest are shown" if len(groups) > MAX_GROUPS else ""
+    shown = "\n".join(_group(group, read_images) for group in groups[:MAX_GROUPS])
+    return f"<h2>{title}: {len(groups):,} groups{more}</h2>\n{shown}"
+
+
+def _group(group: Group, read_images: ImageReader) -> str:
+    """Return one group, the item to keep first."""
+    shown = group[:MAX_ITEMS]
+    images = read_images([item.item for item in shown])
+    figures = "".join(_item(item, data) for item, data in zip(shown, images, strict=True))
+    more = f"<p>and {len(group) - MAX_ITEMS:,} more</p>" if len(group) > MAX_ITEMS else ""
+    labels = sorted({item.label for item in group if item.label is not None})
+    warning = f' <b class="warn">labels differ: {html.escape(", ".join(labels))}</b>' if len(labels) > 1 else ""
+    return (
+        f"<section><h3>group {group[0].group}: {len(group):,} items{warning}</h3><main>{figures}</main>{more}</section>"
+    )
+
+
+def _item(item: DuplicateItem, data: bytes | None) -> str:
+    """Return one item of a group."""
+    score = "keep" if item.keep else _scores(item.cosine, item.pixels)
+    return _figure(data, item.uri, f"<b>{score}</b> {_facts(item.label, item.split)}")
+
+
+def _pairs(found: DuplicateGroups, read_images: ImageReader) -> str:
+    """Return the most similar pairs of items in different splits."""
+    shown = found.cross_split_pairs[:MAX_PAIRS]
+    images = read_images([item for pair in shown for item in (pair.item, pair.other_item)])
+    rows = "\n".join(_pair(pair, next(images), next(images)) for pair in shown)
+    more = f", of which the {len(shown)} most similar are shown" if len(shown) < found.cross_split_count else ""
+    return f"<h2>Across splits: {found.cross_split_count:,} pairs{more}</h2>\n{rows}"
+
+
+def _pair(pair: CrossSplitPair, data: bytes | None, other_data: bytes | None) -> str:
+    """Return one pair."""
+    first = _figure(data, pair.uri, _facts(pair.label, pair.split))
+    second = _figure(other_data, pair.other_uri, _facts(pair.other_label, pair.other_split))
+    return f"<section><h3>{_scores(pair.score, pair.pixels)}</h3><main>{first}{second}</main></section>"
+
+
+def _scores(cosine: float, pixels: float | None) -> str:
+    """Return both scores in words."""
+    return f"cosine {cosine:.3f}" + (f", pixels {pixels:.3f}" if pixels is not None else "")
+
+
+def _facts(label: str | None, split: str | None) -> str:
+    """Return label and split, escaped."""
+    return html.escape(" · ".join(value for value in (label, split) if value is not None))
+
+
+def _figure(data: bytes | None, uri: str, caption: str) -> str:
+    """Return an image with a caption of HTML and its uri."""
+    source = base64.b64encode(encode_image(thumbnail(data), "JPEG")).decode()
+    name = html.escape(uri)
+    return (
+        f'<figure><img src="data:image/jpeg;base64,{source}" alt="{name}" loading="lazy">'
+        f"<figcaption>{caption}<br><small>{name}</small></figcaption></figure>"
+    )
+
+
+_STYLE = """
+html{color-scheme:light dark} html body{margin:24px;font:13px/1.4 system-ui,sans-serif;color:#111;background:#fff}
+h1{font-size:20px} h2{font-size:16px;margin-top:28px} h3{font-size:13px;margin:14px 0 4px} .warn{color:#b00020}
+main{display:flex;flex-wrap:wrap;gap:10px} figure{margin:0;width:180px}
+figure img{width:180px;height:180px;object-fit:contain;background:#f2f2f2}
+figcaption{overflow-wrap:anywhere} small{color:#666}
+@media (prefers-color-scheme:dark){html body{color:#eee;background:#181818} small{color:#aaa} .warn{color:#ff8a80}}
+"""

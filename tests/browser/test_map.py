@@ -1,0 +1,78 @@
+"""The map: drawn without eval, coloured, filtered, selected by lasso and by keyboard."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.test_look import ITEMS
+
+
+@pytest.fixture
+def chart(charted, visits):
+    """The map of the shared store, drawn."""
+    page = visits.open(charted, "mode=map")
+    page.locator("[data-testid=map][data-drawn=true]").wait_for()
+    return page
+
+
+def selected(page):
+    """Return how many items the bar of the selection says."""
+    text = page.get_by_test_id("selection").get_by_role("status").inner_text()
+    return int(re.match(r"[\d,]+", text)[0].replace(",", ""))
+
+
+def test_a_lasso_around_half_selects_a_part(chart):
+    """The line is drawn with the mouse; what it holds can be shown alone."""
+    chart.get_by_role("button", name="Lasso").click()
+    box = chart.get_by_test_id("lasso").bounding_box()
+    left, top, width, height = box["x"], box["y"], box["width"], box["height"]
+    corners = [(0.02, 0.1), (0.5, 0.1), (0.5, 0.98), (0.02, 0.98)]
+    chart.mouse.move(left + width * corners[0][0], top + height * corners[0][1])
+    chart.mouse.down()
+    for x, y in corners[1:]:
+        chart.mouse.move(left + width * x, top + height * y, steps=5)
+    chart.mouse.up()
+    expect(chart.get_by_test_id("selection")).to_be_visible()
+    count = selected(chart)
+    assert 0 < count < ITEMS
+    chart.get_by_role("button", name="Show only these").click()
+    expect(chart.get_by_test_id("count")).to_have_text(f"{count} of {ITEMS} items")
+
+
+def test_the_keyboard_zooms_and_selects_what_is_on_the_screen(chart):
+    """The whole map holds every item, a part of it fewer."""
+    chart.get_by_role("application").focus()
+    chart.keyboard.press("s")
+    expect(chart.get_by_test_id("selection")).to_contain_text(f"{ITEMS} selected")
+    for _ in range(4):
+        chart.keyboard.press("+")
+    chart.keyboard.press("s")
+    expect(chart.get_by_test_id("selection")).not_to_contain_text(f"{ITEMS} selected")
+    few = selected(chart) if chart.get_by_test_id("selection").count() else 0
+    assert few < ITEMS
+    chart.keyboard.press("0")
+    chart.keyboard.press("s")
+    expect(chart.get_by_test_id("selection")).to_contain_text(f"{ITEMS} selected")
+
+
+def test_colours_have_a_legend_and_pictures_appear_when_zoomed_in(chart):
+    """The legend names the values of the chosen column."""
+    chart.get_by_label("Colour by").select_option("split")
+    legend = chart.get_by_role("list", name="Colours of split")
+    expect(legend).to_contain_text("train")
+    for _ in range(3):
+        chart.get_by_label("Zoom in").click()
+    thumbnail = chart.locator("img.thumb").first
+    expect(thumbnail).to_be_visible()
+    expect(thumbnail).to_have_js_property("complete", True)
+
+
+def test_a_filter_limits_what_is_selected(chart):
+    """Only what matches is inside a selection of the whole screen."""
+    box = chart.get_by_label("Filter", exact=True)
+    box.fill("kind = 'scan'")
+    box.press("Enter")
+    expect(chart.get_by_test_id("count")).to_have_text(f"{ITEMS // 2} of {ITEMS} items")
+    chart.get_by_role("button", name="Select the screen").click()
+    expect(chart.get_by_test_id("selection")).to_contain_text(f"{ITEMS // 2} selected")

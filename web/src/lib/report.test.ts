@@ -1,0 +1,28 @@
+import { expect, it } from "vitest";
+
+import { classesOf, confusionOf, figuresOf, mistakesOf } from "./report";
+
+it("reads figures with and without intervals, and leaves out what is no number", () => {
+  const metrics = { accuracy: { value: 0.9, low: 0.8, high: 0.95 }, log_loss: { value: null }, note: "x", error: 0.1 };
+  expect(figuresOf({ metrics })).toEqual([
+    { name: "accuracy", value: 0.9, low: 0.8, high: 0.95 },
+    { name: "error", value: 0.1, low: null, high: null },
+  ]);
+  expect(figuresOf({})).toEqual([]);
+});
+
+it("reads the confusion matrix and its largest mistakes", () => {
+  const matrix = confusionOf({ confusion: [[5, 1], [3, 4]] });
+  expect(matrix).toEqual([[5, 1], [3, 4]]);
+  expect(mistakesOf(matrix, ["a", "b"]).map(({ truth, predicted, count }) => [truth, predicted, count])).toEqual([
+    ["b", "a", 3],
+    ["a", "b", 1],
+  ]);
+  expect(confusionOf({ confusion: null })).toEqual([]);
+});
+
+it("reads the classes", () => {
+  expect(classesOf({ per_class: [{ name: "a", support: 2, precision: null, recall: 0.5 }, 3] })).toEqual([
+    { name: "a", support: 2, precision: null, recall: 0.5 },
+  ]);
+});
