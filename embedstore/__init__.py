@@ -91,6 +91,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.checkup import CheckupReport
+    from embedstore.operations.copy_errors import CopyErrors
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.label_conflicts import LabelConflicts
     from embedstore.operations.maintenance import RepairReport
@@ -198,6 +199,7 @@ _MODULES = {
     "embedstore.finetuning.advice": ("FinetuningAdvice",),
     "embedstore.finetuning.strategies": ("StrategyComparison",),
     "embedstore.operations.checkup": ("CheckupReport",),
+    "embedstore.operations.copy_errors": ("CopyErrors",),
     "embedstore.operations.label_conflicts": ("LabelConflicts",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
     "embedstore.operations.maintenance": ("RepairReport",),
@@ -264,6 +266,7 @@ __all__ = [
     "ClassifiedImages",
     "CodeNotAllowed",
     "Compaction",
+    "CopyErrors",
     "DefaultSpace",
     "DimensionMismatch",
     "DroppedSpace",

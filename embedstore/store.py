@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.strategies import StrategyComparison
     from embedstore.operations.arguments import Counts, ItemIds, Names, Paths, Vectors
     from embedstore.operations.checkup import CheckupReport
+    from embedstore.operations.copy_errors import CopyErrors
     from embedstore.operations.encode import Images
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
@@ -385,6 +386,7 @@ class Store:
         root: str | Path | None = None,
         encoding: str | None = None,
         collect_rows: bool = False,
+        text_column: str | None = None,
         exclude: Names = (),
         hidden: bool = False,
         raw_pairs: str = "photo",
@@ -412,6 +414,7 @@ class Store:
             root: see :meth:`embed`.
             encoding: see :meth:`embed`.
             collect_rows: see :meth:`embed`.
+            text_column: see :meth:`embed`.
             exclude: see :meth:`embed`.
             hidden: see :meth:`embed`.
             raw_pairs: see :meth:`embed`.
@@ -440,7 +443,7 @@ class Store:
             reading=operations.ingest.SourceOptions(
                 labels_from,
                 splits_from,
-                TableOptions(uri_column, root, encoding, collect_rows),
+                TableOptions(uri_column, root, encoding, collect_rows, text_column),
                 AnnotationOptions(tuple(map(os.fspath, annotations)), crops),
                 SkipRules(
                     tuple(exclude),
@@ -793,6 +796,39 @@ class Store:
             columns=(group_column, keep_column) if write_columns else None,
             space=space,
             wait=wait,
+        )
+
+    def copy_errors(
+        self,
+        threshold: float | None = None,
+        *,
+        max_images: int = 100,
+        where: str | None = None,
+        space: str | None = None,
+        seed: int = 0,
+    ) -> CopyErrors:
+        """Measure both errors of :meth:`duplicates` on copies of the store's own images, by cosine and by pixels.
+
+        A sample of the images is saved again, mirrored, halved in size and cropped, and embedded; pairs of the sample
+        are the pairs that are no copies.
+
+        Args:
+            threshold: the cosine; None chooses it from the vectors of the space.
+            max_images: how many images are copied, at most; two or more.
+            where: see :class:`Store`.
+            space: see :class:`Store`.
+            seed: random seed of the sample.
+
+        Returns:
+            The share of each kind of pair that counts as copies, with its 95% interval.
+
+        Raises:
+            BadOption: if fewer than two images are wanted.
+            BadBackbone: if the space holds precomputed vectors.
+            LabelError: if fewer than two images can be read.
+        """
+        return operations.copy_errors.measure_copy_errors(
+            self._session, threshold=threshold, max_images=max_images, where=where, space=space, seed=seed
         )
 
     def label_conflicts(self, label: str = "label") -> LabelConflicts:

@@ -48,6 +48,10 @@ def duplicates(
     where: o.Where = None,
     space: o.SpaceName = None,
     wait: o.Wait = 0.0,
+    errors: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=2, help="Instead, measure on copies of N of your images what is missed."),
+    ] = None,
     extra: Annotated[
         bool, typer.Option("--extra", help="Show and write only the items of groups that are not the one to keep.")
     ] = False,
@@ -75,6 +79,10 @@ def duplicates(
     if across_splits and (extra or delete_extra):
         raise typer.BadParameter("--across-splits lists pairs, which have no item to keep: leave --extra out")
     opened = es.open(store)
+    if errors is not None:
+        measured = opened.copy_errors(_parse_threshold(threshold), max_images=errors, where=where, space=space)
+        _print_errors(measured, as_json)
+        return
     groups = opened.duplicates(
         _parse_threshold(threshold),
         where=where,
@@ -101,6 +109,18 @@ def duplicates(
             f"deleted {deleted.items:,} items from the store; their files are as they were, and embedding them again "
             "adds them again"
         )
+
+
+def _print_errors(measured: es.CopyErrors, as_json: bool) -> None:
+    """Print the share of each kind of pair that counts as copies."""
+    if as_json:
+        console.print_json(measured.to_json())
+        return
+    console.print_line(f"of {measured.images:,} images; cosine at least {measured.threshold:g}, or by their pixels")
+    console.print_table(
+        ("pairs", "by", "count as copies", "95% interval"),
+        [(s.kind, s.way, f"{s.counted} of {s.pairs}", f"{s.low:.1%} to {s.high:.1%}") for s in measured.shares],
+    )
 
 
 def _rows(groups: es.DuplicateGroups, *, across_splits: bool, extra: bool) -> list[Record]:

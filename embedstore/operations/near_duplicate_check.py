@@ -27,20 +27,22 @@ from embedstore.tables import Record, Table
 _JPEG_QUALITY = 50
 
 
-def _saved_again(image: Image.Image) -> Image.Image:
+def saved_again(image: Image.Image) -> Image.Image:
+    """Return an image as JPEG of quality 50 makes it."""
     data = io.BytesIO()
     image.save(data, "JPEG", quality=_JPEG_QUALITY)
     return to_rgb_image(data.getvalue())
 
 
-def _half_size(image: Image.Image) -> Image.Image:
+def half_size(image: Image.Image) -> Image.Image:
+    """Return an image at half its width and height."""
     return image.resize((max(1, image.width // 2), max(1, image.height // 2)), Image.Resampling.BICUBIC)
 
 
 _COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "saved again at JPEG quality 50": _saved_again,
+    "saved again at JPEG quality 50": saved_again,
     "mirrored": ImageOps.mirror,
-    "half the size": _half_size,
+    "half the size": half_size,
 }
 
 
@@ -118,10 +120,10 @@ def check_near_duplicates(
             raise LabelError(
                 f"no image of the items with a {label!r} can be read; bring the files back to check copies"
             )
-        originals = _encode(backbone, images, preprocess)
+        originals = encode_images(backbone, images, preprocess)
         kinds = []
         for kind, copy in _COPIES.items():
-            copies = _encode(backbone, [copy(image) for image in images], preprocess)
+            copies = encode_images(backbone, [copy(image) for image in images], preprocess)
             cosine = (originals * copies).sum(axis=1)
             n_found = int((cosine >= found.threshold).sum())
             kinds.append(CopyKind(kind, len(images), n_found, float(cosine.min()), float(np.median(cosine))))
@@ -146,6 +148,6 @@ def _sample_images(session: Session, data: Features, max_images: int, seed: int)
             continue
 
 
-def _encode(backbone: Any, images: list[Image.Image], preprocess: Preprocess) -> NDArray[np.float32]:
+def encode_images(backbone: Any, images: list[Image.Image], preprocess: Preprocess) -> NDArray[np.float32]:
     """Return unit vectors of images, float32 ``(N, D)``."""
     return unit_rows(backbone.encode_images(np.stack([resize_and_crop(image, preprocess) for image in images])))

@@ -63,7 +63,7 @@ def find_duplicates(storage: Storage, space: SpaceRecord, options: DuplicateOpti
         UnknownColumn: if the filter names a column that the items lack.
     """
     matching = MatchingRows.load(storage, space, options.where)
-    threshold = _threshold(matching) if options.threshold is None else options.threshold
+    threshold = choose_threshold(matching) if options.threshold is None else options.threshold
     across = SplitPairs(matching, _split_numbers(storage, matching), MAX_LISTED_PAIRS)
     if options.check_pixels:
         found = _join_by_pixels(storage, matching, threshold, across)
@@ -103,7 +103,7 @@ class _Found:
     pixels: _PixelScores | None = None
 
 
-def _threshold(matching: MatchingRows) -> float:
+def choose_threshold(matching: MatchingRows) -> float:
     """Return the cosine of copies in these vectors; that of a fixed default where they are too few to say."""
     if len(matching) < MIN_ROWS:
         return FEW_ROWS_THRESHOLD
