@@ -386,6 +386,7 @@ class Store:
         root: str | Path | None = None,
         encoding: str | None = None,
         collect_rows: bool = False,
+        text_column: str | None = None,
         exclude: Names = (),
         hidden: bool = False,
         raw_pairs: str = "photo",
@@ -413,6 +414,7 @@ class Store:
             root: see :meth:`embed`.
             encoding: see :meth:`embed`.
             collect_rows: see :meth:`embed`.
+            text_column: see :meth:`embed`.
             exclude: see :meth:`embed`.
             hidden: see :meth:`embed`.
             raw_pairs: see :meth:`embed`.
@@ -441,7 +443,7 @@ class Store:
             reading=operations.ingest.SourceOptions(
                 labels_from,
                 splits_from,
-                TableOptions(uri_column, root, encoding, collect_rows),
+                TableOptions(uri_column, root, encoding, collect_rows, text_column),
                 AnnotationOptions(tuple(map(os.fspath, annotations)), crops),
                 SkipRules(
                     tuple(exclude),

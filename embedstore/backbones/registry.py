@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
 from embedstore.backbones.error_text import join_names
+from embedstore.backbones.hf_table import HF_FACTS
 from embedstore.errors import UnknownBackbone, did_you_mean
 
 ALIASES = {
@@ -40,7 +41,7 @@ class BackboneInfo:
         parameters: number of parameters of the embedding network, of both towers of a CLIP; 0 if building it needs a
             network connection.
         dim: length of its vectors.
-        input_size: ``HxW`` pixels.
+        input_size: ``HxW`` pixels; of texts and sound how much is read at once.
         licence: the license of the weights, as the library states it, or "".
         supports_text: its space can be searched with texts.
     """
@@ -183,7 +184,7 @@ def _table() -> _Table:
     text = files(__package__).joinpath("registry.csv").read_text(encoding="utf-8")
     heading, _, body = text.partition("\n")
     rows = list(csv.DictReader(body.splitlines()))
-    backbones = (BUNDLED_INFO, *(read_row(row) for row in rows))
+    backbones = (BUNDLED_INFO, *(read_row(row) for row in rows), *(BackboneInfo(*facts) for facts in HF_FACTS))
     defaults = {row["name"].partition(".")[0].lower(): row["name"] for row in rows if row["default"]}
     versions = dict(part.strip(" #").rsplit(" ", 1) for part in heading.split(","))
     return _Table(backbones, {b.name.lower(): b.name for b in backbones}, defaults, versions)

@@ -80,9 +80,18 @@ def finetune(
         )
     else:
         _print_comparison(result.comparison)
-        console.print_note(
-            f"make it the default with `embedstore set-default {shlex.quote(str(store))} {shlex.quote(result.space)}`"
-        )
+        console.print_note(_switch_note(store, result.space, result.comparison))
+
+
+def _switch_note(store: Path, space: str, comparison: SpaceComparison) -> str:
+    """Return what to do with a new space: make it the default only where its probe is better."""
+    probe = comparison.evaluations[0]
+    gain, command = probe.accuracy_gain, f"`embedstore set-default {shlex.quote(str(store))} {shlex.quote(space)}`"
+    if gain.value <= 0:
+        return f"keep {comparison.baseline}: with {space}, {probe.name} is not better ({gain.value:+.4f})"
+    if gain.low <= 0:
+        return f"{space} may be no better: the interval of the gain includes 0; {command} makes it the default anyway"
+    return f"make it the default with {command}"
 
 
 @app.command("compare-spaces", rich_help_panel=Panel.FINETUNE)

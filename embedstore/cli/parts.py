@@ -45,6 +45,7 @@ def plan_parts(
     collect_rows: Annotated[
         bool, typer.Option("--collect-rows", help="Make one item of several rows of an image.")
     ] = False,
+    text_column: o.TextColumn = None,
     exclude: Annotated[
         list[str], typer.Option(metavar="GLOB", help="Skip files and folders of this name. Repeatable.")
     ] = [],
@@ -78,6 +79,7 @@ def plan_parts(
         root=root,
         encoding=encoding,
         collect_rows=collect_rows,
+        text_column=text_column,
         exclude=exclude,
         hidden=hidden,
         raw_pairs=raw_pairs,

@@ -367,7 +367,7 @@ def backbones(
         for i in infos
     ]
     console.print_table(("backbone", "family", "parameters", "dim", "input", "text", "licence"), rows)
-    console.print_note(f"{len(infos)} backbones; any other timm or open_clip name works too")
+    console.print_note(f"{len(infos)} backbones; any other name of timm, open_clip or hf/ works too")
 
 
 def _backbone_options(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedstore.operations.results import ChangedItems, Compaction, PurgedItems, TableEdit
 from embedstore.operations.session import Session
+from embedstore.replicas.state import forget_held_rows
 from embedstore.reports.progress import Progress, message_progress
 from embedstore.search.index import build
 from embedstore.sources.edit_tables import write_edits
@@ -46,6 +47,7 @@ def purge(session: Session, where: str | None, items: Sequence[int] | None, *, w
         heads = heads_that_remember(storage, _purged_vectors(session, plan), plan.texts)
         delete_heads(writer, heads)  # first: an interrupted purge is run again
         counts = purging.purge(writer, selection)
+        writer.notify(forget_held_rows(storage))
         ThumbnailCache(storage.layout.thumbnails).remove(text.replace("-", "") for text in plan.texts)
         sheets = purging.delete_augmentation_sheets(storage.layout)
         writer.record_run("purge", None, {}, counts | {"heads": len(heads)}, started)  # no text of what was purged

@@ -18,6 +18,7 @@ from embedstore.errors import ReplicaError
 from embedstore.replicas.replica import Replica, ReplicaTable
 from embedstore.replicas.state import read_state
 from embedstore.replicas.write import connect
+from embedstore.storage import reading
 from embedstore.storage.layout import read_marker
 from embedstore.storage.queries import replicas as queries
 from embedstore.storage.spaces import SpaceRecord
@@ -65,6 +66,10 @@ def replica_candidates(
         UnknownColumn: if the filter names a column that the items lack.
     """
     state, files = read_state(storage.layout, space.key, name)
+    if not reading.exists(files.held):
+        raise ReplicaError(
+            f"what replica {name} holds is not known since a purge; run `embedstore replicate STORE --name {name}`"
+        )
     store = read_marker(storage.layout)["id"]
     table = ReplicaTable(name, store, space.key, space.space.dim, state.columns, state.writer)
     with storage.catalog.read() as con:

@@ -78,6 +78,28 @@ def require_name(name: str) -> str:
     return name
 
 
+def forget_held_rows(storage: Storage) -> list[str]:
+    """Remove the lists of what copies hold, which name contents; the descriptions stay.
+
+    Returns:
+        Which copies still hold rows, one sentence each.
+
+    Raises:
+        StoreIOError: if the disk fails.
+    """
+    notices = []
+    for space in storage.spaces():
+        folder = storage.layout.replicas_folder(space.key)
+        for path in reading.list_folder(folder, "*.parquet*"):
+            with disk_errors.disk_errors(f"remove {path}"):
+                path.unlink()
+        notices += [
+            f"replica {state.name} still holds what was purged, until `embedstore replicate STORE --name {state.name}`"
+            for state in list_states(storage.layout, space.key)
+        ]
+    return notices
+
+
 def read_state(layout: Layout, space: str, name: str) -> tuple[ReplicaState, ReplicaFiles]:
     """Return what is known of a copy, whose file may be anybody's.
 
@@ -87,7 +109,7 @@ def read_state(layout: Layout, space: str, name: str) -> tuple[ReplicaState, Rep
         StoreUnreadable: if a file cannot be read now.
     """
     files = ReplicaFiles(layout.replicas_folder(space), require_name(name))
-    if not reading.exists(files.state) or not reading.exists(files.held):
+    if not reading.exists(files.state):
         known = [path.stem for path in reading.list_folder(files.folder, "*.json")]
         raise ReplicaError(
             f"there is no replica {name} of this space ({', '.join(known) or 'none'} is known here); make it with "

@@ -67,6 +67,7 @@ class UriResolver:
         self._differences: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._names = functools.lru_cache(_CACHED_FOLDERS)(_names_in)
+        self._resolved = functools.lru_cache(_CACHED_FOLDERS)(self._search_folder)
 
     def path(self, uri: str) -> str:
         """Return the path of the file, or the path as written if there is no such file."""
@@ -93,25 +94,31 @@ class UriResolver:
         """Return the paths to try in order, each with what is different."""
         if os.path.lexists(written):
             return [(written, "")]
-        slashes = local_path(uri.replace("\\", "/"), folder=self._folder)
-        found = [(existing_path(written), "escaped bytes"), (slashes, "backslashes")]
-        for path, difference in ((written, "Unicode form or white space"), (slashes, "backslashes and spelling")):
+        found, others = [(existing_path(written), "escaped bytes")], [(written, "Unicode form or white space")]
+        if "\\" in uri:
+            slashes = local_path(uri.replace("\\", "/"), folder=self._folder)
+            found.append((slashes, "backslashes"))
+            others.append((slashes, "backslashes and spelling"))
+        for path, difference in others:
             if near := self._search(path, fold_case=False):
                 found.append((near, difference))
-        return found
+        return [(path, difference) for path, difference in found if path != written]
 
     def _search(self, path: str, *, fold_case: bool) -> str | None:
         """Return the only file whose path looks like this one, None if there is none or several."""
-        found = "/"
-        for name in path.split("/"):
-            exact = os.path.join(found, name)  # noqa: PTH118
-            if not os.path.lexists(exact):
-                alike = self._names(found, fold_case).get(_key(name, fold_case), [])
-                if len(alike) != 1:
-                    return None
-                exact = os.path.join(found, alike[0])  # noqa: PTH118
-            found = exact
-        return found
+        folder, _, name = path.rpartition("/")
+        found = self._resolved(folder, fold_case)
+        if found is None:
+            return None
+        exact = os.path.join(found, name)  # noqa: PTH118
+        if os.path.lexists(exact):
+            return exact
+        alike = self._names(found, fold_case).get(_key(name, fold_case), [])
+        return os.path.join(found, alike[0]) if len(alike) == 1 else None  # noqa: PTH118
+
+    def _search_folder(self, folder: str, fold_case: bool) -> str | None:
+        """Return the only folder whose path looks like this one; it is looked for once, not for every file in it."""
+        return self._search(folder, fold_case=fold_case) if folder else "/"
 
     def _count(self, difference: str, uri: str) -> None:
         if difference:

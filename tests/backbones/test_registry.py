@@ -10,6 +10,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import timm
+import torch
 
 from embedstore.backbones import list_backbones, load, registry, resolve_name
 from embedstore.backbones.registry import ALIASES, _table
@@ -71,7 +72,7 @@ def test_a_row_equals_what_the_library_reports(tool, name):
 @same_versions
 def test_every_twentieth_row_equals_what_the_library_reports(tool):
     """The same over the whole table; the bundled network has no row."""
-    wrong = [b.name for b in list_backbones()[1::20] if measure(tool, b.name) != b]
+    wrong = [b.name for b in libraries()[1::20] if measure(tool, b.name) != b]
     assert wrong == []
 
 
@@ -83,8 +84,8 @@ def test_the_table_is_complete():
     pairs = open_clip.list_pretrained()
     untagged = set(open_clip.list_models()) - {a for a, _ in pairs}
     expected = {f"timm/{n}" for n in [*tagged, *bare]} | {f"open_clip/{a}:{t}" for a, t in pairs}
-    names = [b.name for b in list_backbones()]
-    assert len(names) == len(set(names))
+    assert len({b.name for b in list_backbones()}) == len(list_backbones())
+    names = [b.name for b in libraries()]
     assert set(names) == expected | {f"open_clip/{a}" for a in untagged} | {"embedstore/tiny"}
 
 
@@ -204,3 +205,36 @@ def test_names_are_listed_and_resolved_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def libraries():
+    """The rows of timm, open_clip and the bundled network."""
+    return [b for b in list_backbones() if not b.name.startswith("hf/")]
+
+
+def test_rows_of_the_hub_have_the_parameters_of_their_architectures():
+    """Built without memory from the configurations that the library documents for these names, the counts are equal."""
+    tf = pytest.importorskip("transformers", reason="transformers is not installed (extra [text])")
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    roberta = tf.RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
+    mini = tf.BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    t5 = tf.T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12)
+    tiny = tf.WhisperConfig(d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536)
+    built = {
+        "all-MiniLM-L6-v2": lambda: tf.BertModel(mini, add_pooling_layer=False),
+        "bert-base-uncased": lambda: tf.BertModel(tf.BertConfig(), add_pooling_layer=False),
+        "distilbert-base-uncased": lambda: tf.DistilBertModel(tf.DistilBertConfig()),
+        "roberta-base": lambda: tf.RobertaModel(roberta, add_pooling_layer=False),
+        "gpt2": lambda: tf.GPT2Model(tf.GPT2Config()),
+        "xlnet-base-cased": lambda: tf.XLNetModel(tf.XLNetConfig(d_model=768, n_layer=12, n_head=12, d_inner=3072)),
+        "t5-base": lambda: tf.T5EncoderModel(t5),
+        "whisper-tiny": lambda: WhisperEncoder(tiny),
+        "wav2vec2-base": lambda: tf.Wav2Vec2Model(tf.Wav2Vec2Config()),
+        "hubert-base-ls960": lambda: tf.HubertModel(tf.HubertConfig()),
+        "clap-htsat-unfused": lambda: tf.ClapModel(tf.ClapConfig()),
+    }
+    rows = {b.name.rpartition("/")[2]: b.parameters for b in list_backbones() if b.name.startswith("hf/")}
+    with torch.device("meta"):
+        counted = {name: sum(p.numel() for p in build().parameters()) for name, build in built.items()}
+    assert rows == counted

@@ -55,7 +55,11 @@ def run_embedstore(folder: Path, photos: Path, name: str, runtime: str) -> tuple
 def run_peer(python: str, peer: str, name: str, photos: Path, out: Path) -> tuple[float, np.ndarray] | None:
     """Return the seconds of a peer in its own process and its vectors, or None if it failed."""
     command = [python, "-m", "tests.benchmarks.peers_embed", peer, name, str(photos), str(out)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as e:
+        print(f"    {peer} is left out: {python} cannot be run: {e.strerror}", flush=True)
+        return None
     if run.returncode:
         print(f"    {peer} is left out: {last_line(run)}", flush=True)
         return None
@@ -93,7 +97,7 @@ class NetworkBenchmark:
         self.vectors: dict[str, np.ndarray] = {}
         self.stages: dict[str, dict[str, Any]] = {}
         self.peers: dict[str, str] = {}  # peer -> its interpreter
-        for peer in PEERS[name.partition("/")[0]]:
+        for peer in PEERS.get(name.partition("/")[0], ()):
             python = options.peers if peer in EXTERNAL_PEERS else sys.executable
             if peer in options.beside and python:
                 self.peers[peer] = python

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import embedstore as es
 from embedstore.quickstart.run import write_digits
@@ -103,6 +106,16 @@ def reader(scene_store, browser) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def charted(reader) -> Server:
+    """The server whose map is computed already: on a busy machine that takes longer than a browser waits."""
+    address, _, token = reader.address.partition("/#token=")
+    request = Request(f"{address}/api/v1/map", headers={"Authorization": f"Bearer {token}"})
+    with urlopen(request, timeout=240) as answer:
+        assert answer.read(8) == b"ESMAP001"
+    return reader
+
+
 @pytest.fixture
 def own_store(scene_store, tmp_path) -> Path:
     """A copy that a test may change."""
@@ -185,10 +198,6 @@ def store_rows(path: Path, query: str) -> list[tuple]:
 
 def image_bytes(seed: int = 0) -> bytes:
     """Return a small PNG."""
-    from io import BytesIO
-
-    from PIL import Image
-
     pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")

@@ -26,13 +26,13 @@ def serious(page):
 
 
 @pytest.mark.parametrize("mode", READY)
-def test_nothing_serious(reader, visits, mode):
+def test_nothing_serious(charted, visits, mode):
     """The script of axe needs a window without the content policy; every other test has the policy."""
     if not AXE.is_file():
         pytest.skip("axe-core is not here: python hatch_build.py")
     scheme, width = ("dark", 390) if mode in ("map", "clean") else ("light", 1280)
     page = visits.open(
-        reader, f"mode={mode}", bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 800}
+        charted, f"mode={mode}", bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 800}
     )
     page.locator(READY[mode]).first.wait_for()
     if mode == "look":

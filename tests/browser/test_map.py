@@ -9,9 +9,9 @@ from tests.browser.test_look import ITEMS
 
 
 @pytest.fixture
-def chart(reader, visits):
+def chart(charted, visits):
     """The map of the shared store, drawn."""
-    page = visits.open(reader, "mode=map")
+    page = visits.open(charted, "mode=map")
     page.locator("[data-testid=map][data-drawn=true]").wait_for()
     return page
 

@@ -10,7 +10,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import embedstore as es
 from embedstore.errors import BadOption, EngineError, MissingExtra
@@ -197,6 +199,16 @@ def kill_at_random(cluster, store, photos, kills, seed):
     return done
 
 
+def assert_same_rows(store, local):
+    """Every row is equal; vectors are equal but for the last bit, which the images of the same batch may turn."""
+    (found, *other), (wanted, *expected) = comparable(store), comparable(local)
+    assert other == expected
+    assert {uri: row[:-1] for uri, row in found.items()} == {uri: row[:-1] for uri, row in wanted.items()}
+    a, b = (np.array([rows[uri][-1] for uri in sorted(wanted)]) for rows in (found, wanted))
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosines.min() > 0.99999
+
+
 def check_kills(cluster, tmp_path, *, photos, kills, seed):
     """After all kills: no row is lost, double or wrong, compared with a local run."""
     local = tiny_store(tmp_path / "local", runtime="eager")
@@ -204,7 +216,7 @@ def check_kills(cluster, tmp_path, *, photos, kills, seed):
     store = tiny_store(tmp_path / "s", runtime="eager")
     done = kill_at_random(cluster, tmp_path / "s", photos, kills, seed)
     store = es.open(tmp_path / "s")
-    assert comparable(store) == comparable(local), done
+    assert_same_rows(store, local)
     assert store.sql("SELECT count(*) - count(DISTINCT uri) FROM items").rows == ((0,),)
     assert store.verify().ok
     return done
@@ -233,9 +245,6 @@ def test_a_driver_that_is_killed_loses_nothing(cluster, tmp_path, photos):
 @pytest.mark.timeout(7200)
 def test_fifty_kills_lose_nothing(cluster, tmp_path):
     """20,000 small images; workers, nodes and the driver are killed 50 times."""
-    import numpy as np
-    from PIL import Image
-
     photos = tmp_path / "photos"
     rng = np.random.default_rng(0)
     for n in range(int(os.environ.get("EMBEDSTORE_KILL_IMAGES", "20000"))):

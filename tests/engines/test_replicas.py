@@ -321,3 +321,20 @@ def test_a_description_of_a_stranger_names_no_other_settings(database, tmp_path)
         path.write_text(json.dumps(state | {name: value}))
         with pytest.raises(ReplicaError, match="cannot be used"):
             store.search(1, replica="embedstore")
+
+
+def test_a_purge_reaches_the_copy_with_the_next_run(address, tmp_path):
+    """No file of the store names a purged content; the copy says that it is behind, and then holds it no more."""
+    store = store_of(tmp_path / "s", vectors(20))
+    store.replicate([address])
+    (content,) = (c for (c,) in store.sql("SELECT content::VARCHAR FROM items WHERE item = 3").rows)
+    store.purge("item = 3")
+    store.compact()
+    digest = bytes.fromhex(content.replace("-", ""))
+    folder = next((tmp_path / "s" / "spaces").glob("*/replicas"))
+    assert not [p for p in folder.iterdir() if digest in p.read_bytes() or p.suffix == ".parquet"]
+    assert any("still holds what was purged" in notice for notice in store.notices)
+    with pytest.raises(ReplicaError, match="not known since a purge; run `embedstore replicate STORE --name e"):
+        store.search(1, replica="embedstore")
+    assert store.replicate().deleted == 1
+    assert len(store.search(1, k=50, replica="embedstore")) == 19

@@ -23,7 +23,7 @@ def test_every_stage_of_a_folder_is_measured(photos):
     assert all(r.images_per_second > 0 for r in result.runtimes)
     assert result.runtimes[1].min_cosine > 0.9999
     assert min(result.read_rate, result.decode_rate, result.write_rate, result.end_to_end_rate) > 0
-    assert list(result.decode_rates) == ["pillow", "quick"]
+    assert list(result.decode_rates) == ["pillow", "exact", "quick"]
     assert result.decode_rate == result.decode_rates[result.decoder]
     fastest = max(r.images_per_second for r in result.runtimes)
     assert result.expected_rate == pytest.approx(1 / (1 / result.decode_rate + 1 / fastest))

@@ -66,7 +66,7 @@ CHANGES = {
     "a reason that is none": {"rows": first_row([None, "because", "x"])},
     "a detail that is no text": {"rows": first_row([None, "corrupt", 7])},
     "a detail with a lone surrogate": {"rows": first_row([None, "corrupt", "\ud800"])},
-    "a width of zero": {"rows": first_row(["0" * 32, 0, 1, "PNG"])},
+    "a width below zero": {"rows": first_row(["0" * 32, -1, 1, "PNG"])},
     "a width that no column holds": {"rows": first_row(["0" * 32, 1 << 40, 1, "PNG"])},
     "a format that is a page": {"rows": first_row(["0" * 32, 1, 1, "x" * 1000])},
     "vectors of another dimension": {"vectors": lambda v: v[:, :3]},

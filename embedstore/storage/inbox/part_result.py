@@ -186,7 +186,7 @@ def _parse_image(width: Any, height: Any, name: Any) -> ContentInfo:
     """Return the facts about an image, or about a text or sound, which has no size."""
     if type(width) is not int or type(height) is not int:
         raise ValueError("an image without a size")
-    if not (0 < width < MAX_SIDE and 0 < height < MAX_SIDE) and (
+    if not (0 <= width < MAX_SIDE and 0 <= height < MAX_SIDE) and (
         (width, height) != (0, 0) or name not in (TEXT_FORMAT, *SOUND_FORMATS)
     ):
         raise ValueError("an image without a size")

@@ -11,6 +11,7 @@ import embedstore as es
 from embedstore.errors import BadOption, NoImages, PartsError
 from embedstore.storage.inbox.inbox import Inbox
 from tests.conftest import picture
+from tests.helpers.text_models import WORDS, save_model
 from tests.pipeline.test_embed import items_with_vectors, tiny_store
 
 
@@ -287,3 +288,23 @@ def test_known_contents_are_found_by_their_digests():
     files = FilesOfPart([], np.array(sorted(bytes.fromhex(d) for d in known), "S16"))
     assert files.known([*known, "11" * 16, "ff" * 15 + "fe", "11" * 14 + "0000"]) == set(known)
     assert files.known([]) == set()
+
+
+def test_texts_of_a_table_are_embedded_in_parts(tmp_path):
+    """Another modality: rows of a table are read by their uris, and equal those of a local run."""
+    pytest.importorskip("transformers", reason="transformers is not installed (extra [text])")
+    model = save_model(tmp_path / "bert", "bert")
+    (tmp_path / "t.csv").write_text(
+        "text,label\n" + "".join(f"red {w} blue,l{n % 2}\n" for n, w in enumerate(WORDS[:9])) + ",l0\n"
+    )
+    local = es.create(tmp_path / "local", f"hf/{model}")
+    local.embed(tmp_path / "t.csv", text_column="text", progress=False)
+    store = es.create(tmp_path / "s", f"hf/{model}")
+    report = run_parts(tmp_path / "s", tmp_path / "t.csv", 3, text_column="text")
+    assert (report.finished, report.torn) == (True, [])
+    assert report.embedded + sum(report.failures_by_reason.values()) == 10
+    rows = "SELECT uri, label, text, content, size, mtime_ns, present FROM items ORDER BY uri"
+    assert store.sql(rows).rows == local.sql(rows).rows
+    for query in ("SELECT * EXCLUDE failed FROM failures ORDER BY uri", "SELECT * FROM contents ORDER BY content"):
+        assert store.sql(query).rows == local.sql(query).rows
+    assert store.verify().ok

@@ -59,9 +59,11 @@ it("paints by code and fades what the mask leaves out", () => {
   expect([colors[3], colors[7], colors[11]].map((alpha) => (alpha ?? 0) > 100)).toEqual([true, false, true]);
 });
 
-it("keeps one thumbnail per square", () => {
-  const places: readonly (readonly [number, number])[] = [[1, 1], [9, 9], [11, 1]];
-  expect(spread([0, 1, 2], (point) => places[point] ?? [0, 0], 10)).toEqual([0, 2]);
+it("chooses thumbnails that do not cover each other", () => {
+  const places: readonly (readonly [number, number])[] = [[0, 0], [9, 9], [11, 1], [0, 30]];
+  const place = (point: number) => places[point] ?? ([0, 0] as const);
+  expect(spread([0, 1, 2, 3], place, 10, 9)).toEqual([0, 2, 3]);
+  expect(spread([0, 1, 2, 3], place, 10, 2)).toEqual([0, 2]);
 });
 
 it("thins a line", () => {

@@ -150,16 +150,23 @@ export function paint(count: number, codes: ArrayLike<number> | null, mask: Uint
   return colors;
 }
 
-/** At most one point per square of the screen, so that thumbnails do not cover each other. */
-export function spread(points: readonly number[], place: (point: number) => readonly [number, number], square: number): number[] {
-  const taken = new Set<string>();
-  return points.filter((point) => {
+/** As many points as can be shown as thumbnails of a size that do not cover each other, at most `most`. */
+export function spread(
+  points: readonly number[],
+  place: (point: number) => readonly [number, number],
+  size: number,
+  most: number,
+): number[] {
+  const chosen: number[] = [];
+  const taken: (readonly [number, number])[] = [];
+  for (const point of points) {
+    if (chosen.length === most) break;
     const [x, y] = place(point);
-    const key = `${String(Math.floor(x / square))} ${String(Math.floor(y / square))}`;
-    if (taken.has(key)) return false;
-    taken.add(key);
-    return true;
-  });
+    if (taken.some(([left, top]) => Math.abs(left - x) < size && Math.abs(top - y) < size)) continue;
+    taken.push([x, y]);
+    chosen.push(point);
+  }
+  return chosen;
 }
 
 /** A line without the points that change nothing at the scale of the screen. */

@@ -1,0 +1,102 @@
+"""What everything around the network costs: embed tiny files with a network that takes no time.
+
+``python -m tests.benchmarks.bench_pipeline [FILES]`` embeds FILES and three times as many PNG files of 32 x 32 pixels,
+each number in a process of its own with one thread of PyTorch, and prints the processor time of one more image: the
+difference between the two runs, without the start of the process and of the run and without the scan. Reading, hashing,
+decoding, the forward pass of an identity and committing are in it. Decoding a small file by Pillow is measured alone in
+the same run. Processor time depends little on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import embedstore as es
+
+SIDE = 32  # pixels
+
+
+def instant(**_: object):
+    """Return a network that gives the first row of pixels."""
+    from torch import nn
+
+    class FirstRow(nn.Module):
+        """The first row of pixels of every channel."""
+
+        def forward(self, images):
+            return images[:, :, 0, :].flatten(1) + 1.0
+
+    return FirstRow()
+
+
+def write_images(folder: Path, count: int) -> None:
+    """Write different images, a thousand to a folder."""
+    rng = np.random.default_rng(0)
+    for n in range(count):
+        path = folder / f"{n // 1000:04d}" / f"{n:07d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(path, compress_level=1)
+
+
+def embed(store: Path, photos: Path) -> None:
+    """Embed in this process, and print what it took."""
+    opened = es.open(store, device="cpu", allow_code=[f"{__spec__.name}:instant"])
+    report = opened.embed(photos, batch_size=256, runtime="eager", progress=False)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    status = Path("/proc/self/status").read_text() if sys.platform == "linux" else ""
+    anonymous = re.search(r"RssAnon:\s+(\d+)", status)
+    print(json.dumps({
+        "cpu": used.ru_utime + used.ru_stime,
+        "megabytes": int(anonymous[1]) / 1024 if anonymous else 0,
+        "embedded": report.embedded,
+        "stages": report.stage_times,
+    }))  # fmt: skip
+
+
+def measure(folder: Path, count: int) -> dict:
+    """Embed a number of files in a process of its own."""
+    photos, store = folder / f"photos{count}", folder / f"{count}.store"
+    write_images(photos, count)
+    preprocess = {"size": SIDE, "resize": SIDE, "mean": 0.5, "std": 0.5}
+    es.create(store, f"{__spec__.name}:instant", preprocess=preprocess, random_init=True, device="cpu")
+    command = [sys.executable, "-m", __spec__.name, "--run", str(store), str(photos)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # threads that wait for each other would be counted
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Print the cost of one more image."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("files", nargs="?", type=int, default=4000)
+    parser.add_argument("--run", nargs=2, metavar=("STORE", "PHOTOS"), help="embed in this process (used by itself)")
+    options = parser.parse_args()
+    if options.run:
+        embed(*map(Path, options.run))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        few, many = (measure(Path(name), count) for count in (options.files, 3 * options.files))
+    more = many["embedded"] - few["embedded"]
+    per_image = {n: 1e6 * (many["stages"][n] - few["stages"][n]) / more for n in ("cpu",)}
+    per_image |= {
+        n: 1e6 * (many["stages"][n]["cpu"] - few["stages"][n]["cpu"]) / more for n in ("read", "decode", "write")
+    }
+    per_image["all stages but decoding"] = per_image["cpu"] - per_image["decode"]
+    for what, microseconds in per_image.items():
+        print(f"{what:<24} {microseconds:>8.1f} µs of processor time per image")
+    print(f"{'anonymous memory':<22} {few['megabytes']:>8.0f} MB, then {many['megabytes']:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Write the screenshots of the documentation: ``python -m tools.screenshots``; it needs Chromium and the built page."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+import embedstore as es
+from embedstore.quickstart.run import write_digits
+from embedstore.quickstart.scenes.collection import write_manifest, write_scenes
+from embedstore.temporary import temporary_folder
+
+FOLDER = Path(__file__).parents[1] / "docs" / "images"
+FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--disable-background-networking", "--disable-sync"]
+WIDE, NARROW = (1280, 800), (390, 844)
+TIMEOUT_MS = 120_000
+SETTLE_MS = 2500  # thumbnails arrive one by one
+QUALITY = 78
+
+
+def main() -> None:
+    """Write every screenshot."""
+    FOLDER.mkdir(exist_ok=True)
+    browser_path = shutil.which("chromium") or sys.exit("there is no Chromium: apt-get install chromium")
+    with temporary_folder() as folder, serving(make_store(folder)) as address, sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS)
+        for name, steps, size, scheme in SHOTS:
+            page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+            page.set_default_timeout(TIMEOUT_MS)
+            page.goto(address)
+            page.locator("nav button").first.wait_for()
+            steps(page)
+            page.wait_for_timeout(SETTLE_MS)
+            with Image.open(io.BytesIO(page.screenshot())) as image:
+                image.convert("RGB").save(FOLDER / f"page-{name}.webp", quality=QUALITY, method=6)
+            page.close()
+        browser.close()
+
+
+def make_store(folder: Path) -> Path:
+    """Return a store of drawn scenes and scanned digits, of which a third have no label."""
+    images = folder / "images"
+    rows = [*write_scenes(images / "scenes", 400), *write_digits(images / "digits", 30)]
+    for row in rows:
+        row["uri"] = str(Path(str(row["uri"])).relative_to(images))
+    write_manifest(images / "collection.csv", rows)
+    path = folder / "drawings.store"
+    with es.create(path, "embedstore/tiny") as store:
+        store.embed(images / "collection.csv")
+        store.edit({"label": "NULL"}, where="item % 3 = 0")
+    return path
+
+
+@contextmanager
+def serving(store: Path) -> Iterator[str]:
+    """Run ``embedstore serve`` and give its address."""
+    command = [sys.executable, "-m", "embedstore", "serve", str(store), "--port", "0", "--no-open"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip().rpartition(" at ")[2]
+        finally:
+            process.kill()
+
+
+def _mode(page: Page, name: str) -> None:
+    """Choose a view."""
+    page.get_by_role("navigation").get_by_role("button", name=name).click()
+
+
+def look(page: Page) -> None:
+    """Search by words, with an item open."""
+    page.get_by_label("Search", exact=True).fill("a red heart")
+    page.keyboard.press("Enter")
+    page.locator("[aria-label*=score]").first.wait_for()
+    page.locator("#cell-1").click()
+    page.get_by_test_id("neighbours").wait_for()
+
+
+def select(page: Page) -> None:
+    """Select a few items."""
+    page.locator("#cell-0 img").wait_for()
+    for place in (0, 1, 2, 4):
+        page.locator(f"#cell-{place} .tick").click()
+
+
+def draw(page: Page) -> None:
+    """Show the map by a column."""
+    _mode(page, "Map")
+    page.locator("[data-testid=map][data-drawn=true]").wait_for()
+    page.get_by_label("Colour by").select_option("kind")
+    page.get_by_label("Zoom in").click()
+
+
+def label(page: Page) -> None:
+    """Give a few labels."""
+    _mode(page, "Label")
+    page.locator(".strip img").first.wait_for()
+    for key in "121":
+        page.keyboard.press(key)
+        page.wait_for_timeout(400)
+
+
+def judge(page: Page) -> None:
+    """Show a report of the scans."""
+    box = page.get_by_label("Filter", exact=True)
+    box.fill("kind = 'scan'")
+    box.press("Enter")
+    _mode(page, "Judge")
+    page.get_by_test_id("judge-mode").get_by_role("button", name="Judge").click()
+    page.get_by_test_id("figures").wait_for()
+
+
+SHOTS: tuple[tuple[str, Callable[[Page], Any], tuple[int, int], Any], ...] = (
+    ("look", look, WIDE, "light"),
+    ("narrow", select, NARROW, "light"),
+    ("map", draw, WIDE, "dark"),
+    ("judge", judge, WIDE, "light"),
+    ("label", label, WIDE, "light"),
+)
+
+if __name__ == "__main__":
+    main()
