@@ -251,7 +251,7 @@ def _create_model(source: OpenClipSource, recipe: Recipe) -> Any:
     args: dict[str, Any] = dict(recipe.args)
     size = requested_size(recipe)
     if size and "force_image_size" not in args:
-        args["force_image_size"] = size
+        args["force_image_size"] = size[0] if len(set(size)) == 1 else size  # its ResNets take a number only
     options = {"force_preprocess_cfg": source.preprocess, "pretrained_text": False, **args}
     try:
         with suppress_root_logging(), torch.random.fork_rng(devices=[]):

@@ -288,11 +288,13 @@ def test_a_gpu_gives_the_vectors_of_the_cpu():
     assert cosines(auto.encode_images(prepared(cpu.space)), expected).min() > 0.999
 
 
-@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224.augreg_in21k", "local"])
+@pytest.mark.parametrize("name", ["timm/vit_tiny_patch16_224.augreg_in21k", "open_clip/RN50", "local"])
 def test_a_network_of_fixed_size_is_built_for_the_requested_size(name, tmp_path):
     """`--preprocess size=96` builds the network for 96 pixels."""
     name = local_clip(tmp_path / "clip") if name == "local" else name
-    backbone = load(Recipe(name, random_init=name.startswith("timm"), preprocess={"size": 96}), device="cpu")
+    backbone = load(
+        Recipe(name, random_init=name.startswith(("timm", "open_clip")), preprocess={"size": 96}), device="cpu"
+    )
     assert backbone.space.preprocess.size == (96, 96)
     assert np.isfinite(backbone.encode_images(prepared(backbone.space))).all()
 

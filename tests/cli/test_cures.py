@@ -44,6 +44,9 @@ class Cure:
     works: str | None = None
 
 
+YEARS = [1980.5 + n for n in range(40)]
+
+
 def numbers(folder, **columns):
     """A store of vectors with labels."""
     return store_of(folder / "my store", X, label=Y, **columns)
@@ -292,6 +295,7 @@ ROWS += [
     Cure("plan-parts STORE SOURCE", photos, "register S", {"SOURCE": "p"}, 0, "info S"),
     Cure("plan-parts STORE SOURCE --replace", with_plan, "plan-parts S p", {"SOURCE": "p"}, 0, "info S"),
     Cure("work STORE --part N/{}", with_plan, "plan-parts S p", {"N/1": "1/1"}, 0, "register S"),
+    Cure("probe STORE {}", lambda f: numbers(f, year=YEARS), "label-errors S year", {}, 0, "info S"),
     Cure("register STORE", with_torn_result, "verify S", {}),
 ]
 
@@ -308,9 +312,8 @@ ELSEWHERE = {
     "set-default {} {}": "printed after a training: tests/finetuning",
     "set-default STORE OTHER --refit-heads": "needs a fine-tuned space: tests/finetuning",
     "drop-space STORE SPACE": "a full disk before a training",
+    "reembed STORE --space {}": "spaces that both have classes, and no common item",
     "probe STORE {} --head {} --save {}": "lost files of a head: tests/reliability/test_damage.py",
-    "probe STORE {}": "numbers in place of classes: tests/classify",
-    "reembed STORE": "two spaces without a common item",
 }
 
 

@@ -27,10 +27,11 @@ LEAST_COSINE = (
     0.7  # of copies: of 241 photos, 1 half-size copy in MobileNetV2's space is below, no re-saved or mirrored one
 )
 EQUAL_COSINE = 1 - 1e-5  # of vectors that are equal but for rounding
-_NEIGHBORS = 64
-# pairs per row, the nearest first, that the law is fitted to; a picture with c copies gives each row (c - 1) / 2 pairs,
-# and the law of a range that lies beyond all of them finds bursts of up to about twenty pictures
-_FITTED_RANKS = ((0.25, 2.0), (2.0, 8.0), (8.0, 16.0), (16.0, 32.0))
+_NEIGHBORS = 32
+# Pairs per row, the nearest first, that the law is fitted to. c copies of every picture give each row (c - 1) / 2
+# pairs; from six copies on these fill the ranges and are not found. Ranges further out would find them, and would
+# take every small, tight class (twenty images, or the features of a fine-tuned network) for copies.
+_FITTED_RANKS = ((0.25, 2.0), (2.0, 8.0))
 _MIN_FITTED_PAIRS = 20
 _MAX_ROUNDS = 12
 _SETTLED = 5e-4  # a change of the threshold that ends the rounds
@@ -66,7 +67,7 @@ def _sample(n: int) -> NDArray[np.int64]:
 
 
 def _fitted_threshold(cosine: NDArray[np.float32], n_rows: int, expected: float) -> float:
-    """Return the cosine at which a fitted law expects so many pairs; the lowest of the laws of all ranges.
+    """Return the cosine at which a fitted law expects so many pairs; the lowest of the laws of two ranges.
 
     Args:
         cosine: of the nearest pairs, descending.

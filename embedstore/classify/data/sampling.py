@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -59,9 +60,10 @@ def select_shared_items(spaces: Sequence[Features]) -> list[Features]:
     """
     ids = functools.reduce(np.intersect1d, [data.ids for data in spaces])
     if not len(ids):
+        fewest = shlex.quote(min(spaces, key=len).space)
         raise LabelError(
             f"no labeled item has a vector in all of the spaces {', '.join(data.space for data in spaces)}; "
-            "`embedstore reembed STORE` embeds what a space lacks, or name fewer with --spaces"
+            f"`embedstore reembed STORE --space {fewest}` embeds what that space lacks, or name fewer with --spaces"
         )
     shared = [data.take(np.flatnonzero(np.isin(data.ids, ids))) for data in spaces]
     groups = _shared_groups([data.groups for data in shared])

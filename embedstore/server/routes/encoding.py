@@ -38,7 +38,7 @@ class ClassBody(Model):
     """What a saved classifier says of an image."""
 
     head: str
-    records: list[dict[str, Any]] = Field(description="As `--json` of `embedstore classify`.")
+    records: list[dict[str, Any]] = Field(description="As `classify --json` of the command line.")
 
 
 @router.post("/encode")
