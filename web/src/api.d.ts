@@ -750,7 +750,7 @@ export interface components {
             head: string;
             /**
              * Records
-             * @description As `--json` of `embedstore classify`.
+             * @description As `classify --json` of the command line.
              */
             records: {
                 [key: string]: unknown;
@@ -978,7 +978,7 @@ export interface components {
             nothing_fits: boolean;
             /**
              * Cut Off
-             * @description The least score that fits; null where none can be computed.
+             * @description The least score that fits words; null for images, items and examples, and at strictness 0.
              */
             cut_off: number | null;
             /** Notes */
@@ -1330,7 +1330,7 @@ export interface components {
             space?: string | null;
             /**
              * Strictness
-             * @description From 0 (always show the nearest) to 1 (show only what clearly fits).
+             * @description From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most.
              * @default 0.5
              */
             strictness?: number;
