@@ -77,6 +77,13 @@ def with_two_spaces(folder):
     return store
 
 
+def with_conflicting_copies(folder):
+    """A store of photos, and a folder with one of them under another label."""
+    photos(folder)
+    (folder / "q" / "dog").mkdir(parents=True)
+    shutil.copy(folder / "p" / "cat" / "0.png", folder / "q" / "dog" / "0.png")
+
+
 def with_plan(folder):
     """A store with a plan of one part that is left."""
     store = photos(folder)
@@ -295,6 +302,14 @@ ROWS += [
     Cure("plan-parts STORE SOURCE", photos, "register S", {"SOURCE": "p"}, 0, "info S"),
     Cure("plan-parts STORE SOURCE --replace", with_plan, "plan-parts S p", {"SOURCE": "p"}, 0, "info S"),
     Cure("work STORE --part N/{}", with_plan, "plan-parts S p", {"N/1": "1/1"}, 0, "register S"),
+    Cure(
+        "duplicates STORE --threshold 1 -o copies.html",
+        with_conflicting_copies,
+        "embed S q",
+        {},
+        0,
+        "info S",
+    ),
     Cure("probe STORE {}", lambda f: numbers(f, year=YEARS), "label-errors S year", {}, 0, "info S"),
     Cure("register STORE", with_torn_result, "verify S", {}),
 ]
