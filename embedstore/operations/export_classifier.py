@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from embedstore import __version__
 from embedstore.classify import heads, registry
 from embedstore.errors import BadBackbone, BadHead, RuntimeMismatch
 from embedstore.media.image.preprocess import resize_and_crop
@@ -104,10 +104,10 @@ def _add_metadata(model: Any, head: registry.HeadRecord, record: SpaceRecord, es
         "weights": space.weights,
         "preprocess": json.dumps(asdict(space.preprocess) if space.preprocess else None),
         "input": "images: uint8 (N, height, width, 3), RGB, upright (EXIF orientation applied), any height and width",
-        "embedstore": version("embedstore"),
+        "embedstore": __version__,
     }
     load_onnx().helper.set_model_props(model, facts)
-    model.producer_name, model.producer_version = "embedstore", version("embedstore")
+    model.producer_name, model.producer_version = "embedstore", __version__
 
 
 class _Reference:

@@ -158,7 +158,12 @@ class Attachment:
                 return first_line(e)
             self._require_file()
             raise self._attached_by_parent(e) or explain(e, self._file, "open") from e
-        if options != READ_WRITE and reading.exists(self._checkpoint_mark):  # recovery may have replaced one file only
+        try:
+            under_way = options != READ_WRITE and reading.exists(self._checkpoint_mark)
+        except BaseException:  # an attached file would refuse the next attachment
+            self.detach(con)
+            raise
+        if under_way:  # recovery may have replaced one file only
             self.detach(con)
             return "a checkpoint is under way"
         return None

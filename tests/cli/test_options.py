@@ -23,6 +23,8 @@ FUNCTIONS = {
 }
 OTHER_NAMES = {("knn", "neighbor_weights"): "weights", ("edit", "add_columns"): "create_columns"}
 DIFFERENT = {
+    ("checkup", "budget"): "60s on the command line are 60 seconds in Python",
+    ("duplicates", "threshold"): "auto on the command line is None in Python",
     ("search", "k"): "with --min-score, the command line returns every hit, as k=None does in Python",
     ("embed", "runtime"): "the option is that of embedstore.open, which embed() takes by default",
 }

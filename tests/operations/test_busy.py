@@ -58,6 +58,8 @@ WRITES = {
 IMAGE_WRITES = {
     "embed": lambda s, wait: s.embed(s.path.parent / "photos", wait=wait),
     "reembed": lambda s, wait: s.reembed("second", wait=wait),
+    "plan_parts": lambda s, wait: s.plan_parts(s.path.parent / "photos", 2, wait=wait),
+    "register": lambda s, wait: s.register("second", wait=wait),
     "add_space": lambda s, wait: s.add_space(TINY, random_init=True, space_name="third", wait=wait),
     "finetune": lambda s, wait: s.finetune("label", epochs=1, layers="head", embed=False, wait=wait),
 }

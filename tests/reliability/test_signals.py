@@ -37,7 +37,9 @@ def store(many, tmp_path):
 
 def start_embed(commands: ForkServer, store: Path, *options: str) -> Process:
     """Start ``embedstore embed`` in a fork of a process that has imported everything."""
-    return commands.start(CLI, "embed", store, store.parent / "many", "--batch-size", "4", *options)
+    return commands.start(
+        CLI, "embed", store, store.parent / "many", "--batch-size", "4", "--runtime", "eager", *options
+    )
 
 
 def is_decode_worker(pid: int) -> bool:

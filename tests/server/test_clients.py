@@ -5,6 +5,7 @@ import io
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -76,6 +77,12 @@ def test_what_a_client_gets_wrong_is_said(own):
             Client(address, "x")
 
 
+def in_a_thread(work):
+    """Run a coroutine in a thread of its own: a browser of another test may have an event loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
 def test_a_language_model_uses_the_store_by_its_tools(color_store, tmp_path):
     """A session over stdin and stdout of the real command: every tool answers, and an error is one in words."""
     pytest.importorskip("mcp", reason="mcp is not installed: `pip install embedstore[mcp]`")
@@ -104,7 +111,7 @@ def test_a_language_model_uses_the_store_by_its_tools(color_store, tmp_path):
             }
             return {"tools": tools} | answers
 
-    found = asyncio.run(use())
+    found = in_a_thread(use())
     assert found["tools"] == ["label", "probe", "search", "show", "sql"]
     assert [h["item"] for h in found["search"].structured_content["hits"]] == [
         h.item for h in es.open(tmp_path / "s").search("red", k=2)
@@ -115,4 +122,4 @@ def test_a_language_model_uses_the_store_by_its_tools(color_store, tmp_path):
     assert "accuracy" in str(found["probe"].structured_content)
     assert found["bad"].is_error
     assert "SELECT" in found["bad"].content[0].text
-    assert asyncio.run(use("--read-only"))["tools"] == ["probe", "search", "show", "sql"]
+    assert in_a_thread(use("--read-only"))["tools"] == ["probe", "search", "show", "sql"]

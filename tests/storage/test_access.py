@@ -23,8 +23,8 @@ def test_only_the_writer_opens_write_transactions():
 
 
 def test_only_the_storage_room_runs_queries():
-    """No module outside ``storage/`` executes SQL, but for the sources, which read tables of users."""
+    """No module outside ``storage/`` executes SQL, but for tables of users (sources) and other databases (replicas)."""
     modules = {module for module, _ in calls("execute") if not module.startswith("storage/")}
-    assert {m for m in modules if not m.startswith("sources/")} == set()
+    assert {m for m in modules if not m.startswith(("sources/", "replicas/"))} == set()
     queries = {module for module, target in calls("sql") if ast.unparse(target).endswith("storage")}
     assert {m for m in queries if not m.startswith("storage/")} == set()

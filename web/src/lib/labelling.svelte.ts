@@ -37,6 +37,7 @@ export class Labelling {
 
   #saved: Promise<void> = Promise.resolve();
   #waiting = 0;
+  #judgements = 0;
 
   get current(): Entry | undefined {
     return this.batch[this.place];
@@ -81,8 +82,8 @@ export class Labelling {
   async next(): Promise<void> {
     this.busy = true;
     this.problem = null;
+    void this.judge(); // labels can be given meanwhile
     try {
-      const judged = this.judge();
       const answer = await body(
         api.GET("/api/v1/suggestions", { params: { query: { column: this.column, n: BATCH } } }),
       );
@@ -95,7 +96,6 @@ export class Labelling {
       }));
       this.remaining = answer.unlabelled;
       this.place = 0;
-      await judged;
     } catch (error) {
       this.problem = error instanceof Error ? error.message : String(error);
     } finally {
@@ -105,13 +105,17 @@ export class Labelling {
 
   /** The accuracy with the labels there are; too few of them are no error. */
   async judge(): Promise<void> {
+    const number = ++this.#judgements;
+    let judgement: Judgement | null = null;
+    let reason: string | null = null;
     try {
-      this.judgement = await body(api.POST("/api/v1/probe", { body: { column: this.column } }));
-      this.noJudgement = null;
+      judgement = await body(api.POST("/api/v1/probe", { body: { column: this.column } }));
     } catch (error) {
-      this.judgement = null;
-      this.noJudgement = error instanceof Error ? error.message : String(error);
+      reason = error instanceof Error ? error.message : String(error);
     }
+    if (number !== this.#judgements) return; // a later one is under way
+    this.judgement = judgement;
+    this.noJudgement = reason;
   }
 
   /** Show the label at once and move on; the server gets one label after the other. */

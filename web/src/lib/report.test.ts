@@ -9,6 +9,8 @@ it("reads figures with and without intervals, and leaves out what is no number",
     { name: "error", value: 0.1, low: null, high: null },
   ]);
   expect(figuresOf({})).toEqual([]);
+  const named = figuresOf({ metrics: { auroc_ovr_macro: 1, log_loss: 0.5 } }).map(({ name }) => name);
+  expect(named).toEqual(["AUROC, mean of the classes", "log loss"]);
 });
 
 it("reads the confusion matrix and its largest mistakes", () => {

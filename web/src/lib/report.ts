@@ -21,13 +21,23 @@ const isObject = (value: unknown): value is Json => typeof value === "object" &&
 const numberOr = (value: unknown): number | null => (typeof value === "number" && Number.isFinite(value) ? value : null);
 const listOf = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
 
+// The usual names of the metrics whose keys are not words.
+const METRICS: Record<string, string> = {
+  top5_accuracy: "top-5 accuracy",
+  mean_per_class_recall: "mean recall of the classes",
+  macro_f1: "macro F1",
+  brier_score: "Brier score",
+  auroc_ovr_macro: "AUROC, mean of the classes",
+  average_precision_macro: "average precision, mean of the classes",
+};
+
 export function figuresOf(report: Json): Figure[] {
   const metrics = isObject(report["metrics"]) ? report["metrics"] : {};
   return Object.entries(metrics).flatMap(([name, entry]) => {
     const parts = isObject(entry) ? entry : { value: entry };
     const value = numberOr(parts["value"]);
     if (value === null) return [];
-    return [{ name: name.replaceAll("_", " "), value, low: numberOr(parts["low"]), high: numberOr(parts["high"]) }];
+    return [{ name: METRICS[name] ?? name.replaceAll("_", " "), value, low: numberOr(parts["low"]), high: numberOr(parts["high"]) }];
   });
 }
 
