@@ -58,7 +58,7 @@ WRITES = {
 IMAGE_WRITES = {
     "embed": lambda s, wait: s.embed(s.path.parent / "photos", wait=wait),
     "reembed": lambda s, wait: s.reembed("second", wait=wait),
-    "plan_parts": lambda s, wait: s.plan_parts(s.path.parent / "photos", 2, wait=wait),
+    "plan_parts": lambda s, wait: s.plan_parts(s.path.parent / "photos", 2, replace=True, wait=wait),
     "register": lambda s, wait: s.register("second", wait=wait),
     "add_space": lambda s, wait: s.add_space(TINY, random_init=True, space_name="third", wait=wait),
     "finetune": lambda s, wait: s.finetune("label", epochs=1, layers="head", embed=False, wait=wait),
@@ -99,6 +99,7 @@ def busy_images(tmp_path_factory):
     store.embed(folder / "photos")
     store.add_space("embedstore/tiny", layer="before-projection", space_name="second")
     picture(99).save(folder / "photos" / "a" / "99.png")
+    store.plan_parts(folder / "photos", 1, space="second")
     other = hold(store)
     yield store, other
     other.kill()

@@ -35,6 +35,9 @@ def store(many, tmp_path):
     return tmp_path / "s"
 
 
+EAGER = ("--runtime", "eager")  # slow enough for a signal in the middle
+
+
 def start_embed(commands: ForkServer, store: Path, *options: str) -> Process:
     """Start ``embedstore embed`` in a fork of a process that has imported everything."""
     return commands.start(
