@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Collection
 from contextlib import suppress
@@ -100,33 +101,55 @@ def copy_database(file: Path, new: Path) -> None:
 
 
 class PrivateConnection:
-    """The connection that one catalog is attached to: opened when it is needed, and again after a fork."""
+    """The database that one catalog is attached to: opened when it is needed, and again after a fork.
+
+    Every thread has a connection of its own to it, since DuckDB refuses two calls at once on one. Scratch tables are in
+    the database, and every thread sees them.
+    """
+
+    _database: duckdb.DuckDBPyConnection | None
+    _connections: weakref.WeakSet[duckdb.DuckDBPyConnection]
 
     def __init__(self) -> None:
-        self._con: duckdb.DuckDBPyConnection | None = None
+        self._begin()
         forks.reset_in_child(self, PrivateConnection._forget)
 
     def get(self) -> duckdb.DuckDBPyConnection:
-        """Return the connection of this process."""
-        if self._con is None:
-            self._con = _connect_private()
-        return self._con
-
-    def _forget(self) -> None:
-        """Leave the connection of the parent behind; its scratch tables are the parent's, too."""
-        forks.never_free(self._con)
-        self._con = None
+        """Return the connection of this thread."""
+        with self._opening:
+            if self._database is None:
+                self._database = _connect_private()
+            database, con = getattr(self._of_thread, "opened", (None, None))
+            if con is None or database is not self._database:
+                con = self._database.cursor()
+                self._of_thread.opened = (self._database, con)
+                self._connections.add(con)
+            return con
 
     def discard(self) -> None:
-        """Drop a connection that a fatal error made unusable; its scratch tables are lost."""
-        con, self._con = self._con, None
-        if con is not None:
+        """Drop a database that a fatal error made unusable; its scratch tables are lost."""
+        with self._opening:
+            database, opened = self._database, list(self._connections)
+            self._database, self._connections = None, weakref.WeakSet()
+        for con in (*opened, *([] if database is None else [database])):
             with suppress(duckdb.Error):
                 con.close()
 
     def is_current(self, con: duckdb.DuckDBPyConnection) -> bool:
-        """Return whether this connection is still the private one."""
-        return con is self._con
+        """Return whether this connection is still that of this thread."""
+        return getattr(self._of_thread, "opened", None) == (self._database, con)
+
+    def _forget(self) -> None:
+        """Leave the connections of the parent behind; their scratch tables are the parent's, too."""
+        for con in (*self._connections, self._database):
+            forks.never_free(con)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Hold no database and no connection."""
+        self._opening = threading.Lock()
+        self._of_thread = threading.local()
+        self._database, self._connections = None, weakref.WeakSet()
 
 
 def _connect_private() -> duckdb.DuckDBPyConnection:
@@ -135,7 +158,7 @@ def _connect_private() -> duckdb.DuckDBPyConnection:
     con = connect(memory_limit=memory_limit(), temp_directory=str(spill or ""))
     if spill:
         weakref.finalize(con, remove, spill)
-    con.execute("SET checkpoint_on_detach = 'DISABLED'")
+    con.execute("SET GLOBAL checkpoint_on_detach = 'DISABLED'")
     con.execute("SET wal_autocheckpoint = '1TB'")
     con.execute("SET auto_checkpoint_skip_wal_threshold = 1000000000000")
     con.execute("SET lock_configuration = true")
