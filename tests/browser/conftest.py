@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -194,6 +195,14 @@ def store_rows(path: Path, query: str) -> list[tuple]:
     """Return rows of a store as another process reads them."""
     with es.open(path) as store:
         return [tuple(row) for row in store.sql(query).rows]
+
+
+def expect_rows(path: Path, query: str, rows: list[tuple]) -> None:
+    """Wait until another process reads these rows: the page shows a decision before the server has it."""
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
+    while (found := store_rows(path, query)) != rows and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert found == rows
 
 
 def image_bytes(seed: int = 0) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 import embedstore as es
-from tests.browser.conftest import serving, store_rows
+from tests.browser.conftest import expect_rows, serving, store_rows
 
 GIVEN = "SELECT count(*) FROM items WHERE label IS NOT NULL"
 
@@ -42,7 +42,7 @@ def test_digits_and_letters_give_labels_and_the_batch_is_judged(session):
     expect(page.get_by_test_id("accuracy").locator(".figure")).to_have_text(re.compile(r"\d+\.\d%"))
     expect(page.get_by_test_id("accuracy")).to_contain_text("95% interval")
     expect(strip.first).not_to_have_attribute("aria-label", first_batch[0] + ", digit 0")
-    assert store_rows(path, GIVEN) == [(before + 20,)]
+    expect_rows(path, GIVEN, [(before + 20,)])
 
 
 def test_undo_takes_back_the_last_label_and_returns_to_its_item(session):
@@ -58,7 +58,7 @@ def test_undo_takes_back_the_last_label_and_returns_to_its_item(session):
     expect(strip.nth(0)).to_have_attribute("aria-current", "true")
     expect(strip.nth(0)).not_to_contain_text("digit 1")
     expect(page.get_by_test_id("message")).to_contain_text("Undone")
-    assert store_rows(path, GIVEN) == before
+    expect_rows(path, GIVEN, before)
 
 
 def test_a_new_column_is_labelled_by_mouse_from_zero(session):
@@ -75,4 +75,4 @@ def test_a_new_column_is_labelled_by_mouse_from_zero(session):
     page.get_by_label("Classes").get_by_role("button", name="calm").click()
     expect(strip.nth(1)).to_contain_text("calm")
     expect(page.get_by_test_id("accuracy")).to_contain_text("2 labels given here")
-    assert store_rows(path, "SELECT count(*) FROM items WHERE mood = 'calm'") == [(2,)]
+    expect_rows(path, "SELECT count(*) FROM items WHERE mood = 'calm'", [(2,)])

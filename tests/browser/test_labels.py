@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import store_rows
+from tests.browser.conftest import expect_rows, store_rows
 from tests.browser.test_look import ITEMS
 from tests.browser.test_search import filter_by
 
@@ -36,14 +36,14 @@ def test_three_items_are_labelled_and_unlabelled_by_keyboard(visits, writer):
     expect(page.get_by_test_id("selection")).to_contain_text("3 selected")
     label_selection(page, "a <b>label</b>")
     expect(page.locator("#cell-1 .caption")).to_have_text("a <b>label</b>")
-    assert store_rows(writer.store, count) == [(3,)]
+    expect_rows(writer.store, count, [(3,)])
     page.get_by_test_id("grid").focus()
     page.keyboard.press("Control+z")
     expect(page.locator("#cell-1 .caption")).not_to_have_text("a <b>label</b>")
-    assert store_rows(writer.store, count) == [(0,)]
+    expect_rows(writer.store, count, [(0,)])
     page.keyboard.press("Control+Shift+z")
     expect(page.locator("#cell-1 .caption")).to_have_text("a <b>label</b>")
-    assert store_rows(writer.store, count) == [(3,)]
+    expect_rows(writer.store, count, [(3,)])
 
 
 def test_everything_that_a_filter_matches_is_tagged_by_mouse(visits, writer):
@@ -107,10 +107,10 @@ def test_a_change_of_another_person_is_not_overwritten_in_silence(visits, writer
     message = two.get_by_test_id("message")
     expect(message.get_by_role("button", name="Overwrite")).to_be_visible()
     label = "SELECT label FROM items ORDER BY item LIMIT 1"
-    assert store_rows(writer.store, label) == [("first",)]
+    expect_rows(writer.store, label, [("first",)])
     message.get_by_role("button", name="Overwrite").click()
     expect(two.locator("#cell-0 .caption")).to_have_text("second")
-    assert store_rows(writer.store, label) == [("second",)]
+    expect_rows(writer.store, label, [("second",)])
 
 
 def test_the_history_says_who_changed_what(visits, writer):
