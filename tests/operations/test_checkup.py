@@ -25,7 +25,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_is_seen_alone(fault):
-    """Of twenty good images with one fault, all have that one and no other."""
+    """Twenty good images that get one fault each are reported with that fault and no other."""
     for seed in range(20):
         assert picture_facts(FAULTS[fault](natural_image(seed))).faults == (fault,)
 

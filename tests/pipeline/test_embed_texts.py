@@ -78,7 +78,7 @@ def test_long_texts_are_counted_in_the_report(store, texts):
 
 
 def test_a_store_holds_texts_and_images_and_a_space_embeds_its_own(store, texts):
-    """Of one folder a space of texts takes the texts, one of images the images, and neither loses the other's."""
+    """From one folder, a text space takes the texts and an image space the images; neither loses items of the other."""
     picture = texts / "animals" / "dog.png"
     Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(picture)
     first = store.embed(texts)

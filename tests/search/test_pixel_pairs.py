@@ -34,7 +34,7 @@ def test_copies_of_every_kind_show_one_picture(kind):
 
 
 def test_other_pictures_do_not():
-    """Of forty pairs of different pictures none is near the limit."""
+    """Forty pairs of different pictures all score far below the limit."""
     scores = best_scores([natural_image(s) for s in range(COUNT)], [natural_image(s + 1000) for s in range(COUNT)])
     assert scores.max() < 0.9
 

@@ -155,7 +155,7 @@ def _positions(folder: ModelFolder) -> int | None:
 
 
 def _unread(reading: TextInput) -> str:
-    """Return what is said of texts whose ends are not read."""
+    """Return the notice about texts whose ends are not read."""
     if reading.long is LongText.WINDOWS:
         return "longer than the windows that are read of a text: their ends were not read; cut them into several texts"
     return (
