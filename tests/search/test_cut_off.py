@@ -25,7 +25,7 @@ def test_strictness_is_a_share_of_absent_texts():
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=60), st.floats(0.01, 0.9))
 def test_at_most_the_share_of_the_references_themselves_would_fit(best, alpha):
-    """At most floor(alpha (n + 1)) - 1 of the reference scores, and never less than none, reach the cut-off."""
+    """At most max(0, floor(alpha (n + 1)) - 1) of the reference scores reach the cut-off."""
     threshold = cut_off(np.array(best, np.float32), alpha)
     assert sum(b >= threshold for b in best) <= max(0, math.floor(alpha * (len(best) + 1)))
 
