@@ -306,8 +306,8 @@ def _check_sides(y: NDArray[np.object_], n_held_out: int, name: str) -> None:
         )
     if len(classes) < 2:
         raise LabelError(
-            f"training has one class only ({classes[0]!r}); a classifier needs at least two: label more of the training "
-            "items, or use --folds 5, which needs no split"
+            f"training has one class only ({classes[0]!r}); a classifier needs at least two: label more of the "
+            "training items, or use --folds 5, which needs no split"
         )
 
 
