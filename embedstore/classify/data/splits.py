@@ -335,9 +335,8 @@ def max_folds(
     single = [str(name) for name in names[counts < 2].tolist()]
     if single:
         sizes = dict(zip(*np.unique(y.astype(str), return_counts=True), strict=True))
-        listed = ", ".join(
-            repr(label) + (f": {sizes[label]} items" if sizes[label] > 1 else "") for label in single[:5]
-        )
+        counted = [f"{label!r}: {sizes[label]} items" if sizes[label] > 1 else repr(label) for label in single[:5]]
+        listed = ", ".join(counted)
         raise LabelError(
             f"{len(single)} class{'es have' if len(single) > 1 else ' has'} one example only{side} ({listed}), copies "
             f"and groups counted once; {cure}"

@@ -71,7 +71,7 @@ def check_whole(name: str, value: Any) -> None:
     Raises:
         BadHead: if it is not; the message names the option.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
         raise BadHead(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
@@ -81,5 +81,5 @@ def check_share(name: str, value: Any) -> None:
     Raises:
         BadHead: if it is not; the message names the option.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
         raise BadHead(f"{name} must be a share of at least 0 and below 1, not {value!r}")

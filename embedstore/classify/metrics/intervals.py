@@ -193,7 +193,7 @@ def loss_interval(
 
 
 def _bounded_mean_end(mean: float, most: float, groups: IntArray) -> float:
-    """Return Wilson's upper end of a mean of numbers between 0 and ``most``; groups of unequal sizes are fewer draws."""
+    """Return Wilson's upper end of a mean of numbers between 0 and ``most``; unequal groups are fewer draws."""
     sizes = np.unique(groups, return_counts=True)[1].astype(np.float64)
     draws = float(sizes.sum() ** 2 / (sizes**2).sum())
     return most * shares.wilson_interval(min(1.0, mean / most), draws)[1]
