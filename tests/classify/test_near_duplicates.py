@@ -122,6 +122,15 @@ def test_many_copies_of_rows_with_numbers_are_found():
     assert partition(NearDuplicateOptions().join(data).groups) == partition(picture)
 
 
+def test_many_copies_of_rows_with_several_labels_are_found():
+    """A set of labels is a class here; rows without a label in common are none."""
+    X, y, picture = pictures(80, 8, dim=48)
+    labels = np.empty(len(X), dtype=object)
+    labels[:] = [(f"c{v}",) if p % 2 else (f"c{v}", "odd") for v, p in zip(y, picture, strict=True)]
+    data = replace(features(X, y), y=labels, multilabel=True)
+    assert partition(NearDuplicateOptions().join(data).groups) == partition(picture)
+
+
 def test_a_small_tight_class_is_not_taken_for_copies():
     """Twenty images of a class that are all much nearer to each other than to the other class stay twenty draws."""
     rng = np.random.default_rng(0)

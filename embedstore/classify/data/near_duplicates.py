@@ -183,10 +183,11 @@ def _join(data: Features, threshold: float | None) -> _Join:
 
 
 def _classes(data: Features) -> NDArray[np.int64]:
-    """Return the class of each row, int64 ``(N,)``; rows with numbers are of one class."""
+    """Return the class of each row, int64 ``(N,)``: its set of labels; rows with numbers are of one class."""
     if data.is_numeric:
         return np.zeros(len(data), np.int64)
-    return np.unique(data.y.astype(str), return_inverse=True)[1].astype(np.int64)
+    codes: dict[Any, int] = {}
+    return np.array([codes.setdefault(label, len(codes)) for label in data.y.tolist()], dtype=np.int64)
 
 
 def _merge_groups(labelings: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
