@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
+    from embedstore.classify.evaluation.label_forecast import LabelForecast
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.evaluation.shift import ShiftReport
@@ -2020,6 +2021,43 @@ class Store:
         """
         return operations.labels.suggest_labels(
             self._session, label, k=k, head=head, seed=seed, where=where, space=space, separator=separator
+        )
+
+    def forecast_labels(
+        self,
+        label: str = "label",
+        *,
+        head: str = "logistic",
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+    ) -> LabelForecast:
+        """Forecast what more labels are worth: the accuracy to expect at twice the labels, with an interval.
+
+        Folds of the labeled items are predicted by heads that were fitted on a quarter, on half and on all of the
+        others. The figures hold for new items of the same kind as the labeled ones. Labels that were chosen because
+        they are hard are harder than the rest, so the accuracy on the rest is higher.
+
+        Args:
+            label: the column, one label per item.
+            head: as for :meth:`probe`.
+            seed: random seed of the folds and of the head.
+            where: a filter on the labeled items.
+            space: see :class:`Store`.
+            separator: as for :meth:`probe`.
+
+        Returns:
+            The accuracy today and at twice the labels, the gain, what a point costs in labels, and whether more pay.
+
+        Raises:
+            LabelError: if fewer than 20 different pictures or fewer than two classes have a label, if an item has
+                several, or if the column holds numbers.
+            NoLabels: if no item has a label.
+            UnknownColumn: if there is no such column.
+        """
+        return operations.labels.forecast_labels(
+            self._session, label, head=head, seed=seed, where=where, space=space, separator=separator
         )
 
     # ---- change
