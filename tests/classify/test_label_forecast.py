@@ -59,15 +59,15 @@ def accuracy(X, y, n_train, n_before_test):
 
 
 def test_the_intervals_hold_the_truth():
-    """In a short simulation nine in ten intervals or more hold what 2,000 other items say."""
-    share, count = coverage(3)
-    assert count >= 20
-    assert share.min() >= 0.85, share
+    """In a short simulation four in five intervals or more hold what 2,000 other items say."""
+    share, count = coverage(2)
+    assert count >= 14
+    assert share.min() >= 0.8, share
 
 
 @pytest.mark.slow
 def test_the_intervals_have_their_level():
-    """In 320 simulated sets at least 93% of the intervals at 95% hold the truth."""
+    """In 320 simulated sets at least 93% of the intervals hold the truth, at a level of 95%."""
     share, _ = coverage(40)
     assert share.min() >= 0.93, share
 

@@ -6,7 +6,8 @@ scaling is predictable, empirically"), so each doubling gains a fixed share of w
 next doubling is taken from the gain of the last two, with a share in the middle of those that such powers have.
 
 The interval adds what is not known: the rows that happened to be held out, how the training rows were drawn, and the
-share, which may be anything from nothing to that of a straight line.
+share. The size of the last two was set on 94 simulated and real draws of 40 to 120 labels; the tests measure how often
+the intervals hold the truth on others.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ PAYS = 0.01  # accuracy that twice the labels must promise for more labels to pa
 _FOLDS = 5
 _REPEATS = 4
 _SHARES = (0.25, 0.5, 1.0)  # of the rows that train
-_RATIO = 0.65  # of the gain of a doubling to that of the one before; 2 to the power of -0.62
-_RATIOS = (0.3, 1.0)  # the ratios that learning curves have
+_RATIO = 0.55  # of the gain of a doubling to that of the one before: 2 to the power of -0.86
+_DRAW = 0.8  # standard error by the draw of the training rows, in those of a share of as many rows
+_SHAPE = 0.2  # standard error by the shape of the curve, in gains of the last two doublings
 _Z = 1.96
 
 
@@ -130,17 +132,16 @@ def _forecast(curve: NDArray[np.float64], label: str, head: str) -> LabelForecas
     extra = math.log2(_FOLDS / (_FOLDS - 1))  # doublings from the rows that trained to all rows
     now_weight, next_weight = _gain(_RATIO, extra), _gain(_RATIO, extra + 1)
     now, later = today + now_weight * gained, today + next_weight * gained
-    spread = [abs(_gain(ratio, extra + 1) - _gain(ratio, extra)) for ratio in _RATIOS]
-    unknown = max(abs(s - (next_weight - now_weight)) for s in spread) * abs(gained.mean()) / _Z
-    accuracy = _bounded(now.mean(), _error(now), n)
-    gain_error = math.hypot(_error(later - now), unknown)
-    gain = float(later.mean() - now.mean())
+    draw = _DRAW * math.sqrt(_smoothed_variance(now.mean(), n) / n)
+    ahead = math.hypot(draw, _SHAPE * abs(gained.mean()))
+    accuracy = _bounded(now.mean(), math.hypot(_error(now), draw), n)
+    gain, gain_error = float(later.mean() - now.mean()), math.hypot(_error(later - now), ahead)
     return LabelForecast(
         label=label,
         head=head,
         labels=n,
         accuracy=accuracy,
-        at_twice=_bounded(later.mean(), math.hypot(_error(later), unknown), n),
+        at_twice=_bounded(later.mean(), math.hypot(_error(later), ahead), n),
         gain=AccuracyForecast(gain, gain - _Z * gain_error, gain + _Z * gain_error),
         labels_for_a_point=math.ceil(n * (2 ** (0.01 / gain) - 1)) if gain > 0.01 / 30 else None,
         pays=gain >= PAYS,
@@ -156,6 +157,12 @@ def _gain(ratio: float, doublings: float) -> float:
     """
     total = doublings if ratio == 1 else ratio * (1 - ratio**doublings) / (1 - ratio)
     return total * ratio / (1 + ratio)
+
+
+def _smoothed_variance(share: float, n: int) -> float:
+    """Return the variance of one draw with this share, which is never 0: one draw more is right and one is wrong."""
+    smoothed = (min(max(share, 0.0), 1.0) * n + 1) / (n + 2)
+    return smoothed * (1 - smoothed)
 
 
 def _error(values: NDArray[np.float64]) -> float:
