@@ -32,7 +32,7 @@ class WordIndex:
     """The BM25 scores of a column, by word.
 
     Attributes:
-        items: int64 ``(n,)`` ids of the items that have a text, ascending.
+        items: int64 ``(n,)`` ids of the items whose text has a word, ascending.
         places: the number of each word.
         starts: int64 ``(words + 1,)``: the scores of word w are at ``starts[w]`` to ``starts[w + 1]``.
         documents: int32 ``(m,)`` places in ``items``.
@@ -111,8 +111,9 @@ def build_word_index(column: str, texts: Iterable[tuple[int, str]]) -> WordIndex
                 f"column {column} has more than {limit:,} words, and an index of them does not fit into the memory of "
                 "this process; search a column of shorter texts, or by vectors alone"
             )
-        items.append(item)
-        numbers.append(words)
+        if words:  # a text without words is no document: it would change the mean length
+            items.append(item)
+            numbers.append(words)
     return _index(np.array(items, np.int64), numbers, places)
 
 
