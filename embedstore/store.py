@@ -640,6 +640,7 @@ class Store:
         diversity: float = 0.0,
         exact: bool = False,
         replica: str | None = None,
+        hybrid: str | None = None,
     ) -> Hits:
         """Find the nearest items; with a filter, the nearest of those that match: if k items match, k are returned.
 
@@ -664,22 +665,27 @@ class Store:
             exact: do not use an approximate index.
             replica: search by this copy of the space in a vector database, see :meth:`replicate`. Which items match and
                 their scores are the store's; items that the copy lacks are searched in the store.
+            hybrid: a column of texts: the ranking by vectors is joined with one by the words of the query in this
+                column (BM25) by reciprocal rank fusion. The score of a hit is then the sum of ``1 / (60 + rank)`` over
+                both.
 
         Returns:
             The hits, best first, with the search plan.
 
         Raises:
             NoTextTower: if the query is text and the space has no text tower.
-            QueryError: if the query is empty, or ``k``, ``offset`` or another option is out of range.
+            QueryError: if the query is empty, or ``k``, ``offset`` or another option is out of range; with ``hybrid``,
+                if the query is no text, or has ``min_score``, ``diversity`` or ``replica``.
             BadFilter: if ``where`` is not one condition.
-            UnknownColumn: if ``where`` or ``group_by`` names a column that the items lack.
+            UnknownColumn: if ``where``, ``group_by`` or ``hybrid`` names a column that the items lack.
             ImageError: if the image cannot be decoded.
             ReplicaError: if the replica cannot be used.
         """
         parts = operations.search.QueryParts.parse(
             query, image, plus=plus, minus=minus, like=like, unlike=unlike, templates=templates
         )
-        options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact)
+        words = parts.words(hybrid)
+        options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact, words=words)
         return operations.search.search(self._session, parts, space=space, options=options, replica=replica)
 
     def replicate(
