@@ -55,11 +55,10 @@ def test_a_slice_opens_its_items_and_its_mistakes(judged, name):
         value = {} if part["value"] is None else {"value": part["value"]}
         items = opened(client, body, "slice", **value)
         wrong = opened(client, body, "slice", wrong=True, **value)
-        assert len(items) == part["rows"]
+        assert len(items) == part["items"]
         assert {camera[i] for i in items} == {part["value"]}
         assert set(wrong) <= set(items)
-        if part["accuracy"]:
-            assert 1 - len(wrong) / len(items) == pytest.approx(part["accuracy"]["value"])
+        assert 1 - len(wrong) / len(items) == pytest.approx(part["accuracy"])
 
 
 def test_a_bin_of_the_reliability_diagram_opens_its_items(judged):
@@ -106,3 +105,17 @@ def test_a_comparison_has_a_row_per_classifier(judged):
         assert row["is_best"] == (row["behind"] is None)
         if row["behind"]:
             assert row["behind"]["low"] <= row["behind"]["value"] <= row["behind"]["high"]
+
+
+def test_the_forecast_is_that_of_the_library_or_a_sentence(judged):
+    """All figures are those of `forecast_labels`; too few labels are a refusal."""
+    store, client = judged
+    body = client.get("/api/v1/forecast").json()
+    expected = store.forecast_labels("label")
+    for name in ("accuracy", "at_twice", "gain"):
+        figure = getattr(expected, name)
+        assert body[name] == {"value": figure.value, "low": figure.low, "high": figure.high}
+    assert (body["labels"], body["pays"], body["sentence"]) == (ITEMS, expected.pays, str(expected))
+    assert body["labels_for_a_point"] == expected.labels_for_a_point
+    few = client.get("/api/v1/forecast", params={"where": "item < 10"})
+    assert (few.status_code, few.json()["kind"]) == (400, "LabelError")

@@ -497,6 +497,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/forecast": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Forecast
+         * @description Return what more labels are worth: the accuracy to expect at twice the labels, and what a point costs.
+         */
+        get: operations["get_forecast"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/reports/{name}": {
         parameters: {
             query?: never;
@@ -1020,6 +1040,36 @@ export interface components {
             reason: string;
             /** Detail */
             detail: string | null;
+        };
+        /**
+         * ForecastBody
+         * @description What more labels are worth.
+         */
+        ForecastBody: {
+            /** Column */
+            column: string;
+            /**
+             * Labels
+             * @description Items with a label; copies count once.
+             */
+            labels: number;
+            accuracy: components["schemas"]["EstimateBody"];
+            /** @description The accuracy to expect with twice as many labels. */
+            at_twice: components["schemas"]["EstimateBody"];
+            /** @description The difference, with an interval of its own. */
+            gain: components["schemas"]["EstimateBody"];
+            /**
+             * Labels For A Point
+             * @description What one point is expected to cost; null if nothing is gained.
+             */
+            labels_for_a_point: number | null;
+            /**
+             * Pays
+             * @description Whether at least one point is expected from twice the labels.
+             */
+            pays: boolean;
+            /** Sentence */
+            sentence: string;
         };
         /**
          * HistoryBody
@@ -4220,6 +4270,111 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ReportBody"];
+                };
+            };
+            /** @description A value or a filter that cannot be used */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A foreign page or name, or a server that is read-only */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such item or selection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store changed meanwhile, or another process is writing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body that is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body or parameter of another form */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An optional package that is not installed */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A store that cannot be read or written */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_forecast: {
+        parameters: {
+            query?: {
+                column?: string;
+                where?: string | null;
+                space?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForecastBody"];
                 };
             };
             /** @description A value or a filter that cannot be used */

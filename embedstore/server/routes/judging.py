@@ -68,6 +68,19 @@ class ReportBody(Model):
     report: dict[str, Any] = Field(description="All figures, as `--json` of the command line.")
 
 
+class ForecastBody(Model):
+    """What more labels are worth."""
+
+    column: str
+    labels: int = Field(description="Items with a label; copies count once.")
+    accuracy: EstimateBody
+    at_twice: EstimateBody = Field(description="The accuracy to expect with twice as many labels.")
+    gain: EstimateBody = Field(description="The difference, with an interval of its own.")
+    labels_for_a_point: int | None = Field(description="What one point is expected to cost; null if nothing is gained.")
+    pays: bool = Field(description="Whether at least one point is expected from twice the labels.")
+    sentence: str
+
+
 class ComparedBody(Model):
     """One classifier of a comparison."""
 
@@ -129,6 +142,24 @@ def probe(request: ProbeRequest, context: Context) -> ReportBody:
     """Fit a classifier on the labels so far, and judge it on items that it did not learn from."""
     options: dict[str, Any] = {"where": request.where, "space": request.space, "separator": request.separator}
     return _report(context, context.store.probe(request.column, head=request.head, **options))
+
+
+@router.get("/forecast")
+def get_forecast(
+    context: Context, column: ColumnName = "label", where: Where = None, space: str | None = None
+) -> ForecastBody:
+    """Return what more labels are worth: the accuracy to expect at twice the labels, and what a point costs."""
+    found = context.store.forecast_labels(column, where=where, space=space)
+    return ForecastBody(
+        column=column,
+        labels=found.labels,
+        accuracy=_estimate(found.accuracy),
+        at_twice=_estimate(found.at_twice),
+        gain=_estimate(found.gain),
+        labels_for_a_point=found.labels_for_a_point,
+        pays=found.pays,
+        sentence=str(found),
+    )
 
 
 @router.get("/reports/{name}")

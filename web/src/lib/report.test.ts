@@ -31,8 +31,8 @@ it("reads the classes", () => {
 
 it("reads slices, also the one of no value, and leaves out what is no figure", () => {
   const slices = [
-    { value: "b", rows: 7, accuracy: { value: 0.5, low: 0.2, high: 0.8 } },
-    { value: null, rows: 2, accuracy: { value: null } },
+    { value: "b", items: 7, accuracy: 0.5, accuracy_low: 0.2, accuracy_high: 0.8 },
+    { value: null, items: 2, accuracy: null },
   ];
   expect(slicesOf({ slices: { slices } })).toEqual([
     { value: "b", count: 7, score: { name: "accuracy", value: 0.5, low: 0.2, high: 0.8 } },

@@ -83,10 +83,10 @@ export function slicesOf(report: Json): Slice[] {
   return listOf(slices["slices"])
     .filter(isObject)
     .map((row) => {
-      const accuracy = isObject(row["accuracy"]) ? row["accuracy"] : {};
-      const value = numberOr(accuracy["value"]);
-      const score = value === null ? null : { name: "accuracy", value, low: numberOr(accuracy["low"]), high: numberOr(accuracy["high"]) };
-      return { value: row["value"] === null ? null : String(row["value"]), count: numberOr(row["rows"]) ?? 0, score };
+      const value = numberOr(row["accuracy"]);
+      const [low, high] = [numberOr(row["accuracy_low"]), numberOr(row["accuracy_high"])];
+      const score = value === null ? null : { name: "accuracy", value, low, high };
+      return { value: row["value"] === null ? null : String(row["value"]), count: numberOr(row["items"]) ?? 0, score };
     });
 }
 
