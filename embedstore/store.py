@@ -645,7 +645,8 @@ class Store:
 
         Args:
             query: text (str), an item id (int) or a hit, a vector (an array, tensor, Series or list of D numbers), or
-                an image (Path, bytes of a file, PIL image, or array or tensor uint8 ``(H, W, 3)``).
+                an image (Path, bytes of a file, PIL image, or array or tensor uint8 ``(H, W, 3)``); in a space of clips
+                or texts a file of them (Path or bytes).
             image: the query as an image: a path, bytes of a file, a PIL image, or a uint8 array ``(H, W, 3)``.
             plus: parts to add, each a query or ``(query, weight)``.
             minus: parts to subtract, each a query or ``(query, weight)``.
