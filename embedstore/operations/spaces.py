@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from embedstore.backbones import load, resolve_name
 from embedstore.backbones.runtimes.runtime import Runtime, require_onnx_export
@@ -13,6 +16,7 @@ from embedstore.classify.registry import HeadRecord
 from embedstore.errors import BadOption, EmbedstoreError, LabelError, StoreExists
 from embedstore.media.image.formats.registry import check_decoding
 from embedstore.operations import evaluate, heads, zero_shot
+from embedstore.operations.arguments import describe, python_scalar
 from embedstore.operations.results import DefaultSpace, DroppedSpace
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.space import JsonScalar, Recipe, decoding_overrides
@@ -41,19 +45,44 @@ def make_recipe(
     """Return how to load a backbone, from what a user says of it.
 
     Raises:
-        BadOption: if the preprocessing has a setting of a decoder that no installed decoder has.
+        BadOption: if a value is neither text nor a number, or the preprocessing has a setting of a decoder that no
+            installed decoder has.
     """
-    check_decoding(decoding_overrides(preprocess or {}))
+    overrides = _plain_values("preprocess", preprocess or {})
+    check_decoding(decoding_overrides(overrides))
     return Recipe(
         backbone=resolve_name(backbone),
         weights=str(Path(weights).absolute()) if weights else None,
-        args=dict(backbone_args or {}),
-        preprocess=dict(preprocess or {}),
+        args=_plain_values("backbone_args", backbone_args or {}),
+        preprocess=overrides,
         layer=layer,
         pool=pool,
         random_init=random_init,
         seed=seed,
     )
+
+
+def _plain_values(parameter: str, values: Mapping[str, Any]) -> dict[str, JsonScalar]:
+    """Return values that a recipe can record; numbers in a list become text with commas, as on the command line.
+
+    Raises:
+        BadOption: if a value is something else.
+    """
+    plain: dict[str, JsonScalar] = {}
+    for name, value in values.items():
+        numbers = python_scalar(value) if isinstance(value, str) or not np.iterable(value) else _joined_numbers(value)
+        if not isinstance(numbers, JsonScalar) or (isinstance(numbers, float) and not math.isfinite(numbers)):
+            raise BadOption(f"{parameter}[{name!r}] is text, a number or numbers in a list, not {describe(value)}")
+        plain[str(name)] = numbers
+    return plain
+
+
+def _joined_numbers(values: Iterable[Any]) -> str | None:
+    """Return numbers as text with commas; None if one is no number."""
+    numbers = [python_scalar(value) for value in values]
+    if not all(isinstance(n, int | float) for n in numbers):
+        return None
+    return ",".join(map(str, numbers))
 
 
 def default_space_name(backbone: str) -> str:
