@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,21 +68,17 @@ def _plain_values(parameter: str, values: Mapping[str, Any]) -> dict[str, JsonSc
     Raises:
         BadOption: if a value is something else.
     """
-    plain: dict[str, JsonScalar] = {}
-    for name, value in values.items():
-        numbers = python_scalar(value) if isinstance(value, str) or not np.iterable(value) else _joined_numbers(value)
-        if not isinstance(numbers, JsonScalar) or (isinstance(numbers, float) and not math.isfinite(numbers)):
-            raise BadOption(f"{parameter}[{name!r}] is text, a number or numbers in a list, not {describe(value)}")
-        plain[str(name)] = numbers
-    return plain
+    return {str(name): _plain_value(f"{parameter}[{name!r}]", value) for name, value in values.items()}
 
 
-def _joined_numbers(values: Iterable[Any]) -> str | None:
-    """Return numbers as text with commas; None if one is no number."""
-    numbers = [python_scalar(value) for value in values]
-    if not all(isinstance(n, int | float) for n in numbers):
-        return None
-    return ",".join(map(str, numbers))
+def _plain_value(name: str, value: Any) -> JsonScalar:
+    """Return one such value."""
+    is_list = np.iterable(value) and not isinstance(value, str | bytes | Mapping)
+    parts = [python_scalar(part) for part in value] if is_list else [python_scalar(value)]
+    allowed = int | float if is_list else JsonScalar
+    if not all(isinstance(part, allowed) and (not isinstance(part, float) or math.isfinite(part)) for part in parts):
+        raise BadOption(f"{name} is text, a number or a list of numbers, not {describe(value)}")
+    return ",".join(map(str, parts)) if is_list else parts[0]
 
 
 def default_space_name(backbone: str) -> str:
