@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
+    from embedstore.classify.evaluation.label_forecast import LabelForecast
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.evaluation.shift import ShiftReport
@@ -639,6 +640,7 @@ class Store:
         diversity: float = 0.0,
         exact: bool = False,
         replica: str | None = None,
+        hybrid: str | None = None,
     ) -> Hits:
         """Find the nearest items; with a filter, the nearest of those that match: if k items match, k are returned.
 
@@ -663,22 +665,27 @@ class Store:
             exact: do not use an approximate index.
             replica: search by this copy of the space in a vector database, see :meth:`replicate`. Which items match and
                 their scores are the store's; items that the copy lacks are searched in the store.
+            hybrid: a column of texts: the ranking by vectors is joined with one by the words of the query in this
+                column (BM25) by reciprocal rank fusion. The score of a hit is then the sum of ``1 / (60 + rank)`` over
+                both.
 
         Returns:
             The hits, best first, with the search plan.
 
         Raises:
             NoTextTower: if the query is text and the space has no text tower.
-            QueryError: if the query is empty, or ``k``, ``offset`` or another option is out of range.
+            QueryError: if the query is empty, or ``k``, ``offset`` or another option is out of range; with ``hybrid``,
+                if the query is no text, or has ``min_score``, ``diversity`` or ``replica``.
             BadFilter: if ``where`` is not one condition.
-            UnknownColumn: if ``where`` or ``group_by`` names a column that the items lack.
+            UnknownColumn: if ``where``, ``group_by`` or ``hybrid`` names a column that the items lack.
             ImageError: if the image cannot be decoded.
             ReplicaError: if the replica cannot be used.
         """
         parts = operations.search.QueryParts.parse(
             query, image, plus=plus, minus=minus, like=like, unlike=unlike, templates=templates
         )
-        options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact)
+        words = parts.words(hybrid)
+        options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact, words=words)
         return operations.search.search(self._session, parts, space=space, options=options, replica=replica)
 
     def replicate(
@@ -2020,6 +2027,43 @@ class Store:
         """
         return operations.labels.suggest_labels(
             self._session, label, k=k, head=head, seed=seed, where=where, space=space, separator=separator
+        )
+
+    def forecast_labels(
+        self,
+        label: str = "label",
+        *,
+        head: str = "logistic",
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+    ) -> LabelForecast:
+        """Forecast what more labels are worth: the accuracy to expect at twice the labels, with an interval.
+
+        Folds of the labeled items are predicted by heads that were fitted on a quarter, on half and on all of the
+        others. The figures hold for new items of the same kind as the labeled ones. Labels that were chosen because
+        they are hard are harder than the rest, so the accuracy on the rest is higher.
+
+        Args:
+            label: the column, one label per item.
+            head: as for :meth:`probe`.
+            seed: random seed of the folds and of the head.
+            where: a filter on the labeled items.
+            space: see :class:`Store`.
+            separator: as for :meth:`probe`.
+
+        Returns:
+            The accuracy today and at twice the labels, the gain, what a point costs in labels, and whether more pay.
+
+        Raises:
+            LabelError: if fewer than 20 different pictures or fewer than two classes have a label, if an item has
+                several, or if the column holds numbers.
+            NoLabels: if no item has a label.
+            UnknownColumn: if there is no such column.
+        """
+        return operations.labels.forecast_labels(
+            self._session, label, head=head, seed=seed, where=where, space=space, separator=separator
         )
 
     # ---- change

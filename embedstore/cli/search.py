@@ -52,6 +52,14 @@ def search(
     replica: Annotated[
         str | None, typer.Option(metavar="NAME", help="Search by this replica, see `embedstore replicate`.")
     ] = None,
+    hybrid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Join the ranking by vectors with one by the words of TEXT in this column (BM25, reciprocal rank "
+            "fusion).",
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the search plan and its estimated cost.")] = False,
     where: o.Where = None,
     space: o.SpaceName = None,
@@ -99,6 +107,7 @@ def search(
         diversity=diversity,
         exact=exact,
         replica=replica,
+        hybrid=hybrid,
         where=where,
         space=space,
     )

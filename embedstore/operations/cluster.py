@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedstore.operations.parts import load_planned
+from embedstore.operations.part_process import PartTask
+from embedstore.operations.planned_backbones import load_planned
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.pipeline.distributed.cluster_run import embed_on_cluster
 from embedstore.pipeline.distributed.engine import EngineOptions
@@ -55,7 +56,8 @@ class PartWorker:
             return self._backbones[space]
 
         here = replace(options, on_cpu=session.computes_on_cpu)  # this node may have a GPU where another has none
-        report = embed_part(session.storage, inbox, part, load, options=here)
+        task = PartTask(layout.root, space, part, opened, here)
+        report = embed_part(session.storage, inbox, part, load, task.open_process, options=here)
         return asdict(report) | {"node": socket.gethostname()}
 
 

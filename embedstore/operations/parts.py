@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from embedstore.backbones.loading import resolve_devices
 from embedstore.errors import BadOption, PartsError
-from embedstore.modality import Modality
+from embedstore.operations.part_process import PartTask
+from embedstore.operations.planned_backbones import load_planned
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.pipeline.distributed.worker import PartReport, embed_part, require_part
 from embedstore.pipeline.run import EmbedOptions
@@ -19,11 +19,6 @@ from embedstore.storage.inbox.register import Registrar
 from embedstore.storage.layout import Layout, find_store
 from embedstore.storage.storage import Storage
 from embedstore.tables import OneRow
-
-if TYPE_CHECKING:
-    from embedstore.backbones.base import Backbone
-    from embedstore.backbones.sequence import SequenceBackbone
-    from embedstore.storage.spaces import RecipeSpace
 
 _PART = re.compile(r"(\d{1,9})(?:/(\d{1,9}))?")
 
@@ -158,17 +153,10 @@ def work(
             inbox,
             number,
             lambda: load_planned(session, plan.space),
+            PartTask(layout.root, inbox.space, number, options, settings).open_process,
             options=settings,
             progress=callback,
         )
-
-
-def load_planned(session: Session, space: RecipeSpace) -> list[Backbone | SequenceBackbone]:
-    """Return the backbone of a planned space, once per device, checked to be the one that the space was made with."""
-    devices = resolve_devices(session.options.device)
-    if space.space.modality is not Modality.IMAGE:
-        devices = devices[:1]
-    return [session.load_space(space, device) for device in devices]
 
 
 def find_inbox(layout: Layout, space: str | None) -> Inbox:

@@ -39,7 +39,7 @@ from embedstore.reports.progress import Progress, message_progress
 from embedstore.reports.results import Hits
 from embedstore.search.execute import item_vector, unit_query
 from embedstore.search.index import build
-from embedstore.search.options import SearchOptions
+from embedstore.search.options import SearchOptions, Words
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
 from embedstore.sources.locations import load_image
@@ -88,6 +88,20 @@ class QueryParts:
             parse_parts(unlike, "unlike"),
             templates,
         )
+
+    def words(self, column: str | None) -> Words | None:
+        """Return what a hybrid search looks for in a column; None without a column.
+
+        Raises:
+            QueryError: if the query is no text.
+        """
+        if column is None:
+            return None
+        if not isinstance(self.query, str):
+            raise QueryError(
+                f"a hybrid search of column {column} needs a text as the query; give one, or leave out hybrid"
+            )
+        return Words(self.query, column)
 
 
 def search(

@@ -82,13 +82,18 @@ class Layout:
 
     @property
     def cache(self) -> Path:
-        """The folder of what the page derives: it may be deleted at any time, and no backup has it."""
+        """The folder of what page and hybrid searches derive: it may be deleted at any time, and no backup has it."""
         return self.root / "cache"
 
     @property
     def thumbnails(self) -> Path:
         """The folder of re-encoded images."""
         return self.cache / "thumbnails"
+
+    @property
+    def words(self) -> Path:
+        """The folder of lexical indexes, one file per column."""
+        return self.cache / "words"
 
     @property
     def guard(self) -> Path:

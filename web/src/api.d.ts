@@ -357,15 +357,36 @@ export interface paths {
         };
         /**
          * Get Map
-         * @description Return ids and places of all items.
+         * @description Return ids and places of all items. The map is kept; a large one takes a minute when it is drawn first.
          *
          *     Little-endian: 8 bytes `ESMAP001`, the number of items n (uint64), the generation (uint64), n ids (int64,
          *     ascending), then n pairs x, y (float32, about the unit square, y down). `again` projects again, so that items move.
+         *     With `wait=false` the answer is 202 while the map is drawn, and events `map` of `GET /events` say how far that is.
          */
         get: operations["get_map"];
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/map/work": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Cancel Map
+         * @description End the drawing of a map. Nothing of it is kept, and the next `GET /map` begins again.
+         */
+        delete: operations["cancel_map"];
         options?: never;
         head?: never;
         patch?: never;
@@ -629,7 +650,8 @@ export interface paths {
          * Get Events
          * @description Send an event `state` with generation, counts and writer at first, and after every change of one of them.
          *
-         *     While another process embeds, each of its commits is a change: the counts are its progress.
+         *     While another process embeds, each of its commits is a change: the counts are its progress. While a map is drawn, an
+         *     event `map` says after every step how far that is.
          */
         get: operations["get_events"];
         put?: never;
@@ -1154,6 +1176,26 @@ export interface components {
             column: string;
             /** Entries */
             entries: components["schemas"]["LegendEntry"][];
+        };
+        /**
+         * MapProgressBody
+         * @description How far the drawing of a map is.
+         */
+        MapProgressBody: {
+            /**
+             * Space
+             * @description The key of the space.
+             */
+            space: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "running" | "done" | "cancelled" | "failed";
+            /** Share */
+            share: number;
+            /** Error */
+            error?: string | null;
         };
         /**
          * Point
@@ -3425,6 +3467,9 @@ export interface operations {
             query?: {
                 space?: string | null;
                 again?: boolean;
+                wait?: boolean;
+                /** @description The generation of the map that is here. */
+                known?: number | null;
             };
             header?: never;
             path?: never;
@@ -3439,6 +3484,125 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                };
+            };
+            /** @description The map is being drawn (only with `wait=false`) */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MapProgressBody"];
+                };
+            };
+            /** @description The map is still the one of `known` */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A value or a filter that cannot be used */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A foreign page or name, or a server that is read-only */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such item or selection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store changed meanwhile, or another process is writing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body that is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body or parameter of another form */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An optional package that is not installed */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A store that cannot be read or written */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    cancel_map: {
+        parameters: {
+            query?: {
+                space?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MapProgressBody"];
                 };
             };
             /** @description A value or a filter that cannot be used */

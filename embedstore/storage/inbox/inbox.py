@@ -9,7 +9,7 @@
       missing.parquet        items whose files the scan did not find: they may have another name now
       known.digests          contents that have a vector, 16 bytes each, ascending
       000000017-<xxh3>.part  the result of a part
-      000000017.begun        a worker began this part and has not ended it
+      000000017.begun        workers began this part and have not ended it, one byte each
       000000017.registered   the part is in the catalog
 """
 
@@ -175,12 +175,28 @@ class Inbox:
         """Return whether a part has a result, or is registered."""
         return reading.exists(self._registered(part)) or any(r.part == part for r in self.waiting())
 
-    def begin(self, part: int) -> bool:
-        """Note that a worker begins a part; return whether an earlier one began it and did not end it."""
+    def begin(self, part: int) -> int:
+        """Note that a worker begins a part; return how many earlier ones began it and died.
+
+        The mark has one byte per worker.
+        """
         marker = self._begun(part)
-        before = reading.exists(marker)
-        marker.touch()
+        before = max(1, reading.file_size(marker)) if reading.exists(marker) else 0
+        marker.write_bytes(b"x" * (before + 1))
         return before
+
+    def give_back(self, part: int, before: int) -> None:
+        """Note that a worker that began a part ended by itself, without a result.
+
+        Args:
+            part: the part.
+            before: what :meth:`begin` returned.
+        """
+        marker = self._begun(part)
+        if before:
+            marker.write_bytes(b"x" * before)
+        else:
+            marker.unlink(missing_ok=True)
 
     def set_registered(self, waiting: WaitingResult) -> None:
         """Note that a part is in the catalog, and remove its result."""
