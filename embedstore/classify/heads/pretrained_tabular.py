@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.arrays import Array, FloatArray
+from embedstore.classify.heads.options import check_whole
 from embedstore.errors import BadHead, MissingExtra, WeightsNotFound
 
 MAX_ROWS = 10_000  # that the first was trained for; more take minutes
@@ -68,8 +69,9 @@ class PretrainedTabularHead(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         Raises:
             MissingExtra: if the package is not installed.
             WeightsNotFound: if its weights are not on this machine.
-            BadHead: if there are more than 10,000 rows.
+            BadHead: if there are more than 10,000 rows, or ``n_components`` is no whole number of at least 1.
         """
+        check_whole("n_components", self.n_components)
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
         if len(X) > MAX_ROWS:

@@ -78,6 +78,9 @@ def calibration_error(confidence: FloatArray, correct: npt.NDArray[np.bool_], gr
     noise = np.array([_squared_error(gaps[codes == b], groups[codes == b]) for b in range(len(bins))])
     value = math.sqrt(max(0.0, float(shares @ (squares - noise))))
     low, high = _interval(float(shares @ squares), shares * noise)
+    # The error is at least the distance between the mean confidence and the true accuracy, which has an interval, too.
+    ends, mean = share_interval(accuracy_rows(correct, groups)), float(confidence.mean())
+    high = max(high, mean - ends[0], ends[1] - mean)
     return CalibrationError(value, min(low, value), max(high, value), bins)
 
 

@@ -173,6 +173,9 @@ def loss_interval(
 ) -> Interval:
     """Return the 95% interval of a mean loss; where every row is right, unseen rows may have the worst loss.
 
+    A few rows may have nearly all of the loss, and the bootstrap then knows little of its spread. No variance of a loss
+    is larger than that of a share of the worst one, so the upper end is at most Wilson's for such a share.
+
     Args:
         metric: log-loss or Brier score.
         losses: float ``(N,)``, one per row.
@@ -181,10 +184,24 @@ def loss_interval(
         seed: random seed of the bootstrap.
     """
     low, high = studentized_interval(losses, rows.groups, n_replicates=n_replicates, seed=seed)
+    mean, worst = float(losses.mean()), WORST_LOSS[metric]
     if low == high or rows.n_groups_with_errors == 0:
+        high = min(high, _bounded_mean_end(mean, _worst_right_loss(metric, rows.proba.shape[1]), rows.groups))
         unseen = 1 - shares.wilson_interval(1.0, rows.n_groups)[0]
-        high += unseen * max(0.0, WORST_LOSS[metric] - high)
-    return low, max(min(high, WORST_LOSS[metric]), float(losses.mean()))
+        high += unseen * max(0.0, worst - high)
+    return low, max(min(high, _bounded_mean_end(mean, worst, rows.groups)), mean)
+
+
+def _bounded_mean_end(mean: float, most: float, groups: IntArray) -> float:
+    """Return Wilson's upper end of a mean of numbers between 0 and ``most``; unequal groups are fewer draws."""
+    sizes = np.unique(groups, return_counts=True)[1].astype(np.float64)
+    draws = float(sizes.sum() ** 2 / (sizes**2).sum())
+    return most * shares.wilson_interval(min(1.0, mean / most), draws)[1]
+
+
+def _worst_right_loss(metric: MetricName, n_classes: int) -> float:
+    """Return the largest loss of a row whose true class has the highest of K probabilities, at least 1/K."""
+    return math.log(max(2, n_classes)) if metric is MetricName.LOG_LOSS else 1.0
 
 
 def _bounded_interval(metric: MetricName, rows: ScoredRows, replicates: FloatArray) -> Interval:
