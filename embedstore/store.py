@@ -272,6 +272,7 @@ class Store:
         space: str | None = None,
         batch_size: int | None = None,
         threads: int | None = None,
+        order: str = "scan",
         runtime: str | None = None,
         engine: str = "local",
         address: str | None = None,
@@ -318,6 +319,9 @@ class Store:
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
             threads: decoding threads; by default one per core, if memory allows.
+            order: ``scan`` reads the files as the source lists them. ``spread`` takes one of every folder in turn, and
+                within a folder from all dates, so that a search covers the whole collection soon; archives are read
+                back and forth then, which is slow.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
             engine: ``local`` embeds in this process, ``ray`` on a Ray cluster whose nodes see the store and the source.
             address: of the Ray cluster, ``HOST:PORT``; by default Ray is started on this machine.
@@ -343,7 +347,7 @@ class Store:
             BadManifest: if a manifest cannot be read or has no uris.
             BadAnnotations: if annotations cannot be read or contradict themselves.
             BadEncoding: if a text manifest has another encoding.
-            BadOption: if there is no such choice for RAW pairs, or ``every`` is not a time.
+            BadOption: if there is no such choice for RAW pairs or the order, or ``every`` is not a time.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
             MissingExtra: if the requested runtime or engine is not installed.
             EngineError: if the cluster cannot be used, or a part failed on it too often.
@@ -367,6 +371,7 @@ class Store:
             space=space,
             batch_size=batch_size,
             threads=threads,
+            order=order,
             runtime=runtime,
             engine=EngineOptions.parse(engine, address=address, workers=workers, cpus=cpus, gpus=gpus, inbox=inbox),
             watcher=watcher,

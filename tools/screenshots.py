@@ -82,7 +82,7 @@ def look(page: Page) -> None:
     page.get_by_label("Search", exact=True).fill("a red heart")
     page.keyboard.press("Enter")
     page.locator("[aria-label*=score]").first.wait_for()
-    page.locator("#cell-1").click()
+    page.locator("#cell-0").click()
     page.get_by_test_id("neighbours").wait_for()
 
 
@@ -110,13 +110,21 @@ def label(page: Page) -> None:
         page.wait_for_timeout(400)
 
 
+def clean(page: Page) -> None:
+    """Show the queue of near-duplicates."""
+    _mode(page, "Clean")
+    page.get_by_test_id("clean-mode").get_by_role("button", name="Near-duplicates").click()
+    page.get_by_test_id("reason").wait_for()
+
+
 def judge(page: Page) -> None:
     """Show a report of the scans."""
     box = page.get_by_label("Filter", exact=True)
     box.fill("kind = 'scan'")
     box.press("Enter")
     _mode(page, "Judge")
-    page.get_by_test_id("judge-mode").get_by_role("button", name="Judge").click()
+    page.get_by_label("Split the figures by").select_option("split")
+    page.get_by_test_id("judge-mode").get_by_role("button", name="Judge", exact=True).click()
     page.get_by_test_id("figures").wait_for()
 
 
@@ -126,6 +134,7 @@ SHOTS: tuple[tuple[str, Callable[[Page], Any], tuple[int, int], Any], ...] = (
     ("map", draw, WIDE, "dark"),
     ("judge", judge, WIDE, "light"),
     ("label", label, WIDE, "light"),
+    ("clean", clean, WIDE, "dark"),
 )
 
 if __name__ == "__main__":

@@ -156,6 +156,12 @@ def embed(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Decoding threads; by default one per core, if memory allows.")
     ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            help="In which order files are read: scan (as they are listed) or spread (every folder in turn, all dates)."
+        ),
+    ] = "scan",
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",
@@ -243,6 +249,7 @@ def embed(
         space=space,
         batch_size=batch_size,
         threads=threads,
+        order=order,
         engine=engine,
         address=address,
         workers=workers,

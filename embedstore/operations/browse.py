@@ -25,6 +25,7 @@ from embedstore.storage.predicted_columns import predicting_heads, written_name
 from embedstore.storage.queries import browse as queries
 from embedstore.storage.queries import computed_columns, counters, counts
 from embedstore.storage.queries.browse import ColumnValues, ListOrder
+from embedstore.storage.run_progress import RunProgress, read_progress
 from embedstore.storage.sql import column_types
 
 __all__ = ["Browser", "ColumnValues", "ListOrder", "LockHolder"]
@@ -86,6 +87,7 @@ class StoreOverview:
         unlabelled: how many present items have no label.
         columns: the columns that filters can name.
         writer: who writes to the store now.
+        progress: how far its run is, None if that is not known.
     """
 
     id: str
@@ -96,6 +98,7 @@ class StoreOverview:
     unlabelled: int
     columns: list[ColumnFacts]
     writer: LockHolder | None
+    progress: RunProgress | None
 
 
 @dataclass(frozen=True)
@@ -170,13 +173,15 @@ class Browser:
     def overview(self) -> StoreOverview:
         """Return what the store holds, in numbers."""
         storage = self._session.storage
+        writer, progress = self.activity()
         with storage.catalog.read() as con:
             totals = counts.browse_counts(con)
             return StoreOverview(
                 id=read_marker(storage.layout)["id"],
                 generation=counters.read_commit_count(con),
                 columns=_column_facts(con),
-                writer=lock_holder(storage.layout.lock),
+                writer=writer,
+                progress=progress,
                 **totals,
             )
 
@@ -184,9 +189,11 @@ class Browser:
         """Return how many changes the store has had."""
         return self._session.storage.catalog.commit_count()
 
-    def writer(self) -> LockHolder | None:
-        """Return who writes to the store now, None if nobody does."""
-        return lock_holder(self._session.storage.layout.lock)
+    def activity(self) -> tuple[LockHolder | None, RunProgress | None]:
+        """Return who writes to the store now and how far its run is; None if nobody does, or it is not known."""
+        layout = self._session.storage.layout
+        holder = lock_holder(layout.lock)
+        return holder, None if holder is None else read_progress(layout, holder.pid)
 
     def ordered(self, order: ListOrder) -> tuple[int, NDArray[np.int64]]:
         """Return the generation, and the ids of the items of an order: int64 ``(n,)``.

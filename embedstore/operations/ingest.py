@@ -20,6 +20,7 @@ from embedstore.pipeline.distributed import plan_parts as plans
 from embedstore.pipeline.distributed.engine import Engine, EngineOptions
 from embedstore.pipeline.distributed.plan_parts import PlanOptions, PlanReport
 from embedstore.pipeline.import_vectors import ImportOptions, ImportReport
+from embedstore.pipeline.read_order import ReadOrder, parse_read_order
 from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.run import EmbedJob, EmbedOptions, embed_source
 from embedstore.reports.progress import Progress, embedding_progress
@@ -106,6 +107,7 @@ def embed(
     space: str | None,
     batch_size: int | None,
     threads: int | None,
+    order: str,
     runtime: str | None,
     engine: EngineOptions,
     watcher: Watcher | None,
@@ -126,8 +128,11 @@ def embed(
         runtime=parse_runtime(runtime) if runtime else session.options.runtime,
         decoder=session.options.decoder,
         wait=wait,
+        order=parse_read_order(order),
         on_cpu=session.computes_on_cpu,
     )
+    if options.order is not ReadOrder.SCAN and engine.engine is not Engine.LOCAL:
+        raise BadOption("order is for the local engine: parts on a cluster are read in no order; leave out order")
 
     def embed_now() -> EmbedReport:
         with embedding_progress(progress) as callback:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from embedstore.modality import Modality
+from embedstore.pipeline.read_order import ReadOrder
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.commit import FailureRow
 from embedstore.storage.inbox.inbox import KNOWN, MISSING
@@ -69,7 +70,7 @@ class FilesToRead(Protocol):
     counts: PlanCounts
 
     def todo(self, chunk_rows: int) -> Iterator[list[PlannedFile]]:
-        """Yield the files to read in the order of the scan, at most ``chunk_rows`` at a time."""
+        """Yield the files to read in their order, at most ``chunk_rows`` at a time."""
 
     def known(self, digests: Sequence[str]) -> set[str]:
         """Return which contents have a vector in the space."""
@@ -96,7 +97,7 @@ class EmbedPlan:
         self._con = storage.catalog.scratch.cursor()
 
     def todo(self, chunk_rows: int) -> Iterator[list[PlannedFile]]:
-        """Yield the files to read in the order of the scan, at most ``chunk_rows`` at a time."""
+        """Yield the files to read in their order, at most ``chunk_rows`` at a time."""
         con = self._con.cursor()
         for first in range(0, self.counts.todo, chunk_rows):
             yield [PlannedFile(ref, item) for ref, item in embedding.todo_files(con, first, chunk_rows)]
@@ -173,6 +174,7 @@ def build_plan(
     source: Source,
     decoder_version: str,
     modality: Modality,
+    order: ReadOrder = ReadOrder.SCAN,
 ) -> EmbedPlan:
     """Compare a scan with the catalog chunk by chunk, in the memory of one chunk.
 
@@ -183,6 +185,7 @@ def build_plan(
         source: what is scanned: the folders, archives and tables that it covers completely.
         decoder_version: failures of another version are tried again.
         modality: what the space embeds.
+        order: in which the files are read.
     """
     counts: Counter[str] = Counter()
     with storage.catalog.read() as con:
@@ -199,6 +202,8 @@ def build_plan(
         embedding.find_missing_items(con, source.roots, source.archives, source.tables, modality=modality)
         if counts["todo"]:
             embedding.load_known_contents(con, space)
+            if order is ReadOrder.SPREAD:
+                embedding.spread_todo(con)
     return EmbedPlan(
         storage,
         PlanCounts(

@@ -18,11 +18,13 @@ from embedstore.pipeline.decoder import Decoder
 from embedstore.pipeline.encoder import EncoderRequest, LoadBackbone, RunEncoder, prepare_encoder
 from embedstore.pipeline.forward import ForwardStage
 from embedstore.pipeline.plan import EmbedPlan, FilesToRead, build_plan
+from embedstore.pipeline.read_order import ReadOrder
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.pipeline.stage_times import StageTimers
 from embedstore.sources.skip_rules import skipped_summary
 from embedstore.sources.source import Scan, Source
+from embedstore.storage.run_progress import ProgressRecorder
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.storage import Storage
@@ -45,6 +47,7 @@ class EmbedOptions:
         commit_rows: a commit is made after this many files.
         commit_seconds: a commit is made after this many seconds; a kill loses at most this much work.
         wait: seconds to wait for another writer.
+        order: in which files are read; the vectors are the same.
         on_cpu: the network would compute on the CPU in fp32, where the space's exported tower takes its place.
     """
 
@@ -55,6 +58,7 @@ class EmbedOptions:
     commit_rows: int = 4096
     commit_seconds: float = 5.0
     wait: float = 0.0
+    order: ReadOrder = ReadOrder.SCAN
     on_cpu: bool = False
 
 
@@ -166,6 +170,7 @@ def plan_source(job: EmbedJob, stop: StopSignal) -> EmbedPlan:
         source=job.source,
         decoder_version=decoder_version(modality),
         modality=modality,
+        order=job.options.order,
     )
     if not plan.counts.scanned:
         skipped = f" to embed, {skipped_summary(plan.counts.skipped)}" if plan.counts.skipped else ""
@@ -224,8 +229,8 @@ def embed_files(
     """Read, decode, embed and commit the files of the plan, all stages at once."""
     run, settings = _prepare(job, plan, load_backbone, isolate_all=isolate_all)
     batch_size, max_files = job.options.batch_size, job.options.commit_rows
-    timers = StageTimers()
-    with closing(run), preserve_torch_threads() as restore_threads, ExitStack() as stack:
+    timers, recorder = StageTimers(), ProgressRecorder(job.storage.layout)
+    with closing(run), closing(recorder), preserve_torch_threads() as restore_threads, ExitStack() as stack:
         files = stack.enter_context(
             open_prepared_files(job.source, plan, settings, stop_requested=lambda: stop.signal_number, timers=timers)
         )
@@ -236,6 +241,7 @@ def embed_files(
                 commits.add(batch)
             totals = commits.totals
             job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, totals.failures.total()))
+            recorder.record(totals.files, plan.counts.todo)
         with timers.write.measure():
             commits.flush()
     times = timers.finish(

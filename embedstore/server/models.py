@@ -80,6 +80,8 @@ class WriterBody(Model):
     pid: int
     since: str
     operation: str
+    done: int | None = Field(description="Files that its run has read; null if that is not known.")
+    total: int | None = Field(description="Files that its run has to read.")
 
 
 class StoreBody(Model):
@@ -203,6 +205,9 @@ class SearchBody(Model):
     where: Text | None = None
     selection: str | None = None
     space: str | None = None
+    replica: Annotated[str, Field(max_length=100)] | None = Field(
+        default=None, description="Search by this copy of the space in a vector database, see `embedstore replicate`."
+    )
     strictness: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5,
         description="From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most.",

@@ -22,6 +22,7 @@ from embedstore.errors import BadOption, QueryError, ReplicaError, UnknownColumn
 from embedstore.replicas import candidates, pgvector
 from tests.conftest import ROOT
 from tests.helpers.clusters import store_of
+from tests.server.conftest import running
 
 pytestmark = pytest.mark.engines
 NUMBERS = itertools.count()
@@ -338,3 +339,20 @@ def test_a_purge_reaches_the_copy_with_the_next_run(address, tmp_path):
         store.search(1, replica="embedstore")
     assert store.replicate().deleted == 1
     assert len(store.search(1, k=50, replica="embedstore")) == 19
+
+
+def test_a_server_searches_by_a_replica_that_a_request_names(tmp_path, address):
+    """The hits are those of the store itself, filtered too; a replica that is not there is one sentence."""
+    store = store_of(tmp_path / "s", vectors(60), **columns(60))
+    store.replicate(address, name="copy")
+    with running(store) as server, server.client() as client:
+
+        def hits(**more):
+            answer = client.post("/api/v1/search", json={"item": 3, "k": 7} | more)
+            assert answer.status_code == 200, answer.text
+            return [(hit["id"], hit["score"]) for hit in answer.json()["hits"]]
+
+        for where in ({}, {"where": "year >= 2003"}):
+            assert hits(replica="copy", **where) == hits(**where)
+        refused = client.post("/api/v1/search", json={"item": 3, "replica": "none"})
+        assert (refused.status_code, refused.json()["kind"]) == (400, "ReplicaError")

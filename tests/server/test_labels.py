@@ -162,9 +162,16 @@ def test_a_server_that_is_read_only_changes_nothing(color_store):
 
 
 def test_another_writer_is_told(own_server):
-    """While another process writes, a label waits and then says who writes; the store shows it."""
-    code = "import sys, time, embedstore as es\nwith es.open(sys.argv[1])._session.storage.writer('a long run'):\n" \
-           " print('writing', flush=True); time.sleep(60)"  # fmt: skip
+    """While another process writes, the store shows who and how far it is, and can be searched."""
+    code = (
+        "import sys, time, embedstore as es\n"
+        "from embedstore.storage.run_progress import ProgressRecorder\n"
+        "storage = es.open(sys.argv[1])._session.storage\n"
+        "with storage.writer('a long run'):\n"
+        "    ProgressRecorder(storage.layout).record(300, 1000)\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     path = str(own_server.store.path)
     with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, env=environment) as other:
@@ -173,8 +180,12 @@ def test_another_writer_is_told(own_server):
             with own_server.client() as client:
                 writer = client.get("/api/v1/store").json()["writer"]
                 assert (writer["pid"], writer["operation"]) == (other.pid, "a long run")
+                assert (writer["done"], writer["total"]) == (300, 1000)
+                assert len(client.post("/api/v1/search", json={"item": 1, "k": 3}).json()["hits"]) == 3
         finally:
             other.kill()
+    with own_server.client() as client:
+        assert client.get("/api/v1/store").json()["writer"] is None
 
 
 KILLED = """

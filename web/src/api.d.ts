@@ -713,7 +713,7 @@ export interface paths {
          * Get Events
          * @description Send an event `state` with generation, counts and writer at first, and after every change of one of them.
          *
-         *     While another process embeds, each of its commits is a change: the counts are its progress. While a map is drawn, an
+         *     While another process embeds, its progress and each of its commits are changes. While a map is drawn, an
          *     event `map` says after every step how far that is.
          */
         get: operations["get_events"];
@@ -1513,6 +1513,11 @@ export interface components {
             /** Space */
             space?: string | null;
             /**
+             * Replica
+             * @description Search by this copy of the space in a vector database, see `embedstore replicate`.
+             */
+            replica?: string | null;
+            /**
              * Strictness
              * @description From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most.
              * @default 0.5
@@ -1702,6 +1707,16 @@ export interface components {
             since: string;
             /** Operation */
             operation: string;
+            /**
+             * Done
+             * @description Files that its run has read; null if that is not known.
+             */
+            done: number | null;
+            /**
+             * Total
+             * @description Files that its run has to read.
+             */
+            total: number | null;
         };
     };
     responses: never;
@@ -2769,6 +2784,7 @@ export interface operations {
                 selection?: string | null;
                 space?: string | null;
                 strictness?: number;
+                replica?: string | null;
             };
             header?: never;
             path?: never;

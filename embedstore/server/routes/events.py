@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
@@ -14,6 +13,7 @@ from embedstore.errors import StoreError
 from embedstore.server.context import Context, ServerContext
 from embedstore.server.models import Counts, Model, WriterBody
 from embedstore.server.routes.mapping import progress_body
+from embedstore.server.routes.stores import writer_body
 
 router = APIRouter(tags=["events"])
 
@@ -38,7 +38,7 @@ class StateBody(Model):
 async def get_events(request: Request, context: Context) -> StreamingResponse:
     """Send an event `state` with generation, counts and writer at first, and after every change of one of them.
 
-    While another process embeds, each of its commits is a change: the counts are its progress. While a map is drawn, an
+    While another process embeds, its progress and each of its commits are changes. While a map is drawn, an
     event `map` says after every step how far that is.
     """
     return StreamingResponse(_events(request, context), media_type="text/event-stream")
@@ -51,7 +51,7 @@ async def _events(request: Request, context: ServerContext) -> AsyncIterator[str
     quiet = 0
     while not await request.is_disconnected():
         quiet += 1
-        now = (context.session.storage.catalog.stamp, context.browser.writer())
+        now = (context.session.storage.catalog.stamp, context.browser.activity())
         if now != seen and (state := await _try_state(context)) is not None:
             seen, quiet = now, 0
             yield _event("state", state)
@@ -87,5 +87,4 @@ def _state(context: ServerContext) -> StateBody:
         failures=overview.failures,
         unlabelled=overview.unlabelled,
     )
-    writer = None if overview.writer is None else WriterBody(**asdict(overview.writer))
-    return StateBody(generation=overview.generation, counts=counts, writer=writer)
+    return StateBody(generation=overview.generation, counts=counts, writer=writer_body(overview))

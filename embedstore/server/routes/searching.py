@@ -42,12 +42,13 @@ async def search_by_image(
     selection: str | None = None,
     space: str | None = None,
     strictness: Annotated[float, Query(ge=0, le=1)] = 0.5,
+    replica: Annotated[str | None, Query(max_length=100)] = None,
 ) -> HitsBody:
     """Return the items nearest to an image, whose bytes are the body of the request."""
     data = await request.body()
     if not data:
         raise Refusal(400, "the body is empty", "send the bytes of an image file")
-    options = SearchBody(k=k, where=where, selection=selection, space=space, strictness=strictness)
+    options = SearchBody(k=k, where=where, selection=selection, space=space, strictness=strictness, replica=replica)
     return await context.thumbnails.run(partial(_search_by_bytes, context, options, data))
 
 
@@ -92,7 +93,7 @@ def find_hits(context: ServerContext, request: SearchBody, image: bytes | None) 
     )
     within = context.selected(request.selection)
     options = SearchOptions(k=request.k, where=request.where, within=_as_set(within))
-    return search(context.session, parts, space=request.space, options=options)
+    return search(context.session, parts, space=request.space, options=options, replica=request.replica)
 
 
 def _search_by_bytes(context: ServerContext, request: SearchBody, data: bytes) -> HitsBody:

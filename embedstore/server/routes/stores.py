@@ -7,6 +7,7 @@ from dataclasses import asdict
 from fastapi import APIRouter
 
 from embedstore import __version__
+from embedstore.operations.browse import StoreOverview
 from embedstore.server.context import Context
 from embedstore.server.models import ColumnBody, Counts, SpaceBody, StoreBody, WriterBody
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
@@ -32,8 +33,16 @@ def get_store(context: Context) -> StoreBody:
         spaces=[_space_body(record) for record in context.store.spaces],
         columns=[ColumnBody(name=c.name, kind=c.kind.value, origin=c.origin.value) for c in overview.columns],
         read_only=context.access.read_only,
-        writer=None if overview.writer is None else WriterBody(**asdict(overview.writer)),
+        writer=writer_body(overview),
     )
+
+
+def writer_body(overview: StoreOverview) -> WriterBody | None:
+    """Return who writes to the store, and how far its run is."""
+    if overview.writer is None:
+        return None
+    done, total = (None, None) if overview.progress is None else (overview.progress.done, overview.progress.total)
+    return WriterBody(**asdict(overview.writer), done=done, total=total)
 
 
 def _space_body(record: SpaceRecord) -> SpaceBody:

@@ -3,7 +3,7 @@
 They are tables of the catalog's private connection (schema ``memory.main``), so they can be joined with the catalog and
 spill to a temporary folder when they outgrow memory. No other module knows their names.
 
-- ``todo``: the files to read, numbered in the order of the scan.
+- ``todo``: the files to read, numbered in the order of the scan, or in another one.
 - ``seen``: the items that the scan found.
 - ``changed``: items that the scan found absent from the catalog's present items, or with another label, split or group.
 - ``missing``: the items below the source's folders that the scan did not find.
@@ -198,6 +198,28 @@ def todo_files(con: duckdb.DuckDBPyConnection, first: int, count: int) -> list[t
         [first, first + count],
     ).fetchall()
     return [(ImageRef(row[0], decode_path(row[0], row[1]), *row[2:7]), row[7]) for row in rows]
+
+
+def spread_todo(con: duckdb.DuckDBPyConnection) -> None:
+    """Number the files to read anew: one file of every folder in turn, and within a folder from all times.
+
+    The files of a folder are sorted by time, and taken at multiples of the golden ratio, so that the first ones of any
+    number are about evenly distributed over them (three-distance theorem, Sos 1958). The folders are taken so, too.
+    """
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE embedstore_order AS
+        WITH by_time AS (
+            SELECT n, regexp_replace(uri, '/[^/]*$', '') AS folder,
+                row_number() OVER (PARTITION BY regexp_replace(uri, '/[^/]*$', '') ORDER BY mtime_ns, uri, n) - 1 AS k
+            FROM memory.main.todo
+        ), turns AS (
+            SELECT n, dense_rank() OVER (ORDER BY folder) - 1 AS f,
+                row_number() OVER (PARTITION BY folder ORDER BY (k * 0.6180339887498949) % 1, k) AS turn
+            FROM by_time
+        )
+        SELECT n, row_number() OVER (ORDER BY turn, (f * 0.6180339887498949) % 1, f) - 1 AS place FROM turns""")
+    con.execute("UPDATE memory.main.todo SET n = o.place FROM embedstore_order o WHERE o.n = todo.n")
+    con.execute("DROP TABLE embedstore_order")
 
 
 def new_scan_failures(con: duckdb.DuckDBPyConnection, first: int, count: int) -> list[FailureRow]:
