@@ -546,6 +546,9 @@ class Store:
     ) -> SpaceRecord:
         """Add the space of another backbone; :meth:`reembed` fills it.
 
+        A backbone that was added before with the same options is not loaded again where its exported tower embeds: the
+        bytes of its weights file and the versions of the libraries decide whether it is the same.
+
         Args:
             backbone: as for :func:`embedstore.create`.
             weights: as for :func:`embedstore.create`.
