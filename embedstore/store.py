@@ -949,7 +949,8 @@ class Store:
                 file, or a folder of them), ``lance`` (a table of LanceDB), ``huggingface`` (a folder that
                 ``datasets.load_dataset`` reads) or ``fiftyone``; by default as the suffix says.
             vectors: write the vectors; by default in every format but CSV.
-            dtype: the type of the vectors, ``float32`` or ``float16``; by default float32.
+            dtype: the type of the vectors, ``float32`` or ``float16``; by default that of the space, or float32 for
+                ``npy`` and for Parquet without the extra ``frames``.
             space: see :class:`Store`.
             where: see :class:`Store`.
 
