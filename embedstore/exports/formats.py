@@ -89,7 +89,7 @@ def _kept_type(file_format: ExportFormat, stored: str) -> str:
 
 
 def has_arrow() -> bool:
-    """Return whether pyarrow is installed, which writes Parquet of either type in memory that does not grow."""
+    """Return whether pyarrow is installed, which writes Parquet of either type block by block."""
     return find_spec("pyarrow") is not None
 
 
