@@ -1104,8 +1104,8 @@ class Store:
                 classification. A note says what was chosen for numbers.
             weight: a column with the weight of each item in training, at least 0; 2 counts as two items. The figures
                 do not weigh the held-out items.
-            weighted_metrics: also report the accuracy (of numbers the mean absolute error) over held-out items that
-                count as often as their weight says.
+            weighted_metrics: also report accuracy, mean recall, log-loss and Brier score (of several labels the
+                accuracy, of numbers both errors) over held-out items that count as often as their weight says.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
