@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
+    from embedstore.classify.evaluation.label_forecast import AccuracyForecast, LabelForecast
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.evaluation.shift import ShiftReport
@@ -132,6 +133,7 @@ _MODULES = {
     "embedstore.classify.data.features": ("Features",),
     "embedstore.classify.evaluation": ("Evaluation", "RegressionEvaluation"),
     "embedstore.classify.evaluation.active_learning": ("LabelSuggestions",),
+    "embedstore.classify.evaluation.label_forecast": ("AccuracyForecast", "LabelForecast"),
     "embedstore.classify.evaluation.compare_heads": ("HeadComparison",),
     "embedstore.classify.evaluation.compare_spaces": ("SpaceComparison",),
     "embedstore.classify.evaluation.label_errors": ("LabelErrorReport",),
@@ -249,6 +251,7 @@ _MODULES = {
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
+    "AccuracyForecast",
     "ArchiveCounts",
     "BackboneError",
     "Backup",
@@ -295,6 +298,7 @@ __all__ = [
     "LabelConflicts",
     "LabelError",
     "LabelErrorReport",
+    "LabelForecast",
     "LabelSuggestions",
     "LearningCurve",
     "MissingExtra",

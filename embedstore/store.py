@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_heads import HeadComparison
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
     from embedstore.classify.evaluation.label_errors import LabelErrorReport
+    from embedstore.classify.evaluation.label_forecast import LabelForecast
     from embedstore.classify.evaluation.learning_curve import LearningCurve
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
     from embedstore.classify.evaluation.shift import ShiftReport
@@ -277,6 +278,7 @@ class Store:
         workers: int | None = None,
         cpus: int | None = None,
         gpus: float | None = None,
+        inbox: str | None = None,
         watcher: Watcher | None = None,
         poll: float | None = None,
         wait: float = 0.0,
@@ -322,6 +324,7 @@ class Store:
             workers: workers on the cluster; by default one per GPU, or one per ``cpus`` cores.
             cpus: cores of a worker, by default 4.
             gpus: GPUs of a worker, also a fraction; by default 1 if the cluster has GPUs.
+            inbox: see :meth:`plan_parts`; for workers on the cluster that do not see the folder of the store.
             watcher: go on and embed again whenever the source has changed and is quiet, until a signal. The function is
                 called with the report of every run, and with a line of text where a run cannot be made yet; it ends
                 the watch by returning True for a report.
@@ -365,7 +368,7 @@ class Store:
             batch_size=batch_size,
             threads=threads,
             runtime=runtime,
-            engine=EngineOptions.parse(engine, address=address, workers=workers, cpus=cpus, gpus=gpus),
+            engine=EngineOptions.parse(engine, address=address, workers=workers, cpus=cpus, gpus=gpus, inbox=inbox),
             watcher=watcher,
             poll=poll,
             wait=wait,
@@ -378,6 +381,7 @@ class Store:
         parts: int | None = None,
         *,
         replace: bool = False,
+        inbox: str | None = None,
         annotations: Paths = (),
         crops: bool = False,
         labels_from: str | None = "folder",
@@ -406,6 +410,8 @@ class Store:
             source: see :meth:`embed`. Workers read it by the same paths and uris.
             parts: how many parts; by default parts of 4,096 files.
             replace: replace a plan that has parts left. Their results that are waiting are registered first.
+            inbox: a folder of a bucket, ``s3://…`` or ``gs://…``: workers find the plan there and put their results
+                there, and need not see the folder of the store.
             annotations: see :meth:`embed`.
             crops: see :meth:`embed`.
             labels_from: see :meth:`embed`.
@@ -430,8 +436,10 @@ class Store:
 
         Raises:
             PartsError: if an earlier plan has parts left.
-            BadOption: if the parts are too large for the memory of a worker.
-            BadBackbone: if the space holds precomputed vectors.
+            BadOption: if the parts are too large for the memory of a worker, or ``inbox`` is no folder of a bucket.
+            BadBackbone: if the space holds precomputed vectors; if its weights are in the store, and the inbox in a
+                bucket.
+            StoreIOError: if the server of the bucket refuses or does not answer; there is no plan then.
             SourceNotFound: if a folder, file or glob is not there.
             NoImages: if the source has no file.
             BadManifest: if a manifest cannot be read or has no uris.
@@ -455,6 +463,7 @@ class Store:
             space=space,
             parts=parts,
             replace_plan=replace,
+            inbox=inbox,
             wait=wait,
             progress=progress,
         )
@@ -642,12 +651,14 @@ class Store:
         diversity: float = 0.0,
         exact: bool = False,
         replica: str | None = None,
+        hybrid: str | None = None,
     ) -> Hits:
         """Find the nearest items; with a filter, the nearest of those that match: if k items match, k are returned.
 
         Args:
             query: text (str), an item id (int) or a hit, a vector (an array, tensor, Series or list of D numbers), or
-                an image (Path, bytes of a file, PIL image, or array or tensor uint8 ``(H, W, 3)``).
+                an image (Path, bytes of a file, PIL image, or array or tensor uint8 ``(H, W, 3)``); in a space of clips
+                or texts a file of them (Path or bytes).
             image: the query as an image: a path, bytes of a file, a PIL image, or a uint8 array ``(H, W, 3)``.
             plus: parts to add, each a query or ``(query, weight)``.
             minus: parts to subtract, each a query or ``(query, weight)``.
@@ -666,22 +677,27 @@ class Store:
             exact: do not use an approximate index.
             replica: search by this copy of the space in a vector database, see :meth:`replicate`. Which items match and
                 their scores are the store's; items that the copy lacks are searched in the store.
+            hybrid: a column of texts: the ranking by vectors is joined with one by the words of the query in this
+                column (BM25) by reciprocal rank fusion. The score of a hit is then the sum of ``1 / (60 + rank)`` over
+                both.
 
         Returns:
             The hits, best first, with the search plan.
 
         Raises:
             NoTextTower: if the query is text and the space has no text tower.
-            QueryError: if the query is empty, or ``k``, ``offset`` or another option is out of range.
+            QueryError: if the query is empty, or ``k``, ``offset`` or another option is out of range; with ``hybrid``,
+                if the query is no text, or has ``min_score``, ``diversity`` or ``replica``.
             BadFilter: if ``where`` is not one condition.
-            UnknownColumn: if ``where`` or ``group_by`` names a column that the items lack.
+            UnknownColumn: if ``where``, ``group_by`` or ``hybrid`` names a column that the items lack.
             ImageError: if the image cannot be decoded.
             ReplicaError: if the replica cannot be used.
         """
         parts = operations.search.QueryParts.parse(
             query, image, plus=plus, minus=minus, like=like, unlike=unlike, templates=templates
         )
-        options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact)
+        words = parts.words(hybrid)
+        options = SearchOptions(k, offset, where, min_score, group_by, diversity, exact, words=words)
         return operations.search.search(self._session, parts, space=space, options=options, replica=replica)
 
     def replicate(
@@ -1092,8 +1108,8 @@ class Store:
                 classification. A note says what was chosen for numbers.
             weight: a column with the weight of each item in training, at least 0; 2 counts as two items. The figures
                 do not weigh the held-out items.
-            weighted_metrics: also report the accuracy (of numbers the mean absolute error) over held-out items that
-                count as often as their weight says.
+            weighted_metrics: also report accuracy, mean recall, log-loss and Brier score (of several labels the
+                accuracy, of numbers both errors) over held-out items that count as often as their weight says.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
@@ -1122,9 +1138,9 @@ class Store:
             by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
-            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3`` or ``vtab1k`` for logistic
-                regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which values, and
-                what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
+            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3``, ``vtab1k`` or ``mteb`` for
+                logistic regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which
+                values, and what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head; of numbers
@@ -2026,6 +2042,43 @@ class Store:
             self._session, label, k=k, head=head, seed=seed, where=where, space=space, separator=separator
         )
 
+    def forecast_labels(
+        self,
+        label: str = "label",
+        *,
+        head: str = "logistic",
+        seed: int = 0,
+        where: str | None = None,
+        space: str | None = None,
+        separator: str | None = None,
+    ) -> LabelForecast:
+        """Forecast what more labels are worth: the accuracy to expect at twice the labels, with an interval.
+
+        Folds of the labeled items are predicted by heads that were fitted on a quarter, on half and on all of the
+        others. The figures hold for new items of the same kind as the labeled ones. Labels that were chosen because
+        they are hard are harder than the rest, so the accuracy on the rest is higher.
+
+        Args:
+            label: the column, one label per item.
+            head: as for :meth:`probe`.
+            seed: random seed of the folds and of the head.
+            where: a filter on the labeled items.
+            space: see :class:`Store`.
+            separator: as for :meth:`probe`.
+
+        Returns:
+            The accuracy today and at twice the labels, the gain, what a point costs in labels, and whether more pay.
+
+        Raises:
+            LabelError: if fewer than 20 different pictures or fewer than two classes have a label, if an item has
+                several, or if the column holds numbers.
+            NoLabels: if no item has a label.
+            UnknownColumn: if there is no such column.
+        """
+        return operations.labels.forecast_labels(
+            self._session, label, head=head, seed=seed, where=where, space=space, separator=separator
+        )
+
     # ---- change
 
     def edit(
@@ -2648,10 +2701,10 @@ def work(
     """Embed one part of a plan that :meth:`Store.plan_parts` made, on any machine that sees the folder of the store.
 
     The catalog is not opened: a worker reads the plan, the files of its part and the weights, and writes one file into
-    the folder ``inbox``. A part that has a result is not done again.
+    the inbox. A part that has a result is not done again.
 
     Args:
-        path: the folder of the store.
+        path: the folder of the store, or the folder of a bucket that :meth:`Store.plan_parts` returned as ``address``.
         part: the number of the part and how many there are, such as ``"17/400"``.
         space: the name or key of the plan's space; by default the only one that has a plan.
         device: see :func:`open`.

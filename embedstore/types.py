@@ -118,7 +118,7 @@ class Hit:
 
     Attributes:
         rank: from 1.
-        score: cosine similarity in [-1, 1]; higher is nearer.
+        score: cosine similarity in [-1, 1], or the score of a hybrid search; higher is nearer.
         item: the id of the item.
         uri: its name.
         label: its label, or None.

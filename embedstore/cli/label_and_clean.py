@@ -170,23 +170,33 @@ def suggest_labels(
     where: o.Where = None,
     space: o.SpaceName = None,
     separator: Separator = None,
+    forecast: Annotated[
+        bool,
+        typer.Option("--forecast", help="Also say what more labels are worth: the accuracy at twice the labels."),
+    ] = False,
     output: o.ContactSheets = [],
     names: NameOptionGroup = NameOptionGroup(),
     as_json: o.Json = False,
 ) -> None:
     """Suggest what to label next: typical items first, then those that the head is unsure of and that differ.
 
-    `embedstore suggest-labels pets.store species -k 50 -o next.html` works from the first label on.
+    `embedstore suggest-labels pets.store species -k 50 -o next.html` works from no label on. `--forecast` says when
+    more labels stop paying.
     """
     names.check()
     opened = es.open(store)
     result = opened.suggest_labels(label, k=k, head=head, seed=seed, where=where, space=space, separator=separator)
+    expected = None
+    if forecast:
+        expected = opened.forecast_labels(label, head=head, seed=seed, space=space, separator=separator)
     uris = opened.item_uris([s.item for s in result.suggestions])
     cells = [(s.item, s.confidence or 0.0, f"{s.predicted}?" if s.predicted else "") for s in result.suggestions]
     write_contact_sheets(output, cells, uris, f"to label next: {label}")
     if as_json:
         facts = result.to_json()
         facts["suggestions"] = [s | {"uri": uris.get(s["item"])} for s in facts["suggestions"]]
+        if expected is not None:
+            facts["forecast"] = expected.to_json()
         console.print_json(facts)
         return
     if names.print_names(opened, [s.item for s in result.suggestions]):
@@ -195,6 +205,8 @@ def suggest_labels(
         f"{len(result.suggestions)} of {result.n_candidates:,} images without {label}: {_STRATEGIES[result.strategy]} "
         f"({result.n_compared:,} compared, {result.seconds:.2f} s)"
     )
+    if expected is not None:
+        console.print_line(str(expected))
     if not result.n_candidates:
         console.print_note(f"every image that matches has a {label}; embed some without a label first")
         return

@@ -23,7 +23,10 @@ from embedstore.storage.query_limits import QUERY_SECONDS, QueryLimits
 def search(
     store: o.StorePath,
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Find images that match this text.")] = None,
-    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Find images like this one.")] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", "--file", metavar="FILE", help="Find items like this image, clip or file of text."),
+    ] = None,
     item: Annotated[int | None, typer.Option(metavar="ID", help="Find items like this one.")] = None,
     plus: Annotated[
         list[str],
@@ -51,6 +54,14 @@ def search(
     exact: Annotated[bool, typer.Option("--exact", help="Do not use an approximate index.")] = False,
     replica: Annotated[
         str | None, typer.Option(metavar="NAME", help="Search by this replica, see `embedstore replicate`.")
+    ] = None,
+    hybrid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Join the ranking by vectors with one by the words of TEXT in this column (BM25, reciprocal rank "
+            "fusion).",
+        ),
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print the search plan and its estimated cost.")] = False,
     where: o.Where = None,
@@ -99,6 +110,7 @@ def search(
         diversity=diversity,
         exact=exact,
         replica=replica,
+        hybrid=hybrid,
         where=where,
         space=space,
     )

@@ -33,10 +33,11 @@ class WorkerProcess:
     Args:
         code: Python that the process runs; ``sys.path`` is its first argument, as JSON.
         timeout_seconds: seconds that one request may take.
+        name: what the process is, for messages.
     """
 
-    def __init__(self, code: str, timeout_seconds: float) -> None:
-        self._timeout = timeout_seconds
+    def __init__(self, code: str, timeout_seconds: float, name: str = "the decoder") -> None:
+        self._timeout, self._name = timeout_seconds, name
         self.served = 0
         self._process = subprocess.Popen(
             [sys.executable, "-c", code, json.dumps(sys.path)],
@@ -65,7 +66,7 @@ class WorkerProcess:
         if answer is None:
             if timed_out.is_set():
                 raise ImageError(FailureReason.TIMED_OUT, f"decoding took more than {self._timeout:g} s")
-            raise ImageError(FailureReason.CRASHED, f"the decoder crashed ({self._exit_status()})")
+            raise ImageError(FailureReason.CRASHED, f"{self._name} crashed ({self._exit_status()})")
         self.served += 1
         facts: dict[str, Any] = json.loads(answer[0])
         return facts, answer[1]

@@ -18,6 +18,7 @@ from embedstore.sources.edit_tables import write_edits
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage import compact, item_changes
 from embedstore.storage import purge as purging
+from embedstore.storage.derived_files import delete_derived
 from embedstore.storage.inbox.register import end_plans
 from embedstore.storage.item_changes import ItemSelection
 from embedstore.storage.purge import PurgePlan
@@ -48,6 +49,7 @@ def purge(session: Session, where: str | None, items: Sequence[int] | None, *, w
         delete_heads(writer, heads)  # first: an interrupted purge is run again
         counts = purging.purge(writer, selection)
         writer.notify(forget_held_rows(storage))
+        delete_derived(storage.layout.words)
         ThumbnailCache(storage.layout.thumbnails).remove(text.replace("-", "") for text in plan.texts)
         sheets = purging.delete_augmentation_sheets(storage.layout)
         writer.record_run("purge", None, {}, counts | {"heads": len(heads)}, started)  # no text of what was purged

@@ -1,4 +1,4 @@
-"""Find label errors, and suggest what to label next."""
+"""Find label errors, suggest what to label next, and forecast what more labels are worth."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from embedstore.classify.data.features import Features, load_features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.data.task import require_classes
-from embedstore.classify.evaluation import active_learning, fit, label_errors
-from embedstore.classify.evaluation.active_learning import LabelSuggestions
+from embedstore.classify.evaluation import active_learning, fit, label_errors, label_forecast
+from embedstore.classify.evaluation.active_learning import LabeledRows, LabelSuggestions
 from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelErrorSettings
+from embedstore.classify.evaluation.label_forecast import LabelForecast
 from embedstore.errors import LabelError, NoLabels
 from embedstore.operations.label_conflicts import note_label_conflicts
 from embedstore.operations.results import ChangedItems
@@ -26,7 +27,7 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.vector_stream import open_vector_stream
 
-__all__ = ["LabelErrorSettings", "confirm_labels", "find_label_errors", "suggest_labels"]
+__all__ = ["LabelErrorSettings", "confirm_labels", "find_label_errors", "forecast_labels", "suggest_labels"]
 
 
 def find_label_errors(
@@ -98,16 +99,32 @@ def suggest_labels(
     """Suggest items to label next; see :meth:`embedstore.Store.suggest_labels`."""
     record, begin = session.space(space), time.perf_counter()
     data = _labeled(session, record, label, separator)
-    classes = set() if data is None else _classes(data)
-    estimator = None if data is None or len(classes) < 2 else fit.fit_head_to_few(head, data, seed=seed)
-    vectors = np.empty((0, record.space.dim), np.float32) if data is None else data.X
+    labeled = _labeled_rows(data, record.space.dim)
+    estimator = None
+    if data is not None and len(labeled.class_counts) > 1:
+        estimator = fit.fit_head_to_few(head, data, seed=seed)
     with open_vector_stream(session.storage, record, where, extra_condition=absent_condition(label)) as stream:
-        strategy, chosen, compared = active_learning.suggest_labels(
-            estimator, stream, vectors, k, n_classes=len(classes), seed=seed
-        )
+        strategy, chosen, compared = active_learning.suggest_labels(estimator, stream, labeled, k, seed=seed)
         unlabeled = stream.tables.rows
     seconds = time.perf_counter() - begin
     return LabelSuggestions(tuple(chosen), unlabeled, compared, strategy, label, head, seconds)
+
+
+def forecast_labels(
+    session: Session,
+    label: str,
+    *,
+    head: str,
+    seed: int,
+    where: str | None,
+    space: str | None,
+    separator: str | None,
+) -> LabelForecast:
+    """Forecast what more labels are worth; see :meth:`embedstore.Store.forecast_labels`."""
+    record = session.space(space)
+    loaded = load_features(session.storage, record, label, where=where, separator=separator)
+    data = NearDuplicateOptions().join(require_classes(loaded, "suggest-labels --forecast"))
+    return label_forecast.forecast_labels(head, data, seed=seed)
 
 
 def _labeled(session: Session, record: SpaceRecord, label: str, separator: str | None) -> Features | None:
@@ -119,6 +136,8 @@ def _labeled(session: Session, record: SpaceRecord, label: str, separator: str |
     return NearDuplicateOptions().join(require_classes(loaded, "suggest-labels"))
 
 
-def _classes(data: Features) -> set[str]:
-    """Return the classes of single or several labels per item."""
-    return {name for y in data.y.tolist() for name in (y if data.multilabel else (y,))}
+def _labeled_rows(data: Features | None, dim: int) -> LabeledRows:
+    """Return what is labeled; no rows if nothing is."""
+    if data is None:
+        return LabeledRows(np.empty((0, dim), np.float32), np.empty(0, np.object_))
+    return LabeledRows(data.X, data.y, data.multilabel)

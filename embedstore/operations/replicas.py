@@ -49,9 +49,9 @@ def search_replica(
         QueryError: if the options need every item.
         ReplicaError: if the copy cannot be used.
     """
-    if options.needs_exact_ranking or options.group_by is not None or options.min_score is not None:
+    if options.needs_exact_ranking or options.needs_catalog or options.min_score is not None:
         raise QueryError(
-            "a replica answers with the k nearest; leave out --exact, --min-score, --group-by and --diversity"
+            "a replica answers with the k nearest; leave out --exact, --min-score, --group-by, --diversity and --hybrid"
         )
     begin = time.perf_counter()
     proposed = replica_candidates(

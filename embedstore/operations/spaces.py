@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from embedstore.backbones import load, resolve_name
 from embedstore.backbones.recipe_identity import has_identity, keep_identity, recipe_identity
@@ -15,13 +18,14 @@ from embedstore.classify.registry import HeadRecord
 from embedstore.errors import BadOption, EmbedstoreError, LabelError, StoreExists
 from embedstore.media.image.formats.registry import check_decoding
 from embedstore.operations import evaluate, heads, zero_shot
+from embedstore.operations.arguments import describe, python_scalar
 from embedstore.operations.results import DefaultSpace, DroppedSpace
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.space import JsonScalar, Recipe, decoding_overrides
 from embedstore.storage import space_changes
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.shard import DTYPES
-from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+from embedstore.storage.spaces import RecipeSpace, SpaceRecord, related_spaces
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
@@ -43,19 +47,40 @@ def make_recipe(
     """Return how to load a backbone, from what a user says of it.
 
     Raises:
-        BadOption: if the preprocessing has a setting of a decoder that no installed decoder has.
+        BadOption: if a value is neither text nor a number, or the preprocessing has a setting of a decoder that no
+            installed decoder has.
     """
-    check_decoding(decoding_overrides(preprocess or {}))
+    overrides = _plain_values("preprocess", preprocess or {})
+    check_decoding(decoding_overrides(overrides))
     return Recipe(
         backbone=resolve_name(backbone),
         weights=str(Path(weights).absolute()) if weights else None,
-        args=dict(backbone_args or {}),
-        preprocess=dict(preprocess or {}),
+        args=_plain_values("backbone_args", backbone_args or {}),
+        preprocess=overrides,
         layer=layer,
         pool=pool,
         random_init=random_init,
         seed=seed,
     )
+
+
+def _plain_values(parameter: str, values: Mapping[str, Any]) -> dict[str, JsonScalar]:
+    """Return values that a recipe can record; numbers in a list become text with commas, as on the command line.
+
+    Raises:
+        BadOption: if a value is something else.
+    """
+    return {str(name): _plain_value(f"{parameter}[{name!r}]", value) for name, value in values.items()}
+
+
+def _plain_value(name: str, value: Any) -> JsonScalar:
+    """Return one such value."""
+    is_list = np.iterable(value) and not isinstance(value, str | bytes | Mapping)
+    parts = [python_scalar(part) for part in value] if is_list else [python_scalar(value)]
+    allowed = int | float if is_list else JsonScalar
+    if not all(isinstance(part, allowed) and (not isinstance(part, float) or math.isfinite(part)) for part in parts):
+        raise BadOption(f"{name} is text, a number or a list of numbers, not {describe(value)}")
+    return ",".join(map(str, parts)) if is_list else parts[0]
 
 
 def default_space_name(backbone: str) -> str:
@@ -162,15 +187,10 @@ def set_default(session: Session, space: str, *, refit_heads: bool, wait: float)
 
 def _refit_heads(session: Session, record: SpaceRecord) -> tuple[list[str], list[str]]:
     """Fit the heads of all related spaces again in this one; return names, and why some were skipped."""
-    parents = {s.key: s.space.parent for s in session.storage.spaces()}
-
-    def root(key: str) -> str:
-        parent = parents.get(key)
-        return key if parent is None else root(parent)
-
+    related = related_spaces(session.storage.spaces(), record.key)
     refitted, skipped = [], []
     for head in heads.saved_heads(session):
-        if head.space_key != record.key and root(head.space_key) == root(record.key):
+        if head.space_key in related:
             try:
                 _refit(session, head, record)
                 refitted.append(head.name)

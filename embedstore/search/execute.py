@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import DimensionMismatch, QueryError
+from embedstore.search.hybrid import HybridRanker
 from embedstore.search.mmr import maximal_marginal_relevance
-from embedstore.search.options import SearchOptions
+from embedstore.search.options import SearchOptions, Words
 from embedstore.search.planner import SearchPlan
 from embedstore.search.query_arithmetic import normalize
 from embedstore.search.ranker import Ranker, Ranking
 from embedstore.search.snapshot_cache import SearchView, SnapshotCache, ViewRequest
+from embedstore.search.word_cache import WordIndexCache
 from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
@@ -51,6 +53,7 @@ class Searcher:
 
     def __init__(self, storage: Storage) -> None:
         self._snapshots = SnapshotCache(storage)
+        self._words = WordIndexCache(storage)
 
     def search(self, space: SpaceRecord, query: NDArray[np.float32], options: SearchOptions) -> SearchResult:
         """Find the present items nearest to a query.
@@ -67,19 +70,29 @@ class Searcher:
             QueryError: if the query is zero or not finite.
             DimensionMismatch: if the query has another length than the space's vectors.
             BadFilter: if the filter cannot be used.
-            UnknownColumn: if the filter or ``group_by`` names a column that the items lack.
+            UnknownColumn: if the filter, ``group_by`` or ``words`` names a column that the items lack.
         """
         unit = unit_query(space, query)
         begin = time.perf_counter()
-        wanted = ViewRequest(options.where, options.within, all_columns=options.group_by is not None)
+        wanted = ViewRequest(options.where, options.within, all_columns=options.needs_catalog)
         with self._snapshots.open_view(space, wanted) as view:
             opened = time.perf_counter()
-            ranking, plan, places = _rank_shown(view, Ranker(view, unit, options), options)
+            ranker, word_notes = self._ranker(view, Ranker(view, unit, options), options.words)
+            ranking, plan, places = _rank_shown(view, ranker, options)
             hits = _hits(view, ranking, places, options.offset)
-            notes = view.snapshot.lookup.notes + view.cache.filter_notes(options.where)
+            notes = view.snapshot.lookup.notes + view.cache.filter_notes(options.where) + word_notes
         end = time.perf_counter()
         filter_ms, total_ms = (round(1000 * (t - begin), 3) for t in (opened, end))
         return SearchResult(hits, replace(plan, filter_ms=filter_ms, total_ms=total_ms), notes)
+
+    def _ranker(
+        self, view: SearchView, by_vectors: Ranker, words: Words | None
+    ) -> tuple[Ranker | HybridRanker, tuple[str, ...]]:
+        """Return what ranks the items, and what a person should know about the words of the query."""
+        if words is None:
+            return by_vectors, ()
+        hybrid = HybridRanker(view, by_vectors, self._words.get(view.con, words.column), words)
+        return hybrid, hybrid.notes()
 
 
 def item_vector(storage: Storage, space: SpaceRecord, item: int) -> NDArray[np.float32]:
@@ -114,7 +127,7 @@ def unit_query(space: SpaceRecord, query: NDArray[np.floating[Any]]) -> NDArray[
 
 
 def _rank_shown(
-    view: SearchView, ranker: Ranker, options: SearchOptions
+    view: SearchView, ranker: Ranker | HybridRanker, options: SearchOptions
 ) -> tuple[Ranking, SearchPlan, NDArray[np.int64]]:
     """Return a ranking that is deep enough, its plan, and the places in it that are shown, in their order."""
     depth = _first_depth(options)

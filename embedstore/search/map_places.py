@@ -18,6 +18,8 @@ def place_near(
     anchor_xy: NDArray[np.float32],
     read_rows: Callable[[int, int], NDArray[np.float32]],
     items: NDArray[np.int64],
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Return a place for each item: float32 ``(n, 2)``.
 
@@ -26,17 +28,20 @@ def place_near(
         anchor_xy: float32 ``(m, 2)`` their places.
         read_rows: returns the unit vectors of the items from one number up to another.
         items: int64 ``(n,)`` ids; the place of an item depends on nothing but its vector, its id and the anchors.
+        progress: called with the placed items and all of them; what it raises ends the work.
     """
+    import faiss
+
     out = np.empty((len(items), 2), np.float32)
     count = min(NEIGHBORS, len(anchors))
     for begin in range(0, len(items), _BLOCK_ROWS):
         end = min(len(items), begin + _BLOCK_ROWS)
-        scores = read_rows(begin, end) @ anchors.T
-        near = np.argpartition(-scores, count - 1, axis=1)[:, :count]
-        cosines = np.take_along_axis(scores, near, axis=1)
+        cosines, near = faiss.knn(read_rows(begin, end), anchors, count, metric=faiss.METRIC_INNER_PRODUCT)
         weights = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / _TEMPERATURE)
         weights /= weights.sum(axis=1, keepdims=True)
         out[begin:end] = (anchor_xy[near] * weights[:, :, None]).sum(axis=1)
+        if progress is not None:
+            progress(end, len(items))
     return out + _spread(items)
 
 

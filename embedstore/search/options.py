@@ -14,6 +14,19 @@ MAX_HITS = 100_000  # hits of one query; export serves larger results
 
 
 @dataclass(frozen=True)
+class Words:
+    """What a hybrid search looks for besides the vector.
+
+    Attributes:
+        text: the words.
+        column: the column of the items that has them.
+    """
+
+    text: str
+    column: str
+
+
+@dataclass(frozen=True)
 class SearchOptions:
     """Everything about a search but its query.
 
@@ -29,6 +42,7 @@ class SearchOptions:
         exact: never use an approximate index.
         method: use this method where it is possible; None chooses.
         within: only items with these ids: int64 ``(n,)``, ascending, each once.
+        words: join the ranking by vectors with one by these words.
     """
 
     k: int | None = 10
@@ -40,6 +54,7 @@ class SearchOptions:
     exact: bool = False
     method: SearchMethod | None = None
     within: NDArray[np.int64] | None = None
+    words: Words | None = None
 
     def __post_init__(self) -> None:
         if self.k is None and self.min_score is None:
@@ -55,11 +70,20 @@ class SearchOptions:
             raise QueryError(f"min_score is a cosine similarity between -1 and 1, not {self.min_score}")
         if not 0 <= self.diversity <= 1:
             raise QueryError(f"diversity is between 0 and 1, not {self.diversity}")
+        if self.words is not None and (self.min_score is not None or self.diversity > 0):
+            raise QueryError(
+                "a hybrid search ranks by places, not by similarity; leave out min_score and diversity, or hybrid"
+            )
 
     @property
     def needs_exact_ranking(self) -> bool:
         """Whether no item may be missed: every item above a score is wanted, or diversity chooses among very many."""
         return self.exact or self.k is None or self.diversity > 0
+
+    @property
+    def needs_catalog(self) -> bool:
+        """Whether columns are read that hits do not show."""
+        return self.group_by is not None or self.words is not None
 
     @property
     def end(self) -> int:

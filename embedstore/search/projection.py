@@ -85,6 +85,23 @@ def project(
     return Projection(np.array(items, np.int64), uris, labels, xy, len(rows))
 
 
+def project_vectors(X: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
+    """Return a place in the unit square for each of a few thousand vectors at most: float32 ``(N, 2)``.
+
+    Args:
+        X: float32 ``(N, D)``, unit rows.
+        seed: random seed of t-SNE.
+
+    t-SNE gets one thread: its threads wait actively for each other, so with other work on two cores two of them took
+    six times as long as one, and the other cores are free for what the process does meanwhile.
+    """
+    import sklearn.manifold  # noqa: F401 - only libraries that are loaded can be limited
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    with threadpool_limits(1, user_api="openmp"):
+        return _fit_unit_square(_place_landmarks(X, seed))
+
+
 def _sample(count: int, max_items: int | None, seed: int) -> NDArray[np.int64]:
     """Return all row numbers, or ``max_items`` at random, ascending."""
     if max_items is None or count <= max_items:

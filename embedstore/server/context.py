@@ -73,7 +73,8 @@ class ServerContext:
         return None if handle is None else self.selections.items(handle)
 
     def close(self) -> None:
-        """End the processes of the server."""
+        """End the processes and threads of the server."""
+        self.maps.close()
         self.thumbnails.close()
         self.encoders.close()
 

@@ -6,7 +6,6 @@ The same bytes go to the browser. Little-endian: 8 bytes ``ESMAP001``, the numbe
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import UnsafeStore
-from embedstore.storage.store_files import read_bounded
+from embedstore.storage.derived_files import read_derived, write_derived
 
 MAGIC = b"ESMAP001"
 _HEADER = len(MAGIC) + 16
@@ -58,22 +57,12 @@ class MapPlaces:
 
 def read_map(path: Path) -> MapPlaces | None:
     """Return the map in a file, None if there is none that can be used."""
-    if path.parent.is_symlink() or path.parent.parent.is_symlink():
-        return None
     try:
-        return MapPlaces.from_bytes(read_bounded(path, _MAX_BYTES))
+        return MapPlaces.from_bytes(read_derived(path, _MAX_BYTES))
     except (OSError, ValueError, UnsafeStore):
         return None
 
 
 def write_map(path: Path, places: MapPlaces) -> None:
     """Write a map; a disk that is full or cannot be written to is no error: the map is made again."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.parent.is_symlink() or path.parent.parent.is_symlink():
-            return
-        temporary.unlink(missing_ok=True)  # it may be a link
-        with temporary.open("xb") as f:
-            f.write(places.to_bytes())
-        temporary.replace(path)
+    write_derived(path, places.to_bytes())

@@ -1,15 +1,15 @@
 """What to label next: accuracy over the number of labels, against random choice.
 
-Run: ``python tests/benchmarks/bench_suggest.py [--seeds 10] [--batch 8] [--labels 128]``. Each data set is split into
-60% to label and 40% to test, again for every seed. Both ways begin without a label and add batches; a logistic
-regression on the labels is judged after each. EMBEDSTORE_SHARED_DATA names the folder of the real vectors; without it
-only the generated and scikit-learn's sets are used.
+``python -m tests.benchmarks.bench_suggest [--seeds 10] [--batch 8] [--labels 128] [--vectors FOLDER]``. Each set is
+split into 60% to label and 40% to test, again for every seed. Both ways begin without a label and add batches; a
+logistic regression is judged after each. EMBEDSTORE_SHARED_DATA names the folder of the real data; without
+it only the generated and scikit-learn's sets are used. ``--vectors`` keeps what the networks make of its pictures and
+texts.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.arrays import unit_rows
 from embedstore.classify import heads
 from embedstore.classify.evaluation import active_learning
+from tests.benchmarks.suggest_sets import Rows, data_sets
 
 C = 10.0  # inverse regularization of the probe, the same for both ways
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Unit vectors ``(N, D)`` and classes ``(N,)``."""
-
-    X: NDArray[np.float32]
-    y: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -49,36 +41,6 @@ class Pool:
         yield self.sample(count, seed)
 
 
-def data_sets() -> Iterator[tuple[str, Rows]]:
-    """Yield real vectors where they are, then scikit-learn's digits and generated clusters."""
-    shared = Path(os.environ.get("EMBEDSTORE_SHARED_DATA", "missing")) / "clip_vectors"
-    if shared.exists():
-        y = np.load(shared / "cifar500_labels.npy").astype(np.int64)
-        X = np.load(shared / "cifar500_image_vectors.npy").astype(np.float32)
-        yield "CIFAR-10, 500 images, CLIP", Rows(unit_rows(X), y)
-        pixels = np.load(shared / "cifar500_images.npy").reshape(500, -1).astype(np.float32) / 255
-        yield (
-            "CIFAR-10, 500 images, pixels",
-            Rows(unit_rows(pixels - pixels.mean(0)), y),
-        )
-    from sklearn import datasets
-
-    for name, loaded in [
-        ("digits, pixels", datasets.load_digits()), ("wine", datasets.load_wine()),
-        ("breast cancer", datasets.load_breast_cancer()), ("iris", datasets.load_iris()),
-    ]:  # fmt: skip
-        X = (loaded.data - loaded.data.mean(0)) / (loaded.data.std(0) + 1e-9)
-        yield name, Rows(unit_rows(X.astype(np.float32)), loaded.target)
-    rng = np.random.default_rng(0)
-    for name, n_classes, spread in [("12 classes of unequal size", 12, 0.45), ("40 classes of unequal size", 40, 0.6)]:
-        y = rng.choice(n_classes, 3000, p=rng.dirichlet(np.full(n_classes, 2.0)))
-        means = rng.normal(size=(n_classes, 64)) * spread
-        yield name, Rows(unit_rows((means[y] + rng.normal(size=(3000, 64))).astype(np.float32)), y)
-    y = rng.choice(3, 3000, p=[0.9, 0.07, 0.03])
-    means = rng.normal(size=(3, 32)) * 0.5
-    yield "3 classes, two of them rare", Rows(unit_rows((means[y] + rng.normal(size=(3000, 32))).astype(np.float32)), y)
-
-
 Chooser = Callable[[Rows, list[int], int, int], list[int]]
 
 
@@ -87,9 +49,8 @@ def suggested(rows: Rows, labeled: list[int], k: int, seed: int) -> list[int]:
     free = np.setdiff1d(np.arange(len(rows.X)), labeled)
     classes = set(rows.y[labeled].tolist())
     head = fit(rows, labeled) if len(classes) > 1 else None
-    _, chosen, _ = active_learning.suggest_labels(
-        head, Pool(rows.X[free], free), rows.X[labeled], k, n_classes=len(classes), seed=seed
-    )
+    known = active_learning.LabeledRows(rows.X[labeled], rows.y[labeled].astype(str).astype(object))
+    _, chosen, _ = active_learning.suggest_labels(head, Pool(rows.X[free], free), known, k, seed=seed)
     return [s.item for s in chosen]
 
 
@@ -128,10 +89,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--labels", type=int, default=128)
+    parser.add_argument("--vectors", type=Path, help="where vectors of the shared data are kept")
     options = parser.parse_args()
     counts = [n for n in (16, 24, 40, 56, 80, 104, 128) if n <= options.labels]
     print("| data set | way |", " | ".join(map(str, counts)), "| worst difference, standard errors |")
-    for name, rows in data_sets():
+    for name, rows in data_sets(options.vectors):
         labels = min(options.labels, int(0.5 * len(rows.X)))
         runs = {
             choose.__name__: np.array(

@@ -1,10 +1,13 @@
 """The map: drawn without eval, coloured, filtered, selected by lasso and by keyboard."""
 
 import re
+import shutil
 
 import pytest
 from playwright.sync_api import expect
 
+import embedstore as es
+from tests.browser.conftest import image_bytes, serving
 from tests.browser.test_look import ITEMS
 
 
@@ -76,3 +79,47 @@ def test_a_filter_limits_what_is_selected(chart):
     expect(chart.get_by_test_id("count")).to_have_text(f"{ITEMS // 2} of {ITEMS} items")
     chart.get_by_role("button", name="Select the screen").click()
     expect(chart.get_by_test_id("selection")).to_contain_text(f"{ITEMS // 2} selected")
+
+
+def test_a_first_map_shows_its_progress_and_can_be_cancelled(own_store, visits, browser):
+    """Cancel ends the drawing, and a button begins it again; the map is there when it is done."""
+    shutil.rmtree(own_store / "cache", ignore_errors=True)
+    with serving(own_store) as server:
+        page = visits.open(server, "mode=map")
+        work = page.get_by_test_id("map-work")
+        work.get_by_role("button", name="Cancel").click()
+        expect(work).to_contain_text("was cancelled")
+        assert page.locator("[data-testid=map][data-drawn=true]").count() == 0
+        work.get_by_role("button", name="Draw the map").click()
+        page.locator("[data-testid=map][data-drawn=true]").wait_for()
+        expect(work).to_be_hidden()
+
+
+def test_new_items_appear_on_a_map_that_is_open(own_store, visits, browser, tmp_path):
+    """Another process embeds three pictures: the map has three items more, and its view and its old items stay."""
+    folder = tmp_path / "more"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}.png").write_bytes(image_bytes(n))
+    with serving(own_store) as server:
+        page = visits.open(server, "mode=map")
+        surface = page.get_by_role("application")
+        page.locator("[data-testid=map][data-drawn=true]").wait_for()
+        expect(surface).to_have_attribute("aria-label", re.compile(f"^Map of {ITEMS} items"))
+        for _ in range(3):
+            page.get_by_label("Zoom in").click()
+        page.locator("img.thumb").first.wait_for()
+        before = places_of(page)
+        with es.open(own_store) as store:
+            store.embed(folder)
+        expect(surface).to_have_attribute("aria-label", re.compile(f"^Map of {ITEMS + 3} items"))
+        page.locator("img.thumb").first.wait_for()
+        after = places_of(page)
+    common = before.keys() & after.keys()
+    assert common
+    assert all(before[picture] == after[picture] for picture in common)
+
+
+def places_of(page):
+    """Return where each picture of the map is."""
+    return {image.get_attribute("src"): image.get_attribute("style") for image in page.locator("img.thumb").all()}

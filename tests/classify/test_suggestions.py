@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 import embedstore as es
+from embedstore.classify import heads
 from embedstore.classify.evaluation import active_learning
 from embedstore.classify.evaluation.typical_rows import typical_rows
-from tests.benchmarks import bench_suggest
+from tests.benchmarks import bench_suggest, suggest_sets
 from tests.helpers.clusters import clusters, store_of
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def groups_of(seed, n_groups=8, size=30, dim=16):
@@ -62,17 +67,41 @@ def test_more_is_asked_for_than_there_is(tmp_path):
         store.suggest_labels("kind")
 
 
-def test_a_head_is_asked_from_two_labels_per_class_on(tmp_path):
-    """With three classes the sixth label changes the strategy."""
+def test_a_head_decides_from_two_classes_on(tmp_path):
+    """With three classes, the second label has a class of its own and changes the strategy."""
     X, y = groups_of(0, n_groups=3, size=20)
     order = np.argsort(np.tile(np.arange(20), 3), kind="stable")  # one of each class in turn
-    for n_labels, strategy in [(1, "typical"), (5, "typical"), (6, "uncertain"), (30, "uncertain")]:
+    for n_labels, strategy in [(0, "typical"), (1, "typical"), (2, "uncertain"), (6, "uncertain"), (30, "uncertain")]:
         labels = [None] * len(X)
         for row in order[:n_labels]:
             labels[row] = f"c{y[row]}"
         found = store_of(tmp_path / str(n_labels), X, label=labels).suggest_labels(k=4)
         assert found.strategy == strategy
-        assert (found.suggestions[0].predicted is None) is (n_labels == 1)
+        assert (found.suggestions[0].predicted is None) is (n_labels < 2)
+
+
+def test_labels_that_neighbors_contradict_are_not_relied_on():
+    """Reliability is 1 where the nearest label is right, 0 where it is right no more often than by chance."""
+    X, y = groups_of(2, n_groups=4, size=25)
+    names = y.astype(str)
+    assert active_learning.reliability(X, names) == 1
+    shuffled = np.random.default_rng(0).permutation(names)
+    assert active_learning.reliability(X, shuffled) < 0.3
+    assert active_learning.reliability(X[::25], names[::25]) == 1, "one label per class says nothing against them"
+
+
+def test_classes_with_few_labels_come_first():
+    """Of items between two pairs of classes, those of the pair with few labels are suggested."""
+    rng = np.random.default_rng(0)
+    centers = np.eye(4, 16)
+    y = np.repeat([0, 1, 2, 3], [40, 40, 4, 4])
+    X = unit(centers[y] + 0.02 * rng.normal(size=(len(y), 16)))
+    between = unit((centers[[0] * 20 + [2] * 20] + centers[[1] * 20 + [3] * 20]) + 0.02 * rng.normal(size=(40, 16)))
+    known = active_learning.LabeledRows(X, y.astype(str).astype(object))
+    head = heads.make_head("logistic", C=10.0).fit(X, y.astype(str))
+    pool = bench_suggest.Pool(between, np.arange(40))
+    _, chosen, _ = active_learning.suggest_labels(head, pool, known, 8)
+    assert sum(s.item >= 20 for s in chosen) >= 6
 
 
 def test_of_many_items_a_sample_is_compared(tmp_path, monkeypatch):
@@ -89,7 +118,7 @@ def test_of_many_items_a_sample_is_compared(tmp_path, monkeypatch):
 
 def test_suggestions_are_better_than_random_choice():
     """On twelve classes of unequal size, 24 to 64 suggested labels are worth at least 0.05 of accuracy more."""
-    rows = dict(bench_suggest.data_sets())["12 classes of unequal size"]
+    rows = dict(suggest_sets.data_sets())["12 classes of unequal size"]
     gaps = [
         np.array(bench_suggest.curve(rows, bench_suggest.suggested, 8, 64, seed))
         - np.array(bench_suggest.curve(rows, bench_suggest.at_random, 8, 64, seed))

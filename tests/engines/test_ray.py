@@ -1,18 +1,15 @@
 """Embedding on a real Ray cluster gives the rows of a local run, also if workers and nodes are killed."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import embedstore as es
 from embedstore.errors import BadOption, EngineError, MissingExtra
@@ -21,6 +18,9 @@ from embedstore.pipeline.distributed.plan_parts import PlanOptions, plan_parts
 from embedstore.sources.open import open_source
 from embedstore.storage.inbox.inbox import Inbox
 from tests.conftest import ROOT, picture
+from tests.engines import kill_run
+from tests.engines.kill_run import worker_pids
+from tests.helpers.deadly_network import deadly_picture
 from tests.pipeline.distributed.test_parts import add_trouble, comparable
 from tests.pipeline.test_embed import tiny_store
 
@@ -31,16 +31,6 @@ pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 def small_parts(monkeypatch):
     """Parts of two files, so that a few photos make many."""
     monkeypatch.setattr(engines, "PART_FILES", 2)
-
-
-def worker_pids():
-    """The processes of Ray that run a worker of ours."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (folder / "cmdline").read_bytes().startswith(b"ray::PartWorker"):
-                found.append(int(folder.name))
-    return found
 
 
 def test_a_cluster_gives_the_rows_of_a_local_run_while_workers_are_killed(cluster, tmp_path, photos):
@@ -55,7 +45,7 @@ def test_a_cluster_gives_the_rows_of_a_local_run_while_workers_are_killed(cluste
         while not ended.wait(0.05) and len(killed) < 2:
             inbox = Inbox(store._session.storage.layout, store.spaces[0].key)
             begun = list(inbox.folder.glob("*.begun")) if inbox.folder.exists() else []
-            for pid in worker_pids() if begun else []:
+            for pid in worker_pids(cluster) if begun else []:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
                 break
@@ -164,64 +154,6 @@ def start_driver(store, photos, address):
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def kill_at_random(cluster, store, photos, kills, seed):
-    """Kill a worker, a node or the driver at random moments until there were enough kills; then let it end."""
-    rng = random.Random(seed)
-    done = {"worker": 0, "node": 0, "driver": 0}
-    driver = start_driver(store, photos, cluster.address)
-    node = None
-    deadline = time.monotonic() + 3000
-    while sum(done.values()) < kills and time.monotonic() < deadline:
-        time.sleep(rng.uniform(0.5, 4.0))
-        if driver.poll() is not None:
-            if driver.returncode == 0:
-                break
-            driver = start_driver(store, photos, cluster.address)
-        kind = rng.choice(["worker", "worker", "node", "driver"])
-        if kind == "worker" and (pids := worker_pids()):
-            os.kill(rng.choice(pids), signal.SIGKILL)
-        elif kind == "node":
-            if node is not None:
-                cluster.remove_node(node, allow_graceful=False)
-            node = cluster.add_node(num_cpus=1, object_store_memory=80 << 20)
-        elif kind == "driver":
-            driver.kill()
-            driver.wait()
-            driver = start_driver(store, photos, cluster.address)
-        else:
-            continue
-        done[kind] += 1
-    while driver.wait() != 0:
-        assert time.monotonic() < deadline, driver.stderr.read()[-2000:]
-        driver = start_driver(store, photos, cluster.address)
-    if node is not None:
-        cluster.remove_node(node, allow_graceful=False)
-    return done
-
-
-def assert_same_rows(store, local):
-    """Every row is equal; vectors are equal but for the last bit, which the images of the same batch may turn."""
-    (found, *other), (wanted, *expected) = comparable(store), comparable(local)
-    assert other == expected
-    assert {uri: row[:-1] for uri, row in found.items()} == {uri: row[:-1] for uri, row in wanted.items()}
-    a, b = (np.array([rows[uri][-1] for uri in sorted(wanted)]) for rows in (found, wanted))
-    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    assert cosines.min() > 0.99999
-
-
-def check_kills(cluster, tmp_path, *, photos, kills, seed):
-    """After all kills: no row is lost, double or wrong, compared with a local run."""
-    local = tiny_store(tmp_path / "local", runtime="eager")
-    local.embed(photos, progress=False)
-    store = tiny_store(tmp_path / "s", runtime="eager")
-    done = kill_at_random(cluster, tmp_path / "s", photos, kills, seed)
-    store = es.open(tmp_path / "s")
-    assert_same_rows(store, local)
-    assert store.sql("SELECT count(*) - count(DISTINCT uri) FROM items").rows == ((0,),)
-    assert store.verify().ok
-    return done
-
-
 def test_a_driver_that_is_killed_loses_nothing(cluster, tmp_path, photos):
     """The command is killed with SIGKILL once a part is done; the next one embeds the rest."""
     local = tiny_store(tmp_path / "local", runtime="eager")
@@ -243,14 +175,63 @@ def test_a_driver_that_is_killed_loses_nothing(cluster, tmp_path, photos):
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_fifty_kills_lose_nothing(cluster, tmp_path):
-    """20,000 small images; workers, nodes and the driver are killed 50 times."""
-    photos = tmp_path / "photos"
-    rng = np.random.default_rng(0)
-    for n in range(int(os.environ.get("EMBEDSTORE_KILL_IMAGES", "20000"))):
-        path = photos / f"{n // 1000}" / f"{n}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-    kills = int(os.environ.get("EMBEDSTORE_KILLS", "50"))
-    done = check_kills(cluster, tmp_path, photos=photos, kills=kills, seed=0)
-    assert done["worker"] or done["driver"] or done["node"]
+def test_fifty_kills_lose_nothing(tmp_path):
+    """20,000 small images on three nodes; workers, nodes and the driver are killed 50 times, over several runs."""
+    images = tmp_path / "images"
+    kill_run.write_images(images, int(os.environ.get("EMBEDSTORE_KILL_IMAGES", "20000")))
+    most = int(os.environ.get("EMBEDSTORE_KILLS", "50"))
+    wanted = kill_run.embed_locally(tmp_path / "local.store", images)
+    kills = Counter()
+    with kill_run.small_cluster(3) as nodes:
+        for seed in range(most):
+            setting = kill_run.KillSetting(kills=most - kills.total(), seed=seed)
+            result = kill_run.run_once(nodes, tmp_path, images, wanted, setting)
+            assert result.is_right, result
+            kills.update(result.kills)
+            if kills.total() >= most:
+                break
+    assert kills.total() >= most
+    assert set(kills) == {"worker", "node", "driver"}
+
+
+@pytest.mark.slow
+def test_kills_lose_nothing_where_results_go_to_a_bucket(tmp_path):
+    """The same with a real S3 server, and workers that never see the folder of the store."""
+    images = tmp_path / "images"
+    kill_run.write_images(images, 1000)
+    wanted = kill_run.embed_locally(tmp_path / "local.store", images)
+    with kill_run.serve_inbox() as inbox, kill_run.small_cluster(2) as nodes:
+        setting = kill_run.KillSetting(part_files=100, kills=5, inbox=inbox)
+        result = kill_run.run_once(nodes, tmp_path, images, wanted, setting)
+    assert result.is_right, result
+    assert result.kills
+
+
+def test_a_comparison_notices_what_is_lost_double_or_wrong():
+    """The oracle of the kills is not blind: each fault is counted as what it is."""
+    vectors = np.eye(3, dtype=np.float32)
+    turned = vectors + np.float32([[0], [0.1], [0]])
+    wanted = kill_run.Rows(["a", "b", "c"], [(1,), (2,), (3,)], vectors, [("x", "empty")], 3)
+    faults = {
+        (0, 0, 0): wanted,
+        (1, 0, 1): kill_run.Rows(["a", "b"], [(1,), (2,)], vectors[:2], [("x", "empty")], 2),
+        (0, 1, 0): kill_run.Rows(["a", "b", "c"], wanted.facts, vectors, [("x", "empty")], 4),
+        (0, 0, 2): kill_run.Rows(["a", "b", "c"], [(1,), (9,), (3,)], vectors, [], 3),
+        (0, 0, 1): kill_run.Rows(["a", "b", "c"], wanted.facts, turned, [("x", "empty")], 3),
+    }
+    for counts, found in faults.items():
+        result = kill_run.RunResult()
+        kill_run.compare_rows(result, found, wanted)
+        assert (result.lost, result.double, result.wrong) == counts
+
+
+@pytest.mark.slow
+def test_a_picture_that_kills_its_worker_costs_itself(cluster, tmp_path, photos):
+    """Two workers die with it, and the third finds it; the others are embedded, and no retry is left over."""
+    deadly_picture().save(photos / "train" / "dog" / "deadly.png")
+    network = "tests.helpers.deadly_network:make_deadly"
+    store = es.create(tmp_path / "s", network, runtime="eager", device="cpu")
+    report = store.embed(photos, engine="ray", cpus=1, progress=False)
+    assert (report.embedded, report.failures_by_reason) == (12, {"crashed": 1})
+    assert store.sql("SELECT right(uri, 10) FROM failures").rows == (("deadly.png",),)
+    assert store.embed(photos, engine="ray", progress=False).known_failures == 1

@@ -317,7 +317,7 @@ export interface paths {
         };
         /**
          * Get History
-         * @description Return who changed what and when, the newest first.
+         * @description Return who changed what and when, the newest first: of everything, of a column, or of an item.
          */
         get: operations["get_history"];
         put?: never;
@@ -357,15 +357,36 @@ export interface paths {
         };
         /**
          * Get Map
-         * @description Return ids and places of all items.
+         * @description Return ids and places of all items. The map is kept; a large one takes a minute when it is drawn first.
          *
          *     Little-endian: 8 bytes `ESMAP001`, the number of items n (uint64), the generation (uint64), n ids (int64,
          *     ascending), then n pairs x, y (float32, about the unit square, y down). `again` projects again, so that items move.
+         *     With `wait=false` the answer is 202 while the map is drawn, and events `map` of `GET /events` say how far that is.
          */
         get: operations["get_map"];
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/map/work": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Cancel Map
+         * @description End the drawing of a map. Nothing of it is kept, and the next `GET /map` begins again.
+         */
+        delete: operations["cancel_map"];
         options?: never;
         head?: never;
         patch?: never;
@@ -476,6 +497,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/forecast": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Forecast
+         * @description Return what more labels are worth: the accuracy to expect at twice the labels, and what a point costs.
+         */
+        get: operations["get_forecast"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/reports/{name}": {
         parameters: {
             query?: never;
@@ -528,6 +569,46 @@ export interface paths {
          * @description Keep the held-out items of a cell of the confusion matrix as a selection.
          */
         get: operations["get_cell"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/{handle}/slice": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Slice
+         * @description Keep the held-out items with a value of the column `by` as a selection; with `wrong` only the mistakes.
+         */
+        get: operations["get_slice"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/{handle}/bin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Bin
+         * @description Keep the held-out items of a bin of `reliability` as a selection; with `wrong` only the mistakes.
+         */
+        get: operations["get_bin"];
         put?: never;
         post?: never;
         delete?: never;
@@ -609,7 +690,10 @@ export interface paths {
         put?: never;
         /**
          * Remove Decided
-         * @description Delete the items of a queue on which `remove` was decided. This cannot be undone; the files stay.
+         * @description Take the items of a queue on which `remove` was decided out of the store; `POST /undo` brings them back.
+         *
+         *     They are in no list and no search any more, and their files stay. `embedstore delete STORE "not present"` deletes
+         *     them and their vectors for good.
          */
         post: operations["remove_decided"];
         delete?: never;
@@ -629,7 +713,8 @@ export interface paths {
          * Get Events
          * @description Send an event `state` with generation, counts and writer at first, and after every change of one of them.
          *
-         *     While another process embeds, each of its commits is a change: the counts are its progress.
+         *     While another process embeds, each of its commits is a change: the counts are its progress. While a map is drawn, an
+         *     event `map` says after every step how far that is.
          */
         get: operations["get_events"];
         put?: never;
@@ -775,11 +860,42 @@ export interface components {
             origin: "own" | "label" | "store" | "computed" | "prediction";
         };
         /**
+         * ComparedBody
+         * @description One classifier of a comparison.
+         */
+        ComparedBody: {
+            /** Space */
+            space: string;
+            /** Head */
+            head: string;
+            score: components["schemas"]["EstimateBody"];
+            /** @description How far behind the best; null for the best, and for numbers. */
+            behind: components["schemas"]["EstimateBody"] | null;
+            /**
+             * P Value
+             * @description Of the test against the best, corrected for all of them.
+             */
+            p_value: number | null;
+            /** Is Best */
+            is_best: boolean;
+        };
+        /**
          * ComparisonBody
-         * @description Spaces and classifiers on the same items, as `--json` of the command line.
+         * @description Spaces and classifiers on the same items.
          */
         ComparisonBody: {
-            /** Comparison */
+            /** Column */
+            column: string;
+            /** Metric */
+            metric: string;
+            /** Held Out */
+            held_out: number;
+            /** Rows */
+            rows: components["schemas"]["ComparedBody"][];
+            /**
+             * Comparison
+             * @description All figures, as `--json` of the command line.
+             */
             comparison: {
                 [key: string]: unknown;
             };
@@ -924,6 +1040,36 @@ export interface components {
             reason: string;
             /** Detail */
             detail: string | null;
+        };
+        /**
+         * ForecastBody
+         * @description What more labels are worth.
+         */
+        ForecastBody: {
+            /** Column */
+            column: string;
+            /**
+             * Labels
+             * @description Items with a label; copies count once.
+             */
+            labels: number;
+            accuracy: components["schemas"]["EstimateBody"];
+            /** @description The accuracy to expect with twice as many labels. */
+            at_twice: components["schemas"]["EstimateBody"];
+            /** @description The difference, with an interval of its own. */
+            gain: components["schemas"]["EstimateBody"];
+            /**
+             * Labels For A Point
+             * @description What one point is expected to cost; null if nothing is gained.
+             */
+            labels_for_a_point: number | null;
+            /**
+             * Pays
+             * @description Whether at least one point is expected from twice the labels.
+             */
+            pays: boolean;
+            /** Sentence */
+            sentence: string;
         };
         /**
          * HistoryBody
@@ -1156,6 +1302,26 @@ export interface components {
             entries: components["schemas"]["LegendEntry"][];
         };
         /**
+         * MapProgressBody
+         * @description How far the drawing of a map is.
+         */
+        MapProgressBody: {
+            /**
+             * Space
+             * @description The key of the space.
+             */
+            space: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "running" | "done" | "cancelled" | "failed";
+            /** Share */
+            share: number;
+            /** Error */
+            error?: string | null;
+        };
+        /**
          * Point
          * @description A point of the map.
          */
@@ -1215,7 +1381,7 @@ export interface components {
          * @description The queues.
          * @enum {string}
          */
-        QueueKind: "label-errors" | "near-duplicates" | "conflicting-copies" | "outliers" | "quality" | "leaks" | "failures";
+        QueueKind: "label-errors" | "near-duplicates" | "conflicting-copies" | "outliers" | "blurred" | "dark" | "bright" | "empty" | "odd-shape" | "tiny" | "leaks" | "failures";
         /**
          * QueueRowBody
          * @description What a person should look at together: an item, copies of one image, or a file that is no item.
@@ -1244,6 +1410,11 @@ export interface components {
             decisions: ("keep" | "remove" | "skip")[];
             /** Rows */
             rows: components["schemas"]["QueueRowBody"][];
+            /**
+             * Note
+             * @description What the look left out; `refresh` goes on with it.
+             */
+            note: string | null;
         };
         /**
          * QueuesBody
@@ -1254,12 +1425,25 @@ export interface components {
             queues: components["schemas"]["QueueBody"][];
         };
         /**
+         * RemovalRequest
+         * @description Who removes items.
+         */
+        RemovalRequest: {
+            /**
+             * Who
+             * @default unknown
+             */
+            who?: string;
+        };
+        /**
          * RemovedBody
-         * @description How many items were deleted.
+         * @description How many items were removed.
          */
         RemovedBody: {
             /** Items */
             items: number;
+            /** @description For an undo; null if there was nothing to remove. */
+            change: components["schemas"]["ChangeBody"] | null;
             /** Generation */
             generation: number;
         };
@@ -3216,6 +3400,7 @@ export interface operations {
             query?: {
                 limit?: number;
                 column?: string | null;
+                item?: number | null;
             };
             header?: never;
             path?: never;
@@ -3425,6 +3610,9 @@ export interface operations {
             query?: {
                 space?: string | null;
                 again?: boolean;
+                wait?: boolean;
+                /** @description The generation of the map that is here. */
+                known?: number | null;
             };
             header?: never;
             path?: never;
@@ -3439,6 +3627,125 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                };
+            };
+            /** @description The map is being drawn (only with `wait=false`) */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MapProgressBody"];
+                };
+            };
+            /** @description The map is still the one of `known` */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A value or a filter that cannot be used */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A foreign page or name, or a server that is read-only */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such item or selection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store changed meanwhile, or another process is writing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body that is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body or parameter of another form */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An optional package that is not installed */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A store that cannot be read or written */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    cancel_map: {
+        parameters: {
+            query?: {
+                space?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MapProgressBody"];
                 };
             };
             /** @description A value or a filter that cannot be used */
@@ -4048,12 +4355,119 @@ export interface operations {
             };
         };
     };
+    get_forecast: {
+        parameters: {
+            query?: {
+                column?: string;
+                where?: string | null;
+                space?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForecastBody"];
+                };
+            };
+            /** @description A value or a filter that cannot be used */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A foreign page or name, or a server that is read-only */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such item or selection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store changed meanwhile, or another process is writing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body that is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body or parameter of another form */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An optional package that is not installed */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A store that cannot be read or written */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get_report: {
         parameters: {
             query?: {
                 column?: string;
                 where?: string | null;
                 space?: string | null;
+                /** @description A column to split the figures by. */
+                by?: string | null;
             };
             header?: never;
             path: {
@@ -4265,6 +4679,219 @@ export interface operations {
             query?: {
                 true?: string | null;
                 predicted?: string | null;
+            };
+            header?: never;
+            path: {
+                handle: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SelectionBody"];
+                };
+            };
+            /** @description A value or a filter that cannot be used */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A foreign page or name, or a server that is read-only */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such item or selection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store changed meanwhile, or another process is writing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body that is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body or parameter of another form */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An optional package that is not installed */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A store that cannot be read or written */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_slice: {
+        parameters: {
+            query?: {
+                /** @description Left out: the items without a value. */
+                value?: string | null;
+                wrong?: boolean;
+            };
+            header?: never;
+            path: {
+                handle: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SelectionBody"];
+                };
+            };
+            /** @description A value or a filter that cannot be used */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A foreign page or name, or a server that is read-only */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such item or selection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store changed meanwhile, or another process is writing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body that is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body or parameter of another form */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An optional package that is not installed */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A store that cannot be read or written */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_bin: {
+        parameters: {
+            query: {
+                number: number;
+                wrong?: boolean;
             };
             header?: never;
             path: {
@@ -4693,7 +5320,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RemovalRequest"] | null;
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {

@@ -175,11 +175,19 @@ class _Join:
 
 def _join(data: Features, threshold: float | None) -> _Join:
     """Find the pairs of one space."""
-    chosen = choose_copy_threshold(data.X) if threshold is None else threshold
+    chosen = choose_copy_threshold(data.X, classes=_classes(data)) if threshold is None else threshold
     pairs = nearest_pairs(data.X, _NEIGHBORS, min_cosine=chosen)
     group = group_copies(data.X, pairs, chosen)
     group[np.bincount(group, minlength=len(group))[group] < 2] = -1
     return _Join(data.space, chosen, pairs.a, pairs.b, pairs.cosine, group, is_exact(*data.X.shape))
+
+
+def _classes(data: Features) -> NDArray[np.int64]:
+    """Return the class of each row, int64 ``(N,)``: its set of labels; rows with numbers are of one class."""
+    if data.is_numeric:
+        return np.zeros(len(data), np.int64)
+    codes: dict[Any, int] = {}
+    return np.array([codes.setdefault(label, len(codes)) for label in data.y.tolist()], dtype=np.int64)
 
 
 def _merge_groups(labelings: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

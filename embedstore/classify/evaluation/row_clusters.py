@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from embedstore.arrays import FloatArray, IntArray
+from embedstore.arrays import FloatArray, IntArray, unit_rows
 
 _ITERATIONS = 20
+
+
+def centered_unit_rows(X: FloatArray) -> FloatArray:
+    """Return rows less their mean, with length 1: what all rows have in common hides how they differ."""
+    return unit_rows(X - X.mean(axis=0, dtype=np.float32))
 
 
 def centers_of(X: FloatArray, k: int, *, weights: FloatArray | None = None, seed: int = 0) -> FloatArray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from embedstore.arrays import FloatArray, IntArray
-from embedstore.classify.evaluation.row_clusters import centers_of, nearest_center
+from embedstore.classify.evaluation.row_clusters import centered_unit_rows, centers_of, nearest_center
 
 MAX_CLUSTERS = 500
 NEIGHBORS = 20  # that typicality is measured on
@@ -29,7 +29,7 @@ def typical_rows(X: FloatArray, labeled: FloatArray, k: int, *, seed: int = 0) -
     k = min(k, len(X))
     if not k:
         return []
-    everything = np.concatenate([X, labeled])
+    everything = centered_unit_rows(np.concatenate([X, labeled]))
     n_clusters = min(len(labeled) + k, MAX_CLUSTERS, len(everything))
     cluster = nearest_center(everything, centers_of(everything, n_clusters, seed=seed))
     queues = {c: _by_typicality(everything, members, len(X)) for c, members in _members(cluster).items()}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embedstore.errors import PartsError
 from embedstore.media.decoders import decoder_version
 from embedstore.pipeline.commit import CommitStage
+from embedstore.pipeline.distributed.killing_files import OpenProcess, embed_without_killers
 from embedstore.pipeline.encoder import LoadBackbone
 from embedstore.pipeline.plan import PlanCounts, PlannedFile
 from embedstore.pipeline.report import EncodingResult
@@ -25,10 +26,12 @@ from embedstore.storage import disk_errors
 from embedstore.storage.commit import CommitBatch
 from embedstore.storage.inbox.inbox import Inbox
 from embedstore.storage.inbox.part_list import PartFile
-from embedstore.storage.inbox.part_result import result_of_batch
+from embedstore.storage.inbox.part_result import PartResult, result_of_batch
 from embedstore.storage.inbox.work_plan import WorkPlan
 from embedstore.storage.storage import Storage
 from embedstore.tables import OneRow
+
+DEATHS_OF_CHANCE = 2  # of workers of one part, before its files are suspected one by one
 
 
 @dataclass(frozen=True)
@@ -135,17 +138,28 @@ def embed_part(
     inbox: Inbox,
     part: int,
     load_backbone: LoadBackbone,
+    open_process: OpenProcess,
     *,
     options: EmbedOptions = EmbedOptions(),
     progress: Callable[[EmbedProgress], None] = lambda _: None,
 ) -> PartReport:
     """Embed one part and write its result into the inbox; do nothing if it has one.
 
-    Only the files of the plan are read, not the catalog. A killed worker leaves no result. The next one decodes every
-    file of the part in a process of its own, since a file may be the cause.
+    Only the files of the plan are read, not the catalog. A killed worker leaves no result. The second one decodes every
+    file of the part in a process of its own, since a file may be the cause. The third one embeds in another process
+    and finds the file that kills it, which becomes a failure.
+
+    Args:
+        storage: the store.
+        inbox: of the space.
+        part: the number of the part.
+        load_backbone: loads the backbone.
+        open_process: starts a process that embeds ranges of the part.
+        options: how to run.
+        progress: called with how far the part is.
 
     Raises:
-        PartsError: if there is no such part.
+        PartsError: if there is no such part, or it cannot be embedded because its processes die whatever they embed.
         StoreDamaged: if the plan is not what was written.
         StoreIOError: if the disk is full or fails; nothing is left of the part.
         KeyboardInterrupt: if SIGINT stopped the worker; nothing is left of the part.
@@ -156,38 +170,92 @@ def embed_part(
     if inbox.is_done(part):
         return PartReport(part, len(plan.parts))
     begin = time.perf_counter()
-    files = inbox.read_list(plan, part)
     with disk_errors.disk_errors(f"write to {inbox.folder}"):
-        was_killed = inbox.begin(part)
-    source = PlannedFiles([ref for ref, _ in files], plan.source.description)
-    job = EmbedJob(storage, source, plan.space, options, progress)
-    known = inbox.known_contents(plan)
-    batch, encoding = _embed(job, FilesOfPart(files, known), load_backbone, isolate_all=was_killed)
-    result = result_of_batch(
-        part, files, batch, decoder=decoder_version(plan.space.space.modality), dtype=plan.space.dtype
-    )
-    with disk_errors.disk_errors(f"write to {inbox.folder}"):
-        path = inbox.put_result(plan, result)
+        deaths = inbox.begin(part)
+    try:
+        if deaths < DEATHS_OF_CHANCE:
+            job = PartJob.open(storage, inbox, plan, part)
+            result, encoding = job.embed(load_backbone, options, progress, isolate_all=deaths > 0)
+        else:
+            result, encoding = embed_without_killers(part, inbox.read_list(plan, part), open_process), None
+        with disk_errors.disk_errors(f"write to {inbox.folder}"):
+            name = inbox.put_result(plan, result)
+    except BaseException:
+        inbox.give_back(part, deaths)
+        raise
+    return _report(plan, result, encoding, name, time.perf_counter() - begin)
+
+
+def _report(
+    plan: WorkPlan, result: PartResult, encoding: EncodingResult | None, name: str, seconds: float
+) -> PartReport:
+    """Return the report of a part."""
+    files = len(result.outcomes)
+    failures = Counter(outcome.failure.reason.value for outcome in result.outcomes if outcome.failure)
+    rate = encoding.files / encoding.times.seconds if encoding else files / seconds
     return PartReport(
-        part,
+        result.part,
         len(plan.parts),
-        files=len(files),
+        files=files,
         embedded=len(result.contents),
-        failures_by_reason=dict(Counter(row.failure.reason.value for row in batch.failures)),
-        seconds=round(time.perf_counter() - begin, 3),
-        images_per_second=round(encoding.files / encoding.times.seconds, 1),
-        bottleneck=encoding.times.bottleneck(),
-        result=path.name,
+        failures_by_reason=dict(failures),
+        seconds=round(seconds, 3),
+        images_per_second=round(rate, 1),
+        bottleneck=encoding.times.bottleneck() if encoding else "a file killed its process, so that others were used",
+        result=name,
     )
 
 
-def _embed(
-    job: EmbedJob, plan: FilesOfPart, load_backbone: LoadBackbone, *, isolate_all: bool
-) -> tuple[CommitBatch, EncodingResult]:
-    """Read, decode and embed the files of a part."""
-    batches: list[CommitBatch] = []
-    commits = CommitStage(batches.append, job.space, max_rows=math.inf, max_seconds=math.inf)
-    with catch_stop_signals() as stop:
-        encoding = embed_files(job, plan, load_backbone, commits, stop, isolate_all=isolate_all)
-    stop.raise_if_requested()
-    return (batches or [CommitBatch()])[0], encoding
+@dataclass(frozen=True)
+class PartJob:
+    """Files of one part, and what a worker needs to embed them.
+
+    Attributes:
+        storage: the store.
+        plan: the plan.
+        part: the number of the part.
+        files: the files, or some of them.
+        known: contents that had a vector when the plan was made, ``S16``, ascending.
+    """
+
+    storage: Storage
+    plan: WorkPlan
+    part: int
+    files: Sequence[PartFile]
+    known: NDArray[np.bytes_]
+
+    @classmethod
+    def open(cls, storage: Storage, inbox: Inbox, plan: WorkPlan, part: int) -> PartJob:
+        """Return the job of a whole part.
+
+        Raises:
+            StoreDamaged: if its list is not the one that the plan names.
+        """
+        return cls(storage, plan, part, inbox.read_list(plan, part), inbox.known_contents(plan))
+
+    def embed(
+        self,
+        load_backbone: LoadBackbone,
+        options: EmbedOptions,
+        progress: Callable[[EmbedProgress], None] = lambda _: None,
+        *,
+        isolate_all: bool,
+    ) -> tuple[PartResult, EncodingResult]:
+        """Read, decode and embed the files.
+
+        Raises:
+            KeyboardInterrupt: if SIGINT stopped the worker.
+            SystemExit: if SIGTERM stopped the worker.
+        """
+        batches: list[CommitBatch] = []
+        space = self.plan.space
+        commits = CommitStage(batches.append, space, max_rows=math.inf, max_seconds=math.inf)
+        source = PlannedFiles([ref for ref, _ in self.files], self.plan.source.description)
+        job = EmbedJob(self.storage, source, space, options, progress)
+        chosen = FilesOfPart(self.files, self.known)
+        with catch_stop_signals() as stop:
+            encoding = embed_files(job, chosen, load_backbone, commits, stop, isolate_all=isolate_all)
+        stop.raise_if_requested()
+        batch = (batches or [CommitBatch()])[0]
+        decoder = decoder_version(space.space.modality)
+        return result_of_batch(self.part, self.files, batch, decoder=decoder, dtype=space.dtype), encoding

@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from embedstore.errors import StoreError
 from embedstore.server.context import Context, ServerContext
 from embedstore.server.models import Counts, Model, WriterBody
+from embedstore.server.routes.mapping import progress_body
 
 router = APIRouter(tags=["events"])
 
@@ -37,7 +38,8 @@ class StateBody(Model):
 async def get_events(request: Request, context: Context) -> StreamingResponse:
     """Send an event `state` with generation, counts and writer at first, and after every change of one of them.
 
-    While another process embeds, each of its commits is a change: the counts are its progress.
+    While another process embeds, each of its commits is a change: the counts are its progress. While a map is drawn, an
+    event `map` says after every step how far that is.
     """
     return StreamingResponse(_events(request, context), media_type="text/event-stream")
 
@@ -45,22 +47,35 @@ async def get_events(request: Request, context: Context) -> StreamingResponse:
 async def _events(request: Request, context: ServerContext) -> AsyncIterator[str]:
     """Yield the events of one listener."""
     seen: object = None
+    maps = {progress.space: progress for progress in context.maps.progress()}
     quiet = 0
     while not await request.is_disconnected():
+        quiet += 1
         now = (context.session.storage.catalog.stamp, context.browser.writer())
-        if now != seen:
-            try:
-                state = await run_in_threadpool(_state, context)
-            except StoreError:
-                state = None  # a writer has the catalog; the next poll asks again
-            if state is not None:
-                seen, quiet = now, 0
-                yield f"event: state\ndata: {state.model_dump_json()}\n\n"
-        elif quiet >= KEEP_ALIVE_POLLS:
+        if now != seen and (state := await _try_state(context)) is not None:
+            seen, quiet = now, 0
+            yield _event("state", state)
+        for progress in context.maps.progress():
+            if maps.get(progress.space) != progress:
+                maps[progress.space], quiet = progress, 0
+                yield _event("map", progress_body(progress))
+        if quiet >= KEEP_ALIVE_POLLS:
             quiet = 0
             yield ": nothing new\n\n"
-        quiet += 1
         await asyncio.sleep(POLL_SECONDS)
+
+
+def _event(name: str, data: Model) -> str:
+    """Return one event as it is sent."""
+    return f"event: {name}\ndata: {data.model_dump_json()}\n\n"
+
+
+async def _try_state(context: ServerContext) -> StateBody | None:
+    """Return the state of the store now; None while a writer has the catalog, and the next poll asks again."""
+    try:
+        return await run_in_threadpool(_state, context)
+    except StoreError:
+        return None
 
 
 def _state(context: ServerContext) -> StateBody:

@@ -96,6 +96,17 @@ def _outcome(uri: str, contents: Mapping[str, str], failures: Mapping[str, Failu
     return FileOutcome(content, batch.content_info.get(content, (0, None))[1])
 
 
+def join_results(part: int, results: Sequence[PartResult]) -> PartResult:
+    """Return the result of a part from those of consecutive ranges of its files, each content once."""
+    contents: dict[str, Any] = {}
+    for result in results:
+        for content, vector in zip(result.contents, [] if result.vectors is None else result.vectors, strict=True):
+            contents.setdefault(content, vector)
+    outcomes = [outcome for result in results for outcome in result.outcomes]
+    vectors = np.stack(list(contents.values())) if contents else None
+    return PartResult(part, results[0].decoder, outcomes, list(contents), vectors)
+
+
 def encode_result(plan: WorkPlan, result: PartResult) -> bytes:
     """Return the bytes of a result's file."""
     facts = {

@@ -61,16 +61,27 @@ export async function body<T>(call: Promise<Answer<T>>): Promise<T> {
   throw refusal(answer.response.status, answer.error);
 }
 
-/** The bytes of an answer that is not JSON. */
-export async function binary(path: string, query: Record<string, string>): Promise<ArrayBuffer> {
+async function fetched(path: string, query: Record<string, string>): Promise<Response> {
   let response: Response;
   try {
     response = await patient(new Request(`${path}?${new URLSearchParams(query).toString()}`));
   } catch {
     throw UNREACHABLE;
   }
-  if (response.ok) return response.arrayBuffer();
+  if (response.ok) return response;
   throw refusal(response.status, await response.json().catch(() => null));
+}
+
+/** The bytes of an answer that is not JSON. */
+export async function binary(path: string, query: Record<string, string>): Promise<ArrayBuffer> {
+  return (await fetched(path, query)).arrayBuffer();
+}
+
+/** The bytes of an answer; JSON where the server is still at work on it, and null where nothing is new. */
+export async function binaryOrWork<Work>(path: string, query: Record<string, string>): Promise<ArrayBuffer | Work | null> {
+  const response = await fetched(path, query);
+  if (response.status === 204) return null;
+  return response.status === 202 ? ((await response.json()) as Work) : response.arrayBuffer();
 }
 
 function refusal(status: number, error: unknown): ApiError {

@@ -1,6 +1,6 @@
 // Reads the map, its colours and its filters from the server.
 
-import { api, binary, body } from "./api";
+import { api, binary, binaryOrWork, body, type Schemas } from "./api";
 import { parseCodes, parseMap, parseMask, type MapData } from "./mapformat";
 
 export interface MapCodes {
@@ -8,9 +8,21 @@ export interface MapCodes {
   readonly legend: readonly { readonly code: number; readonly value: string; readonly count: number }[];
 }
 
-/** Read the places; `again` computes them anew, so that items move. */
-export async function readMap(again: boolean): Promise<MapData> {
-  return parseMap(await binary("/api/v1/map", again ? { again: "true" } : {}));
+export type MapWork = Schemas["MapProgressBody"];
+
+/** Read the places: null where they are those that are here, and the progress of the work where they are computed. */
+export async function readMap(known: MapData | null, again: boolean): Promise<MapData | MapWork | null> {
+  const query = {
+    wait: "false",
+    ...(again ? { again: "true" } : {}),
+    ...(known && !again ? { known: String(known.generation) } : {}),
+  };
+  const answer = await binaryOrWork<MapWork>("/api/v1/map", query);
+  return answer instanceof ArrayBuffer ? parseMap(answer) : answer;
+}
+
+export async function cancelMap(): Promise<void> {
+  await body(api.DELETE("/api/v1/map/work"));
 }
 
 export async function readCodes(column: string): Promise<MapCodes> {

@@ -55,6 +55,8 @@ class Page {
   selection: select.Selection = $state.raw(select.EMPTY);
   openId: number | null = $state(null);
   message: Message | null = $state.raw(null);
+  /** How far the server is with a map that it draws. */
+  mapWork: Schemas["MapProgressBody"] | null = $state.raw(null);
   /** Grows with every change of labels, so that what depends on them reads it again. */
   changes = $state(0);
   who = $state(localStorage.getItem("embedstore-who") ?? "");
