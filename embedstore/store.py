@@ -654,7 +654,8 @@ class Store:
 
         Args:
             query: text (str), an item id (int) or a hit, a vector (an array, tensor, Series or list of D numbers), or
-                an image (Path, bytes of a file, PIL image, or array or tensor uint8 ``(H, W, 3)``).
+                an image (Path, bytes of a file, PIL image, or array or tensor uint8 ``(H, W, 3)``); in a space of clips
+                or texts a file of them (Path or bytes).
             image: the query as an image: a path, bytes of a file, a PIL image, or a uint8 array ``(H, W, 3)``.
             plus: parts to add, each a query or ``(query, weight)``.
             minus: parts to subtract, each a query or ``(query, weight)``.
@@ -1103,8 +1104,8 @@ class Store:
                 classification. A note says what was chosen for numbers.
             weight: a column with the weight of each item in training, at least 0; 2 counts as two items. The figures
                 do not weigh the held-out items.
-            weighted_metrics: also report the accuracy (of numbers the mean absolute error) over held-out items that
-                count as often as their weight says.
+            weighted_metrics: also report accuracy, mean recall, log-loss and Brier score (of several labels the
+                accuracy, of numbers both errors) over held-out items that count as often as their weight says.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
@@ -1133,9 +1134,9 @@ class Store:
             by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
-            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3`` or ``vtab1k`` for logistic
-                regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which values, and
-                what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
+            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3``, ``vtab1k`` or ``mteb`` for
+                logistic regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which
+                values, and what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head; of numbers

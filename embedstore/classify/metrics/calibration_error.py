@@ -67,8 +67,7 @@ def calibration_error(confidence: FloatArray, correct: npt.NDArray[np.bool_], gr
         correct: bool ``(N,)``.
         groups: int ``(N,)``; rows of one group are one draw.
     """
-    n_groups = len(np.unique(groups))
-    codes = _equal_bins(confidence, max(1, min(MAX_BINS, n_groups // MIN_GROUPS_PER_BIN)))
+    n_groups, codes = len(np.unique(groups)), reliability_codes(confidence, groups)
     bins = tuple(_bin(confidence, correct, groups, codes == b) for b in range(int(codes.max()) + 1))
     if n_groups < MIN_GROUPS:
         return CalibrationError(math.nan, math.nan, math.nan, bins)
@@ -82,6 +81,16 @@ def calibration_error(confidence: FloatArray, correct: npt.NDArray[np.bool_], gr
     ends, mean = share_interval(accuracy_rows(correct, groups)), float(confidence.mean())
     high = max(high, mean - ends[0], ends[1] - mean)
     return CalibrationError(value, min(low, value), max(high, value), bins)
+
+
+def reliability_codes(confidence: FloatArray, groups: IntArray) -> IntArray:
+    """Return the bin of the reliability diagram that each row is in: int64 ``(N,)``, ascending by confidence.
+
+    Args:
+        confidence: float ``(N,)``, the probability of each row's predicted class.
+        groups: int ``(N,)``; rows of one group are one draw.
+    """
+    return _equal_bins(confidence, max(1, min(MAX_BINS, len(np.unique(groups)) // MIN_GROUPS_PER_BIN)))
 
 
 def _equal_bins(confidence: FloatArray, n_bins: int) -> IntArray:
