@@ -103,6 +103,11 @@ def duplicates(
     elif not names.print_names(opened, items) and not output and rows:
         console.print_table(list(rows[0]), [list(r.values()) for r in rows])
     console.print_note(_coverage(groups))
+    if groups.only_equal:
+        console.print_note(
+            "these vectors cannot tell copies from items that look alike, so only equal vectors count; give "
+            "`--threshold 0.99`, or another cosine, to decide yourself"
+        )
     if delete_extra and groups.extra:
         deleted = opened.delete(items=groups.extra, wait=wait)
         console.print_note(
