@@ -11,6 +11,8 @@ from pathlib import Path
 
 from embedstore.cgroups import GroupLimits, group_limits
 
+_granted: list[int] = []  # cores that a scheduler gave to this process
+
 
 def memory_bytes(root: Path = Path("/")) -> int | None:
     """Return the memory of this process: the least of the machine's and of every limit on its control groups.
@@ -48,9 +50,23 @@ def memory_slots(most: int, bytes_each: int) -> int:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use: those it may run on, or less where its control group says so."""
-    quota = _own_groups().cores
-    return _runnable_cores() if quota is None else max(1, min(_runnable_cores(), math.ceil(quota)))
+    """Return how many cores this process may use: those it may run on, or less where somebody says so.
+
+    That may be its control group, or a scheduler that shares a machine among processes; see :func:`grant_cores`.
+    """
+    limits = [_runnable_cores(), *_granted]
+    if (quota := _own_groups().cores) is not None:
+        limits.append(math.ceil(quota))
+    return max(1, min(limits))
+
+
+def grant_cores(count: int) -> None:
+    """Let this process use at most so many cores, which a scheduler gave to it.
+
+    Args:
+        count: at least one; a later call replaces it.
+    """
+    _granted[:] = [count]
 
 
 def limit_library_threads() -> None:

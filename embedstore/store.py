@@ -278,6 +278,7 @@ class Store:
         workers: int | None = None,
         cpus: int | None = None,
         gpus: float | None = None,
+        inbox: str | None = None,
         watcher: Watcher | None = None,
         poll: float | None = None,
         wait: float = 0.0,
@@ -323,6 +324,7 @@ class Store:
             workers: workers on the cluster; by default one per GPU, or one per ``cpus`` cores.
             cpus: cores of a worker, by default 4.
             gpus: GPUs of a worker, also a fraction; by default 1 if the cluster has GPUs.
+            inbox: see :meth:`plan_parts`; for workers on the cluster that do not see the folder of the store.
             watcher: go on and embed again whenever the source has changed and is quiet, until a signal. The function is
                 called with the report of every run, and with a line of text where a run cannot be made yet; it ends
                 the watch by returning True for a report.
@@ -366,7 +368,7 @@ class Store:
             batch_size=batch_size,
             threads=threads,
             runtime=runtime,
-            engine=EngineOptions.parse(engine, address=address, workers=workers, cpus=cpus, gpus=gpus),
+            engine=EngineOptions.parse(engine, address=address, workers=workers, cpus=cpus, gpus=gpus, inbox=inbox),
             watcher=watcher,
             poll=poll,
             wait=wait,
@@ -379,6 +381,7 @@ class Store:
         parts: int | None = None,
         *,
         replace: bool = False,
+        inbox: str | None = None,
         annotations: Paths = (),
         crops: bool = False,
         labels_from: str | None = "folder",
@@ -407,6 +410,8 @@ class Store:
             source: see :meth:`embed`. Workers read it by the same paths and uris.
             parts: how many parts; by default parts of 4,096 files.
             replace: replace a plan that has parts left. Their results that are waiting are registered first.
+            inbox: a folder of a bucket, ``s3://…`` or ``gs://…``: workers find the plan there and put their results
+                there, and need not see the folder of the store.
             annotations: see :meth:`embed`.
             crops: see :meth:`embed`.
             labels_from: see :meth:`embed`.
@@ -431,8 +436,10 @@ class Store:
 
         Raises:
             PartsError: if an earlier plan has parts left.
-            BadOption: if the parts are too large for the memory of a worker.
-            BadBackbone: if the space holds precomputed vectors.
+            BadOption: if the parts are too large for the memory of a worker, or ``inbox`` is no folder of a bucket.
+            BadBackbone: if the space holds precomputed vectors; if its weights are in the store, and the inbox in a
+                bucket.
+            StoreIOError: if the server of the bucket refuses or does not answer; there is no plan then.
             SourceNotFound: if a folder, file or glob is not there.
             NoImages: if the source has no file.
             BadManifest: if a manifest cannot be read or has no uris.
@@ -456,6 +463,7 @@ class Store:
             space=space,
             parts=parts,
             replace_plan=replace,
+            inbox=inbox,
             wait=wait,
             progress=progress,
         )
@@ -646,7 +654,8 @@ class Store:
 
         Args:
             query: text (str), an item id (int) or a hit, a vector (an array, tensor, Series or list of D numbers), or
-                an image (Path, bytes of a file, PIL image, or array or tensor uint8 ``(H, W, 3)``).
+                an image (Path, bytes of a file, PIL image, or array or tensor uint8 ``(H, W, 3)``); in a space of clips
+                or texts a file of them (Path or bytes).
             image: the query as an image: a path, bytes of a file, a PIL image, or a uint8 array ``(H, W, 3)``.
             plus: parts to add, each a query or ``(query, weight)``.
             minus: parts to subtract, each a query or ``(query, weight)``.
@@ -1095,8 +1104,8 @@ class Store:
                 classification. A note says what was chosen for numbers.
             weight: a column with the weight of each item in training, at least 0; 2 counts as two items. The figures
                 do not weigh the held-out items.
-            weighted_metrics: also report the accuracy (of numbers the mean absolute error) over held-out items that
-                count as often as their weight says.
+            weighted_metrics: also report accuracy, mean recall, log-loss and Brier score (of several labels the
+                accuracy, of numbers both errors) over held-out items that count as often as their weight says.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
@@ -2688,10 +2697,10 @@ def work(
     """Embed one part of a plan that :meth:`Store.plan_parts` made, on any machine that sees the folder of the store.
 
     The catalog is not opened: a worker reads the plan, the files of its part and the weights, and writes one file into
-    the folder ``inbox``. A part that has a result is not done again.
+    the inbox. A part that has a result is not done again.
 
     Args:
-        path: the folder of the store.
+        path: the folder of the store, or the folder of a bucket that :meth:`Store.plan_parts` returned as ``address``.
         part: the number of the part and how many there are, such as ``"17/400"``.
         space: the name or key of the plan's space; by default the only one that has a plan.
         device: see :func:`open`.

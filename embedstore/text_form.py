@@ -36,6 +36,7 @@ SPLIT_WORDS: dict[Split, tuple[str, ...]] = {
 _SPLITS = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 _SEPARATORS = re.compile(r"[-_. ]")
 _YEAR = re.compile(r"(19|20)\d\d$")  # train2017
+_NUMBER = re.compile(r"\d+$")  # validation2
 
 
 def clean_text(text: str) -> str:
@@ -69,6 +70,12 @@ def known_split(word: str) -> Split | None:
     """
     plain = _SEPARATORS.sub("", clean_text(word).casefold())
     return _SPLITS.get(plain) or _SPLITS.get(_YEAR.sub("", plain))
+
+
+def resembles_split(word: str) -> bool:
+    """Return whether a word is the name of a split and a number, as ``validation2``, and so names none."""
+    plain = _SEPARATORS.sub("", clean_text(word).casefold())
+    return known_split(word) is None and _NUMBER.sub("", plain) in _SPLITS
 
 
 def clean_split(word: str | None) -> str | None:

@@ -168,3 +168,13 @@ def test_no_module_counts_memory_or_cores_by_itself():
     words = ("cpu_count", "sched_getaffinity", "SC_PHYS_PAGES", "virtual_memory", "MemTotal", "import psutil")
     users = {p.name for p in package.rglob("*.py") if any(w in p.read_text(encoding="utf-8") for w in words)}
     assert users == {"resources.py"}
+
+
+def test_a_scheduler_that_shares_the_machine_limits_the_cores(monkeypatch):
+    """Fewer cores than the machine has are granted as they are; more than it has are not there."""
+    monkeypatch.setattr(resources, "_granted", [])
+    here = resources.available_cores()
+    resources.grant_cores(1)
+    assert resources.available_cores() == 1
+    resources.grant_cores(here + 7)
+    assert resources.available_cores() == here

@@ -49,7 +49,8 @@ WeightedMetrics = Annotated[
     bool,
     typer.Option(
         "--weighted-metrics",
-        help="Also report accuracy (of numbers the mean absolute error) over held-out items weighted by --weight.",
+        help="Also report accuracy, mean recall and losses (of numbers the errors) over held-out items "
+        "weighted by --weight.",
     ),
 ]
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]

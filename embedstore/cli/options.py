@@ -24,6 +24,14 @@ def _request_timing(wanted: bool) -> None:
 
 
 StorePath = Annotated[Path, typer.Argument(metavar="STORE", help="The folder of the store.")]
+Inbox = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A folder of a bucket (s3://… or gs://…) where workers find their parts and put their results; by default "
+        "the folder of the store.",
+    ),
+]
 NewStorePath = Annotated[Path, typer.Argument(metavar="STORE", help="A new folder; nothing is overwritten.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 SpaceName = Annotated[

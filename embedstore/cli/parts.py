@@ -25,6 +25,7 @@ def plan_parts(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a plan that has parts left; what they have is registered first.")
     ] = False,
+    inbox: o.Inbox = None,
     annotations: Annotated[
         list[str], typer.Option(metavar="PATH", help="Embed the photos that annotations list. Repeatable.")
     ] = [],
@@ -71,6 +72,7 @@ def plan_parts(
         source or [],
         parts,
         replace=replace,
+        inbox=inbox,
         annotations=annotations,
         crops=crops,
         labels_from=None if labels_from == "none" else labels_from,
@@ -94,12 +96,16 @@ def plan_parts(
         return
     console.print_line(report.summary())
     if report.parts:
-        console.print_note(f"run `embedstore work STORE --part N/{report.parts}` for N from 1 to {report.parts}")
+        where = "STORE" if inbox is None else report.address
+        console.print_note(f"run `embedstore work {where} --part N/{report.parts}` for N from 1 to {report.parts}")
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
 def work(
-    store: o.StorePath,
+    store: Annotated[
+        str,
+        typer.Argument(metavar="STORE", help="The folder of the store, or of the plan in a bucket (s3://…)."),
+    ],
     part: Annotated[str, typer.Option(metavar="N/PARTS", help="The part to embed, for example 17/400.")],
     space: Annotated[
         str | None, typer.Option(help="The space of the plan; by default the only one with a plan.")
@@ -117,7 +123,7 @@ def work(
     allow_code: o.AllowCode = [],
     as_json: o.Json = False,
 ) -> None:
-    """Embed one part of a plan on any machine that sees the store; the catalog is not opened.
+    """Embed one part of a plan on any machine that sees the store or the bucket; the catalog is not opened.
 
     `embedstore work pets.store --part 17/400`
     """

@@ -162,7 +162,9 @@ def embed(
     decoder: o.Decoder = "auto",
     engine: Annotated[
         str,
-        typer.Option(help="Where to embed: local (this process) or ray (a cluster that sees the same folders)."),
+        typer.Option(
+            help="Where to embed: local (here) or ray (a cluster that sees the source and the store or --inbox)."
+        ),
     ] = "local",
     address: Annotated[
         str | None,
@@ -175,6 +177,7 @@ def embed(
     gpus: Annotated[
         float | None, typer.Option(min=0, help="GPUs of a worker on the cluster, also a fraction; by default 1 if any.")
     ] = None,
+    inbox: o.Inbox = None,
     allow_code: o.AllowCode = [],
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on, and embed again whenever the source changed and is quiet.")
@@ -245,6 +248,7 @@ def embed(
         workers=workers,
         cpus=cpus,
         gpus=gpus,
+        inbox=inbox,
         watcher=partial(render.print_watch_event, opened, as_json) if watch else None,
         poll=poll,
         wait=wait,

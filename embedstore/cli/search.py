@@ -23,7 +23,10 @@ from embedstore.storage.query_limits import QUERY_SECONDS, QueryLimits
 def search(
     store: o.StorePath,
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="Find images that match this text.")] = None,
-    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Find images like this one.")] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", "--file", metavar="FILE", help="Find items like this image, clip or file of text."),
+    ] = None,
     item: Annotated[int | None, typer.Option(metavar="ID", help="Find items like this one.")] = None,
     plus: Annotated[
         list[str],

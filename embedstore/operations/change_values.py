@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.operations.session import Session
-from embedstore.storage import decision_changes, value_changes
+from embedstore.storage import decision_changes, removal_changes, value_changes
 from embedstore.storage.queries import browse, change_history
 from embedstore.storage.queries.browse import ColumnValues
-from embedstore.storage.queries.change_history import QUEUE_PREFIX, REDO, UNDO, Change
+from embedstore.storage.queries.change_history import QUEUE_PREFIX, REDO, REMOVAL_PREFIX, UNDO, Change
 from embedstore.storage.sql import utc_now
 from embedstore.storage.value_changes import Expectation, NewValue, Person, ValueOperation
 
@@ -76,10 +77,17 @@ def redo(session: Session, who: str, number: int | None) -> Change:
     return _reverse(session, REDO, who, number)
 
 
-def history(session: Session, *, limit: int, column: str | None = None) -> list[Change]:
-    """Return the last changes, the newest first."""
+def history(session: Session, *, limit: int, column: str | None = None, item: int | None = None) -> list[Change]:
+    """Return the last changes, the newest first.
+
+    Args:
+        session: the open store.
+        limit: how many.
+        column: only changes of this column.
+        item: only changes of this item; their ``value`` is what the item had afterwards.
+    """
     with session.storage.catalog.read() as con:
-        return change_history.changes(con, limit=limit, column=column)
+        return change_history.changes(con, limit=limit, column=column, item=item)
 
 
 def values(session: Session, column: str, items: NDArray[np.int64], *, limit: int) -> ShownValues:
@@ -101,6 +109,11 @@ def _reverse(session: Session, operation: str, who: str, number: int | None) -> 
         with session.storage.catalog.read() as con:
             found = change_history.last_reversible(con, who, operation) if number is None else number
             change = change_history.changed_values(con, found)
-        is_decision = change.column.startswith(QUEUE_PREFIX)
-        take_back = decision_changes.reverse if is_decision else value_changes.reverse
-        return take_back(writer, change, operation, found, person)
+        return _reversal(change.column)(writer, change, operation, found, person)
+
+
+def _reversal(column: str) -> Callable[..., Change]:
+    """Return what takes back a change of a column, a decision or a removal."""
+    if column.startswith(QUEUE_PREFIX):
+        return decision_changes.reverse
+    return removal_changes.reverse if column.startswith(REMOVAL_PREFIX) else value_changes.reverse

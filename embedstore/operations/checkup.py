@@ -14,6 +14,7 @@ import numpy as np
 from embedstore.classify.evaluation.label_errors import LabelErrorSettings
 from embedstore.errors import BadOption, EmbedstoreError
 from embedstore.media.image.quality import Fault
+from embedstore.modality import Modality
 from embedstore.operations.label_conflicts import find_label_conflicts
 from embedstore.operations.labels import find_label_errors
 from embedstore.operations.session import Session
@@ -104,7 +105,7 @@ class _Checkup:
             ("labels of equal files", self._label_conflicts),
             ("copies", self._copies),
             ("wrong labels", self._label_errors),
-            ("pictures", self._pictures),
+            *([("pictures", self._pictures)] if self.space.space.modality is Modality.IMAGE else []),
         )
         for name, check in checks:
             if time.monotonic() >= self.deadline:
@@ -123,12 +124,12 @@ class _Checkup:
         return f"embedstore {verb} {shlex.quote(str(self.session.path))} {options}".rstrip()
 
     def _failures(self) -> Iterator[Finding]:
-        """Report images that could not be embedded."""
+        """Report items that could not be embedded."""
         with self.session.storage.catalog.read() as con:
             reasons = counts.table_counts(con)["failure_reasons"]
         if reasons:
             shown = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
-            text = f"{sum(reasons.values()):,} images could not be embedded: {shown}"
+            text = f"{sum(reasons.values()):,} {self.space.space.modality.plural} could not be embedded: {shown}"
             yield Finding("failures", 2, sum(reasons.values()), text, self._command("failures"))
 
     def _label_conflicts(self) -> Iterator[Finding]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 from dataclasses import asdict, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from embedstore.operations.part_process import PartTask
+from embedstore.operations.inboxes import open_worker_inbox
+from embedstore.operations.part_process import PartTask, open_process
 from embedstore.operations.planned_backbones import load_planned
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.pipeline.distributed.cluster_run import embed_on_cluster
@@ -15,8 +16,8 @@ from embedstore.pipeline.distributed.engine import EngineOptions
 from embedstore.pipeline.distributed.worker import embed_part
 from embedstore.pipeline.report import EmbedReport
 from embedstore.pipeline.run import EmbedJob, EmbedOptions
+from embedstore.resources import grant_cores
 from embedstore.storage.inbox.inbox import Inbox
-from embedstore.storage.layout import find_store
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
@@ -32,13 +33,17 @@ class PartWorker:
 
     def __init__(self) -> None:
         self._backbones: dict[str, list[Backbone | SequenceBackbone]] = {}
+        self._inboxes: dict[str, Inbox] = {}
 
-    def run(self, part: int, path: str, space: str, opened: OpenOptions, options: EmbedOptions) -> dict[str, Any]:
+    def run(
+        self, part: int, cores: int, address: str, space: str, opened: OpenOptions, options: EmbedOptions
+    ) -> dict[str, Any]:
         """Embed one part.
 
         Args:
             part: its number.
-            path: the folder of the store.
+            cores: that this worker may use; its node may have more, for other workers.
+            address: the folder of the store, or of the plan in a bucket.
             space: the key of the space.
             opened: how the backbone is loaded.
             options: how to run.
@@ -46,9 +51,11 @@ class PartWorker:
         Returns:
             The report of the part, and the ``node``.
         """
-        layout = find_store(Path(path))
-        inbox = Inbox(layout, space)
-        session = Session(Storage(layout), opened)
+        grant_cores(cores)
+        if address not in self._inboxes:
+            self._inboxes[address] = open_worker_inbox(address, space)
+        inbox = self._inboxes[address]
+        session = Session(Storage(inbox.layout), opened)
 
         def load() -> list[Backbone | SequenceBackbone]:
             if space not in self._backbones:
@@ -56,13 +63,12 @@ class PartWorker:
             return self._backbones[space]
 
         here = replace(options, on_cpu=session.computes_on_cpu)  # this node may have a GPU where another has none
-        task = PartTask(layout.root, space, part, opened, here)
-        report = embed_part(session.storage, inbox, part, load, task.open_process, options=here)
+        process = partial(open_process, PartTask(address, space, part, opened, here), inbox)
+        report = embed_part(session.storage, inbox, part, load, process, options=here)
         return asdict(report) | {"node": socket.gethostname()}
 
 
 def embed(session: Session, job: EmbedJob, engine: EngineOptions) -> EmbedReport:
-    """Embed on a cluster that sees the folder of the store and the source."""
-    options = replace(job.options, threads=job.options.threads or engine.cpus)
-    task = (str(session.path), job.space.key, session.options, options)
+    """Embed on a cluster that sees the source, and the folder of the store or a bucket."""
+    task = (job.space.key, session.options, job.options)
     return embed_on_cluster(job, engine, PartWorker, task)

@@ -29,6 +29,7 @@ from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.store_items import StoreItemsSource
 from embedstore.sources.table_options import TableOptions
+from embedstore.storage.inbox.bucket import Bucket
 from embedstore.storage.spaces import SpaceRecord
 
 
@@ -81,11 +82,13 @@ def plan_parts(
     space: str | None,
     parts: int | None,
     replace_plan: bool,
+    inbox: str | None,
     wait: float,
     progress: Progress,
 ) -> PlanReport:
     """Plan an embedding run in parts; see :meth:`embedstore.Store.plan_parts`."""
-    options, record = PlanOptions(parts, replace=replace_plan, wait=wait), session.space(space)
+    bucket = Bucket.parse(inbox) if inbox else None
+    options, record = PlanOptions(parts, replace=replace_plan, wait=wait, bucket=bucket), session.space(space)
     opened = reading.open(session, source, record.space.modality)
     with embedding_progress(progress) as callback:
         return plans.plan_parts(session.storage, opened, record, options, callback)

@@ -67,8 +67,8 @@ class LabelConflicts(Table):
         more = f" and {len(pairs) - _SHOWN_LABELS} other combinations" if len(pairs) > _SHOWN_LABELS else ""
         n_items = sum(len(c.items) for c in self.conflicts)
         return (
-            f"{n_items:,} items are {len(self.conflicts):,} images of equal bytes with different labels "
-            f"({shown}{more}): at least one label of each image is wrong"
+            f"{n_items:,} items are {len(self.conflicts):,} contents of equal bytes with different labels "
+            f"({shown}{more}): at least one label of each content is wrong"
         )
 
 

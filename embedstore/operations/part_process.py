@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from embedstore import errors
 from embedstore.backbones.runtimes.runtime import Runtime
 from embedstore.errors import EmbedstoreError, ImageError, PartsError
 from embedstore.media.worker_process import WorkerProcess, serve
+from embedstore.operations.inboxes import open_worker_inbox
 from embedstore.operations.planned_backbones import load_planned
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.pipeline.decoder import Decoder
@@ -21,7 +21,6 @@ from embedstore.pipeline.distributed.worker import PartJob
 from embedstore.pipeline.run import EmbedOptions
 from embedstore.storage.inbox.inbox import Inbox
 from embedstore.storage.inbox.part_result import PartResult, decode_result, encode_result
-from embedstore.storage.layout import find_store
 from embedstore.storage.storage import Storage
 
 RANGE_SECONDS = 24 * 3600.0  # for one range of files; a file that hangs its decoder is ended much earlier
@@ -37,14 +36,14 @@ class PartTask:
     """What a process has to know to embed files of a part.
 
     Attributes:
-        path: the folder of the store.
+        address: the folder of the store, or of the plan in a bucket.
         space: the key of the space.
         part: the number of the part.
         opened: how the backbone is loaded.
         options: how to run.
     """
 
-    path: Path
+    address: str
     space: str
     part: int
     opened: OpenOptions
@@ -54,7 +53,7 @@ class PartTask:
         """Return plain values."""
         opened = asdict(self.opened) | {"allow_code": sorted(self.opened.allow_code)}
         return {
-            "path": str(self.path), "space": self.space, "part": self.part, "opened": opened,
+            "address": self.address, "space": self.space, "part": self.part, "opened": opened,
             "options": asdict(self.options),
         }  # fmt: skip
 
@@ -65,21 +64,27 @@ class PartTask:
         chosen = {"runtime": Runtime(opened["runtime"]), "decoder": Decoder(opened["decoder"])}
         settings = {"runtime": Runtime(options["runtime"]), "decoder": Decoder(options["decoder"])}
         return cls(
-            Path(values["path"]),
+            values["address"],
             values["space"],
             values["part"],
             OpenOptions(**opened | chosen | {"allow_code": frozenset(opened["allow_code"])}),
             EmbedOptions(**options | settings),
         )
 
-    @contextmanager
-    def open_process(self) -> Iterator[PartProcess]:
-        """Yield a process that embeds ranges of the part; it ends with the block."""
-        process = PartProcess(self)
-        try:
-            yield process
-        finally:
-            process.end()
+
+@contextmanager
+def open_process(task: PartTask, inbox: Inbox) -> Iterator[PartProcess]:
+    """Yield a process that embeds ranges of a part; it ends with the block.
+
+    Args:
+        task: what it embeds.
+        inbox: of the worker that starts it.
+    """
+    process = PartProcess(task, inbox)
+    try:
+        yield process
+    finally:
+        process.end()
 
 
 @dataclass
@@ -88,9 +93,11 @@ class PartProcess:
 
     Attributes:
         task: what it embeds.
+        inbox: of the worker that started it.
     """
 
     task: PartTask
+    inbox: Inbox
     _process: WorkerProcess | None = field(default=None, repr=False)
 
     def embed(self, first: int, end: int) -> PartResult:
@@ -101,9 +108,8 @@ class PartProcess:
             PartsError: if it raises an error that is none of ours; one of ours is raised as it is.
         """
         data = self._ask(first, end)
-        inbox = Inbox(find_store(self.task.path), self.task.space)
-        plan = inbox.read_plan()
-        return decode_result(data, plan, inbox.read_list(plan, self.task.part)[first:end], part=self.task.part)
+        plan = self.inbox.read_plan()
+        return decode_result(data, plan, self.inbox.read_list(plan, self.task.part)[first:end], part=self.task.part)
 
     def end(self) -> None:
         """End the process."""
@@ -138,22 +144,22 @@ def main(timeout_seconds: float) -> None:
     serve(partial(_answer, []), timeout_seconds, 0)
 
 
-def _answer(opened: list[Session], request: bytes, _: bytes) -> tuple[dict[str, Any], bytes]:
+def _answer(opened: list[tuple[Session, Inbox]], request: bytes, _: bytes) -> tuple[dict[str, Any], bytes]:
     """Embed one range, or report what prevents it; the session of the first request keeps its backbone."""
     values = json.loads(request)
     first, end = values.pop("first"), values.pop("end")
     try:
         task = PartTask.from_json(values)
         if not opened:
-            opened.append(Session(Storage(find_store(task.path)), task.opened))
-        return {}, _embed(opened[0], task, first, end)
+            inbox = open_worker_inbox(task.address, task.space)
+            opened.append((Session(Storage(inbox.layout), task.opened), inbox))
+        return {}, _embed(*opened[0], task, first, end)
     except Exception as e:  # whatever a network raises is the worker's to report
         return {"error": type(e).__name__, "text": str(e) or "no message"}, b""
 
 
-def _embed(session: Session, task: PartTask, first: int, end: int) -> bytes:
+def _embed(session: Session, inbox: Inbox, task: PartTask, first: int, end: int) -> bytes:
     """Return the encoded result of a range."""
-    inbox = Inbox(session.storage.layout, task.space)
     plan = inbox.read_plan()
     job = PartJob.open(session.storage, inbox, plan, task.part)
     options = replace(task.options, on_cpu=session.computes_on_cpu)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from embedstore.errors import BadOption, PartsError
-from embedstore.operations.part_process import PartTask
+from embedstore.errors import BadOption
+from embedstore.operations.inboxes import find_inbox, open_worker_inbox
+from embedstore.operations.part_process import PartTask, open_process
 from embedstore.operations.planned_backbones import load_planned
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.pipeline.distributed.worker import PartReport, embed_part, require_part
 from embedstore.pipeline.run import EmbedOptions
 from embedstore.reports.progress import Progress, embedding_progress
-from embedstore.storage.inbox.inbox import Inbox, inboxes
 from embedstore.storage.inbox.register import Registrar
-from embedstore.storage.layout import Layout, find_store
 from embedstore.storage.storage import Storage
 from embedstore.tables import OneRow
 
@@ -134,12 +134,11 @@ def work(
     progress: Progress,
 ) -> PartReport:
     """Embed one part without opening the catalog; see :func:`embedstore.work`."""
-    layout = find_store(Path(path))
     number, parts = parse_part(part)
-    inbox = find_inbox(layout, space)
+    inbox = open_worker_inbox(str(path), space)
     plan = inbox.read_plan()
     require_part(plan, number, parts)
-    session = Session(Storage(layout), options)
+    session = Session(Storage(inbox.layout), options)
     settings = EmbedOptions(
         batch_size=batch_size,
         threads=threads,
@@ -153,30 +152,7 @@ def work(
             inbox,
             number,
             lambda: load_planned(session, plan.space),
-            PartTask(layout.root, inbox.space, number, options, settings).open_process,
+            partial(open_process, PartTask(str(path), inbox.space, number, options, settings), inbox),
             options=settings,
             progress=callback,
         )
-
-
-def find_inbox(layout: Layout, space: str | None) -> Inbox:
-    """Return the inbox with a plan.
-
-    Args:
-        layout: the paths of the store.
-        space: the key or name of a space; None is the only one that has a plan.
-
-    Raises:
-        PartsError: if there is no plan, or there are several and none is named.
-        StoreDamaged: if a plan cannot be used.
-    """
-    found = inboxes(layout)
-    if space is not None:
-        found = [inbox for inbox in found if inbox.space == space or inbox.read_plan().space.name == space]
-    if not found:
-        of = "" if space is None else f" for space {space}"
-        raise PartsError(f"{layout.root} has no plan of parts{of}; make one with `embedstore plan-parts STORE SOURCE`")
-    if len(found) > 1:
-        names = ", ".join(inbox.read_plan().space.name for inbox in found)
-        raise PartsError(f"{layout.root} has plans for the spaces {names}; name one with --space")
-    return found[0]

@@ -56,14 +56,15 @@ def encoder(session: Session, record: SpaceRecord, tower: Tower) -> Encoder:
         RuntimeMismatch: if the runtime ``onnx`` was requested and its vectors differ from the eager backbone's.
         BadBackbone: if the runtime ``onnx`` was requested and the backbone cannot be exported.
     """
+    plural = record.space.modality.plural
     if tower is Tower.IMAGE and record.space.modality is not Modality.IMAGE:
         raise BadBackbone(
-            f"space {record.name} is of {record.space.modality.plural}, not of images; search it with words or an item"
+            f"space {record.name} is of {plural}, not of images; search it with a file of {plural}, an item, or words"
         )
     if tower is Tower.TEXT and not record.space.text:
         raise NoTextTower(
-            f"space {record.name} ({record.space.architecture or 'precomputed'}) has no text tower; text queries need "
-            "a CLIP, e.g. `--backbone clip`; `embedstore backbones --text` lists them"
+            f"space {record.name} ({record.space.architecture or 'precomputed'}) has no text tower; "
+            f"{_text_cure(record.space.modality)}"
         )
     runtime = session.options.runtime
     loaded = session.loaded_backbone(record.key)
@@ -84,6 +85,13 @@ def encoder(session: Session, record: SpaceRecord, tower: Tower) -> Encoder:
     if record.space.modality is Modality.IMAGE:  # the towers of other modalities are not exported
         session.eager_towers.add((record.key, tower))
     return backbone
+
+
+def _text_cure(modality: Modality) -> str:
+    """Return what searches items of a modality by words."""
+    if modality is Modality.AUDIO:
+        return "clips are searched by words with CLAP, e.g. `--backbone hf/laion/clap-htsat-unfused`, or by a clip"
+    return "text queries need a CLIP, e.g. `--backbone clip`; `embedstore backbones --text` lists them"
 
 
 def export_towers(session: Session, space: str | None, towers: Sequence[str] | None) -> list[str]:

@@ -13,12 +13,14 @@ import numpy as np
 
 from embedstore.classify.evaluation.label_errors import LabelErrorSettings
 from embedstore.errors import QueryError
+from embedstore.media.image.quality import Fault
 from embedstore.operations import clean, info, labels
 from embedstore.operations.change_values import WRITE_WAIT
+from embedstore.operations.picture_queues import Pictures
 from embedstore.operations.session import Session
 from embedstore.search.clusters import find_clusters
 from embedstore.search.duplicate_groups import DuplicateGroups
-from embedstore.storage import decision_changes
+from embedstore.storage import decision_changes, removal_changes
 from embedstore.storage.queries import counters, faults
 from embedstore.storage.queries.change_history import Change, changed_items, decisions
 from embedstore.storage.sql import utc_now
@@ -38,7 +40,12 @@ class QueueKind(StrEnum):
     NEAR_DUPLICATES = "near-duplicates"
     CONFLICTING_COPIES = "conflicting-copies"
     OUTLIERS = "outliers"
-    QUALITY = "quality"
+    BLURRED = "blurred"
+    DARK = "dark"
+    BRIGHT = "bright"
+    EMPTY = "empty"
+    ODD_SHAPE = "odd-shape"
+    TINY = "tiny"
     LEAKS = "leaks"
     FAILURES = "failures"
 
@@ -107,16 +114,17 @@ class Queues:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._pictures = Pictures(session)
         self._found: OrderedDict[tuple[QueueKind, QueueSettings], _FoundRows] = OrderedDict()
         self._lock = threading.Lock()
 
-    def rows(self, kind: QueueKind, settings: QueueSettings, *, refresh: bool = False) -> list[QueueRow]:
+    def rows(self, kind: QueueKind, settings: QueueSettings, *, refresh: bool = False) -> QueueRows:
         """Return what a queue holds, the worst first, without what was decided or set since it was found.
 
         Args:
             kind: the queue.
             settings: what it looks at.
-            refresh: find it again.
+            refresh: find it again; where only a part of the pictures was measured, more of them are.
 
         Raises:
             LabelError: if the labels do not suffice to find errors in them.
@@ -130,7 +138,8 @@ class Queues:
             found = self._find(kind, settings)
         with self._session.storage.catalog.read() as con:
             done = decisions(con, kind.value).keys() | changed_items(con, after=found.run)
-        return [row for row in found.rows if not row.items or not done.issuperset(row.items)]
+        rows = [row for row in found.rows if not row.items or not done.issuperset(row.items)]
+        return QueueRows(rows, found.note)
 
     def decided(self, kind: QueueKind) -> dict[int, str]:
         """Return the decision on each item of a queue that has one."""
@@ -151,16 +160,49 @@ class Queues:
         with self._session.storage.writer("decide", wait=WRITE_WAIT) as writer:
             return decision_changes.decide(writer, kind.value, np.array(items, np.int64), decision.value, person)
 
+    def remove(self, kind: QueueKind, who: str) -> Change | None:
+        """Take the items on which ``remove`` was decided out of the store; an undo brings them back. None if none is.
+
+        Raises:
+            StoreBusy: if another process is still writing after ten seconds.
+        """
+        person = Person(who, utc_now())
+        with self._session.storage.writer("remove", wait=WRITE_WAIT) as writer:
+            wanted = sorted(item for item, decision in self.decided(kind).items() if decision == Decision.REMOVE)
+            return removal_changes.remove(writer, kind.value, np.array(wanted, np.int64), person)
+
     def _find(self, kind: QueueKind, settings: QueueSettings) -> _FoundRows:
         """Find what a queue holds, and keep it."""
         with self._session.storage.catalog.read() as con:
             run = counters.next_run(con) - 1
-        found = _FoundRows(tuple(_QUEUES[kind](self._session, settings)[:_MAX_ROWS]), run, time.monotonic())
+        rows, note = self._look(kind, settings)
+        found = _FoundRows(tuple(rows[:_MAX_ROWS]), note, run, time.monotonic())
         with self._lock:
             self._found[kind, settings] = found
             while len(self._found) > _MAX_KEPT:
                 self._found.popitem(last=False)
         return found
+
+    def _look(self, kind: QueueKind, settings: QueueSettings) -> tuple[list[QueueRow], str | None]:
+        """Return what a queue holds, and what a person should know about the look."""
+        fault = _FAULTS.get(kind)
+        if fault is None:
+            return _QUEUES[kind](self._session, settings), None
+        found = self._pictures.with_fault(fault, settings.where)
+        return [QueueRow((p.item,), _WORDS[fault], round(p.severity, 4)) for p in found.pictures], found.note
+
+
+@dataclass(frozen=True)
+class QueueRows:
+    """What a queue holds.
+
+    Attributes:
+        rows: the worst first.
+        note: what a person should know about the look, None for nothing.
+    """
+
+    rows: list[QueueRow]
+    note: str | None
 
 
 @dataclass(frozen=True)
@@ -169,11 +211,13 @@ class _FoundRows:
 
     Attributes:
         rows: the worst first.
+        note: what a person should know about the look.
         run: the number of the last run before it was found.
         time: when it was found, in seconds of the monotonic clock.
     """
 
     rows: tuple[QueueRow, ...]
+    note: str | None
     run: int
     time: float
 
@@ -246,16 +290,18 @@ def _cluster_count(session: Session, settings: QueueSettings) -> int:
     return max(1, min(_CLUSTERS, contents // 10))
 
 
-def _quality(session: Session, settings: QueueSettings) -> list[QueueRow]:
-    """Return images that are tiny or have an odd shape."""
+def _tiny(session: Session, settings: QueueSettings) -> list[QueueRow]:
+    """Return images of few pixels."""
     with session.storage.catalog.read() as con:
-        found = faults.odd_images(con, min_side=MIN_SIDE, max_aspect=MAX_ASPECT, limit=_MAX_ROWS)
-    return [QueueRow((item,), f"{_oddity(width, height)}: {width} x {height} pixels") for item, width, height in found]
+        found = faults.tiny_images(con, min_side=MIN_SIDE, limit=_MAX_ROWS)
+    return [QueueRow((item,), f"tiny: {width} x {height} pixels") for item, width, height in found]
 
 
-def _oddity(width: int, height: int) -> str:
-    """Return what is odd about the size of an image."""
-    return "tiny" if min(width, height) < MIN_SIDE else "an odd shape"
+def _odd_shape(session: Session, settings: QueueSettings) -> list[QueueRow]:
+    """Return very long or high images."""
+    with session.storage.catalog.read() as con:
+        found = faults.long_images(con, max_aspect=MAX_ASPECT, limit=_MAX_ROWS)
+    return [QueueRow((item,), f"an odd shape: {width} x {height} pixels") for item, width, height in found]
 
 
 def _failures(session: Session, settings: QueueSettings) -> list[QueueRow]:
@@ -266,12 +312,25 @@ def _failures(session: Session, settings: QueueSettings) -> list[QueueRow]:
     ]
 
 
+_FAULTS: Mapping[QueueKind, Fault] = {
+    QueueKind.BLURRED: Fault.BLURRED,
+    QueueKind.DARK: Fault.DARK,
+    QueueKind.BRIGHT: Fault.BRIGHT,
+    QueueKind.EMPTY: Fault.EMPTY,
+}
+_WORDS: Mapping[Fault, str] = {
+    Fault.BLURRED: "blurred, or without detail",
+    Fault.DARK: "dark",
+    Fault.BRIGHT: "bright",
+    Fault.EMPTY: "little in it",
+}
 _QUEUES: Mapping[QueueKind, Callable[[Session, QueueSettings], list[QueueRow]]] = {
     QueueKind.LABEL_ERRORS: _label_errors,
     QueueKind.NEAR_DUPLICATES: _near_duplicates,
     QueueKind.CONFLICTING_COPIES: _conflicting_copies,
     QueueKind.OUTLIERS: _outliers,
-    QueueKind.QUALITY: _quality,
+    QueueKind.TINY: _tiny,
+    QueueKind.ODD_SHAPE: _odd_shape,
     QueueKind.LEAKS: _leaks,
     QueueKind.FAILURES: _failures,
 }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from embedstore import timing
 from embedstore.backbones.runtimes.runtime import Tower
 from embedstore.classify import heads
-from embedstore.errors import BadBackbone, ImageError, QueryError
+from embedstore.errors import BadBackbone, ImageError, ItemError, QueryError
 from embedstore.exports.formats import export_options
 from embedstore.exports.run import ExportReport, export_items
 from embedstore.media.image import preprocess
+from embedstore.modality import Modality
 from embedstore.operations.query_arguments import (
     ImageQuery,
     Query,
@@ -42,8 +43,11 @@ from embedstore.search.index import build
 from embedstore.search.options import SearchOptions, Words
 from embedstore.search.projection import project
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
-from embedstore.sources.locations import load_image
+from embedstore.sources.locations import load_image, read_location
 from embedstore.storage.spaces import SpaceRecord
+
+if TYPE_CHECKING:
+    from embedstore.backbones.sequence import SequenceBackbone
 
 Vector: TypeAlias = NDArray[np.float32]
 
@@ -239,7 +243,9 @@ def _text_vector(session: Session, record: SpaceRecord, query: str, text: _Query
 
 
 def _image_vector(session: Session, record: SpaceRecord, image: QueryImage) -> Vector:
-    """Encode one image with the preprocessing and backbone of the space."""
+    """Encode one image, or one file of what the space is of, with the preprocessing and backbone of the space."""
+    if record.space.modality is not Modality.IMAGE:
+        return _file_vector(session, record, image)
     image_encoder = encoder(session, record, Tower.IMAGE)
     wanted = image_encoder.space.preprocess
     if wanted is None:
@@ -251,4 +257,20 @@ def _image_vector(session: Session, record: SpaceRecord, image: QueryImage) -> V
             raise ImageError(e.reason, f"{image.name}: {e.detail}") from e
         pixels = preprocess.resize_and_crop(decoded, wanted)
         vector: Vector = image_encoder.encode_images(pixels[None])[0]
+    return vector
+
+
+def _file_vector(session: Session, record: SpaceRecord, file: QueryImage) -> Vector:
+    """Encode one clip or one file of text as an item of its space."""
+    plural = record.space.modality.plural
+    if not isinstance(file.source, str | bytes):
+        raise BadBackbone(f"space {record.name} is of {plural}, not of images; search it with a file of {plural}")
+    backbone = cast("SequenceBackbone", session.any_backbone(record.key))
+    with timing.time_step("encode the file"):
+        try:
+            data = file.source if isinstance(file.source, bytes) else read_location(file.source)
+            prepared, _ = backbone.prepare(data)
+        except ItemError as e:
+            raise type(e)(e.reason, f"{file.name}: {e.detail}") from e
+        vector: Vector = backbone.encode([prepared])[0]
     return vector

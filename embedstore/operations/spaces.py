@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from embedstore.backbones import load, resolve_name
 from embedstore.backbones.runtimes.runtime import Runtime, require_onnx_export
@@ -13,6 +16,7 @@ from embedstore.classify.registry import HeadRecord
 from embedstore.errors import BadOption, EmbedstoreError, LabelError, StoreExists
 from embedstore.media.image.formats.registry import check_decoding
 from embedstore.operations import evaluate, heads, zero_shot
+from embedstore.operations.arguments import describe, python_scalar
 from embedstore.operations.results import DefaultSpace, DroppedSpace
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.space import JsonScalar, Recipe, decoding_overrides
@@ -41,19 +45,40 @@ def make_recipe(
     """Return how to load a backbone, from what a user says of it.
 
     Raises:
-        BadOption: if the preprocessing has a setting of a decoder that no installed decoder has.
+        BadOption: if a value is neither text nor a number, or the preprocessing has a setting of a decoder that no
+            installed decoder has.
     """
-    check_decoding(decoding_overrides(preprocess or {}))
+    overrides = _plain_values("preprocess", preprocess or {})
+    check_decoding(decoding_overrides(overrides))
     return Recipe(
         backbone=resolve_name(backbone),
         weights=str(Path(weights).absolute()) if weights else None,
-        args=dict(backbone_args or {}),
-        preprocess=dict(preprocess or {}),
+        args=_plain_values("backbone_args", backbone_args or {}),
+        preprocess=overrides,
         layer=layer,
         pool=pool,
         random_init=random_init,
         seed=seed,
     )
+
+
+def _plain_values(parameter: str, values: Mapping[str, Any]) -> dict[str, JsonScalar]:
+    """Return values that a recipe can record; numbers in a list become text with commas, as on the command line.
+
+    Raises:
+        BadOption: if a value is something else.
+    """
+    return {str(name): _plain_value(f"{parameter}[{name!r}]", value) for name, value in values.items()}
+
+
+def _plain_value(name: str, value: Any) -> JsonScalar:
+    """Return one such value."""
+    is_list = np.iterable(value) and not isinstance(value, str | bytes | Mapping)
+    parts = [python_scalar(part) for part in value] if is_list else [python_scalar(value)]
+    allowed = int | float if is_list else JsonScalar
+    if not all(isinstance(part, allowed) and (not isinstance(part, float) or math.isfinite(part)) for part in parts):
+        raise BadOption(f"{name} is text, a number or a list of numbers, not {describe(value)}")
+    return ",".join(map(str, parts)) if is_list else parts[0]
 
 
 def default_space_name(backbone: str) -> str:

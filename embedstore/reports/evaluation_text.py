@@ -64,7 +64,8 @@ def evaluation_notes(e: Evaluation) -> list[str]:
         )
     out += _rows_notes(e)
     for name, value in e.grid_edges.items():
-        cure = "; --head-arg Cs=[...] tries others" if name == "C" and not e.protocol else ""
+        option = {"C": "Cs", "gamma": "gammas"}.get(name) if not e.protocol else None
+        cure = f"; --head-arg {option}=[...] tries others" if option else ""
         out.append(f"{name} = {value:g} is at the end of the values tried, and a better one may lie beyond it{cure}")
     return out + _uncertainty_notes(e)
 
@@ -90,8 +91,9 @@ def _rows_notes(e: Evaluation) -> list[str]:
         out.append(f"the {e.n_held_out} held-out items are {n_groups} groups; a group is one draw in every interval")
     if rare := e.report.rare_classes:
         names = ", ".join(rare[:MAX_LISTED_CLASSES]) + (", …" if len(rare) > MAX_LISTED_CLASSES else "")
+        have = "class has" if len(rare) == 1 else "classes have"
         out.append(
-            f"{len(rare)} classes have fewer than {MIN_POSITIVES} held-out items, too few for their average precision "
+            f"{len(rare)} {have} fewer than {MIN_POSITIVES} held-out items, too few for their average precision "
             f"and AUROC: {names}"
         )
     if e.label_thresholds is not None:

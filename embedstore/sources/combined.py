@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from embedstore.errors import SourceError
 from embedstore.sources.files import Files, Glob
 from embedstore.sources.folder import Folder
+from embedstore.sources.folder_labels import NO_SPLIT
 from embedstore.sources.source import LocationSource, Scan, ScanSummary
 from embedstore.types import Failure, ImageRef
 
@@ -30,14 +32,19 @@ class CombinedSource(LocationSource):
         return Scan(self._entries(summary), summary)
 
     def _entries(self, summary: ScanSummary) -> Iterator[ImageRef | Failure]:
-        """Yield every file once, and add up what the parts skipped."""
+        """Yield every file once, add up what the parts skipped, and check that all parts are in splits or none is."""
+        in_split: dict[bool, str] = {}  # whether an image is in a split: the part that has the first such image
         for i, part in enumerate(self._parts):
             preferred = [p for j, p in enumerate(self._parts) if _takes_precedence(p, part, earlier=j < i)]
             scan = part.scan()
             for entry in scan:
                 if not any(p.contains(entry.path) for p in preferred):
+                    if isinstance(entry, ImageRef):
+                        in_split.setdefault(entry.split is not None, part.description)
                     yield entry
             summary.skipped.update(scan.summary.skipped)
+        if len(in_split) > 1:
+            raise SourceError(f"{in_split[False]} is given with {in_split[True]}, which names splits: {NO_SPLIT}")
 
 
 def _takes_precedence(one: LocalSource, other: LocalSource, *, earlier: bool) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embedstore.errors import SourceError
 from embedstore.sources.skip_rules import SOUND_SUFFIXES, TEXT_SUFFIXES
-from embedstore.text_form import clean_name, is_absent, known_split, split_words
+from embedstore.text_form import clean_name, is_absent, known_split, resembles_split, split_words
 from embedstore.types import Failure, ImageRef
 
 # Images that count when folders of one level are compared: a folder of annotations next to train and test is no split.
@@ -19,6 +19,10 @@ IMAGE_SUFFIXES = tuple(
 _COUNTED_SUFFIXES = (*IMAGE_SUFFIXES, *TEXT_SUFFIXES, *SOUND_SUFFIXES)  # a scan yields those of one modality
 _MAX_LISTED_FOLDERS = 5
 
+NO_SPLIT = (  # the end of a message
+    "images there would be in no split; rename the folder to train, val or test (or another word for one), or take no "
+    "splits from folders with --splits-from none"
+)
 NAMED_ROLES = ("label", "split")  # what the names of folders state
 
 LabelAndSplit = tuple[str | None, str | None]
@@ -71,7 +75,10 @@ def sidecar_split(path: str, word: str | None) -> str | None:
 
 
 class SplitFolderCheck:
-    """Refuse folders of one level of which only some name a split: their items would be in no split.
+    """Refuse folders that seem to name a split and do not: their items would be in no split.
+
+    These are folders next to one that names a split, and names such as ``validation2`` of the folder that the user gave
+    or of one that has folders of classes.
 
     Args:
         root: the folder that the user gave; nothing above it counts.
@@ -110,16 +117,26 @@ class SplitFolderCheck:
                 break
 
     def check(self) -> None:
-        """Raise SourceError for the first level that mixes splits and other names."""
+        """Raise SourceError for the first folder that seems to name a split and does not."""
+        if self._is_split:
+            return
+        self._check_root()
         for above, names in sorted(self._levels.items()):
             splits = sorted(n for n in names if known_split(n))
-            others = sorted(names - set(splits))
-            if splits and others and not self._is_split:
+            others = sorted(n for n in names if n not in splits and (splits or self._resembles_split((*above, n))))
+            if others:
                 listed = ", ".join(map(repr, others[:_MAX_LISTED_FOLDERS]))
                 more = f" and {len(others) - _MAX_LISTED_FOLDERS} more" if len(others) > _MAX_LISTED_FOLDERS else ""
                 place = os.path.join(self._root, *above) or Path.cwd()  # noqa: PTH118
-                raise SourceError(
-                    f"{place} has {listed}{more} next to the split {', '.join(splits)}: "
-                    "images there would be in no split; rename the folder to train, val or test (or another word for "
-                    "one), embed the folders one by one, or take no splits from folders with --splits-from none"
-                )
+                beside = f" next to the split {', '.join(splits)}" if splits else ", which names no split"
+                raise SourceError(f"{place} has {listed}{more}{beside}: {NO_SPLIT}")
+
+    def _check_root(self) -> None:
+        """Raise SourceError if the name of the folder that the user gave resembles a split, and none is below it."""
+        name = os.path.basename(self._root)  # noqa: PTH119
+        if self._levels and resembles_split(name) and not any(known_split(n) for n in self._levels[()]):
+            raise SourceError(f"{self._root}: {name!r} names no split: {NO_SPLIT}")
+
+    def _resembles_split(self, folders: tuple[str, ...]) -> bool:
+        """Return whether a folder has folders of classes, and a name such as ``validation2``."""
+        return folders in self._levels and resembles_split(folders[-1])

@@ -42,6 +42,7 @@ OWN_ENTRIES = (
     MARKER, "lock", COMMIT_COUNTER.lower(), "catalog.duckdb", GUARD, "quarantine", "spaces", *COPIED_FOLDERS
 )  # fmt: skip
 _MAX_MARKER_BYTES = 1 << 16
+_SCHEMES = ("s3:", "gs:", "gcs:", "http:", "https:")  # a path of an address has them as a folder
 _SPACE_KEY = re.compile(r"[0-9a-f]{16}")
 
 
@@ -274,8 +275,13 @@ def _require_usable_path(path: Path) -> None:
     """Check that DuckDB can open files below a folder: it parses ``?`` and backslashes, and wants UTF-8.
 
     Raises:
-        BadOption: if it cannot.
+        BadOption: if it cannot, or if it is an address.
     """
+    if scheme := next((part for part in path.parts if part in _SCHEMES), None):
+        raise BadOption(
+            f"a store is a folder of this machine, since its catalog needs a local disk, and {scheme}// is none; "
+            "images may be there, and the inbox of workers: `embedstore plan-parts STORE SOURCE --inbox s3://BUCKET/FOLDER`"
+        )
     problem = next((f"has {c!r} in it" for c in ("?", "\\") if c in str(path) and c not in (os.sep, os.altsep)), None)
     if display_uri(str(path)) != str(path):
         problem = "is not UTF-8"

@@ -18,7 +18,9 @@ from embedstore.storage.file_lock import is_current, is_free, release, try_lock
 from embedstore.storage.reading import cure_of, exists, is_absent
 from embedstore.storage.store_files import open_binary, open_regular, read_json_object
 
+RECOVERING = "recovering"  # what a reader does that found the traces of a crash, or of a writer that ends just now
 _POLL_SECONDS = 0.05
+_RECOVERY_SECONDS = 10.0  # that a writer waits for such a reader, even if it is to wait for no other writer
 _MAX_RECORD_BYTES = 1 << 16  # of the record of the holder
 
 
@@ -70,14 +72,15 @@ def writer_lock(path: Path, operation: str, *, wait: float = 0.0) -> Iterator[Wr
     Args:
         path: the ``LOCK`` file.
         operation: a few words for other writers that have to wait.
-        wait: seconds to wait for other writers, those that wait already included.
+        wait: seconds to wait for other writers, those that wait already included. A reader that recovers the store
+            is always waited for.
 
     Raises:
         StoreBusy: if another process is writing, or waits to; names the process, since when, and its operation.
         StoreNotFound: if the folder was moved or deleted.
         StoreIOError: if the folder cannot be written to, or its file system has no locks.
     """
-    f = _open_locked(path, wait)
+    f = _open_locked(path, wait, waits_for_readers=operation != RECOVERING)
     held = WriterLock(os.getpid(), after_crash=_holder(f) is not None)
     with f:
         _write(f, {"pid": held.pid, "since": datetime.now(UTC).isoformat(timespec="seconds"), "doing": operation})
@@ -99,9 +102,9 @@ def is_locked(path: Path) -> bool:
         return not is_free(f)
 
 
-def _open_locked(path: Path, wait: float) -> IO[str]:
+def _open_locked(path: Path, wait: float, *, waits_for_readers: bool) -> IO[str]:
     """Open and lock the lock file, after every writer that waits already."""
-    if wait_queue.first_in_queue(path) is None and (f := _try_open(path)):
+    if f := _open_unless_writing(path, _RECOVERY_SECONDS if waits_for_readers else 0.0):
         return f
     if wait <= 0:
         raise _busy(path)
@@ -112,6 +115,19 @@ def _open_locked(path: Path, wait: float) -> IO[str]:
                 return f
             time.sleep(_POLL_SECONDS)
     raise _busy(path)
+
+
+def _open_unless_writing(path: Path, seconds: float) -> IO[str] | None:
+    """Return the lock file, open and locked; None if a writer is there, or a reader recovers for longer than that."""
+    deadline = time.monotonic() + seconds
+    while wait_queue.first_in_queue(path) is None:
+        if f := _try_open(path):
+            return f
+        holder = lock_holder(path)  # None: its record is not written yet, or it has just ended
+        if (holder and holder.operation != RECOVERING) or time.monotonic() >= deadline:
+            return None
+        time.sleep(_POLL_SECONDS)
+    return None
 
 
 def _try_open(path: Path) -> IO[str] | None:

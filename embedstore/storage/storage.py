@@ -16,7 +16,7 @@ from embedstore.storage import recover
 from embedstore.storage.catalog import Catalog
 from embedstore.storage.column_names import ITEM_COLUMNS
 from embedstore.storage.layout import Layout, create_folder, find_store
-from embedstore.storage.lock import is_locked, writer_lock
+from embedstore.storage.lock import RECOVERING, is_locked, writer_lock
 from embedstore.storage.queries import item_rows, shards
 from embedstore.storage.spaces import SpaceRecord, SpaceTable
 from embedstore.storage.sql import column_types, count_values, first_row
@@ -179,7 +179,7 @@ class Storage:
 
     def _recover(self, *, wait: float) -> None:
         """Recover for a reader that found damage."""
-        with self._recovered_writer("recovering", wait=wait):
+        with self._recovered_writer(RECOVERING, wait=wait):
             pass
 
     def _undo_interrupted_checkpoint(self) -> None:

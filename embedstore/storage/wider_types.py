@@ -20,6 +20,7 @@ _INTEGERS = {
     "UINTEGER": (0, 2**32 - 1),
     "UBIGINT": (0, 2**64 - 1),
 }  # least and greatest value; a common type is signed where it can be
+_FLOATS = ("FLOAT", "DOUBLE")
 _MOMENTS = ("TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP")  # each holds the ones before it
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _MAX_DIGITS = 38  # of a DECIMAL
@@ -35,7 +36,7 @@ def wider_type(a: str, b: str) -> str | None:
         b: another.
 
     Returns:
-        The type, or None where there is none: text, dates, FLOAT beside DOUBLE (0.1 is another number in each).
+        The type, or None where there is none: text, dates.
     """
     if a == b:
         return a
@@ -51,7 +52,8 @@ def wider_type(a: str, b: str) -> str | None:
     if exact_a and exact_b and (_DECIMAL.match(a) or _DECIMAL.match(b)):
         whole, scale = max(exact_a[0], exact_b[0]), max(exact_a[1], exact_b[1])
         return f"DECIMAL({whole + scale},{scale})" if whole + scale <= _MAX_DIGITS else None
-    return "DOUBLE" if "DOUBLE" in (a, b) and (exact_a or exact_b) else None
+    has_float = a in _FLOATS or b in _FLOATS
+    return "DOUBLE" if has_float and all(kind in _FLOATS or _decimal_digits(kind) for kind in (a, b)) else None
 
 
 def every_value_survives(con: duckdb.DuckDBPyConnection, table: str, column: str, present: str, kind: str) -> bool:

@@ -1,5 +1,7 @@
 """Options of heads: what a value means, and that a value without a meaning is refused instead of giving a bad head."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from embedstore.classify import heads
 from embedstore.classify.evaluation.fit import hyperparameters_at_grid_edge
-from embedstore.errors import BadHead
+from embedstore.errors import BadHead, LabelError
 from tests.helpers.clusters import clusters, store_of
 
 X, LABELS = clusters(90, noise=1.0)
@@ -57,13 +59,68 @@ def test_c_must_be_positive(options):
         (lambda v: heads.TipAdapter(VECTORS, np.unique(Y), v), "logit_scale"),
         (lambda v: heads.PromptBlend(VECTORS, np.unique(Y), v), "logit_scale"),
         (lambda v: heads.MLPHead(learning_rate=v), "learning_rate"),
-        (lambda v: heads.MLPHead(hidden=v), "hidden"),
+        (lambda v: heads.LogisticProbe(tol=v), "tol"),
+        (lambda v: heads.KernelProbe((v, 1.0)), "a value of gammas"),
+        (lambda v: heads.PromptBlend(VECTORS, np.unique(Y), penalties=(1.0, v)), "a value of penalties"),
+        (lambda v: heads.TipAdapter(VECTORS, np.unique(Y), betas=(v,)), "a value of betas"),
     ],
 )
 def test_a_scale_must_be_above_zero(make, name, value):
     """A temperature of 0 gave NaN and a negative one the reverse order; both were reported as an accuracy."""
     with pytest.raises(BadHead, match=f"{name} must be a number above 0"):
         make(value).fit(X, Y)
+
+
+WHOLE = [
+    (heads.LogisticProbe, "max_iter"),
+    (heads.LogisticProbe, "patience"),
+    (heads.WeightedKNN, "k"),
+    (heads.WeightedKNN, "block_size"),
+    *((heads.MLPHead, name) for name in ("hidden", "batch_size", "max_epochs", "patience")),
+    *((partial(heads.TipAdapter, VECTORS, np.unique(Y)), name) for name in ("epochs", "batch_size")),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(WHOLE),
+    st.integers(max_value=0) | st.floats() | st.booleans() | st.text(max_size=2) | st.just(float("nan")),
+)
+def test_a_count_is_a_whole_number_of_at_least_one(option, value):
+    """No iterations gave a head that knows nothing, and a batch of -1 rows an error without the option's name."""
+    make, name = option
+    with pytest.raises(BadHead, match=f"{name} must be a whole number of at least 1"):
+        make(**{name: value}).fit(X, Y)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["dropout", "validation_fraction"]),
+    st.floats(min_value=1) | st.floats(max_value=0, exclude_max=True) | st.just(float("nan")) | st.booleans(),
+)
+def test_a_share_is_below_one(name, value):
+    """A dropout of 2 was trained and reported as an accuracy."""
+    with pytest.raises(BadHead, match=f"{name} must be a share of at least 0 and below 1"):
+        heads.MLPHead(**{name: value}).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: heads.MLPHead(weight_decay=-1.0), "weight_decay must be a number of at least 0"),
+        (lambda: heads.TipAdapter(VECTORS, np.unique(Y), alphas=(0.0, -1.0)), "a value of alphas must be a number of"),
+        (lambda: heads.TipAdapter(VECTORS, np.unique(Y), alphas=()), "alphas must hold at least one value"),
+        (lambda: heads.PromptBlend(VECTORS, np.unique(Y), penalties=()), "penalties must hold at least one value"),
+        (lambda: heads.KernelProbe(()), "gammas must hold at least one value"),
+        (lambda: heads.RidgeHead([]), "alphas must hold at least one value"),
+        (lambda: heads.RidgeHead(True), "alphas must be numbers above 0"),
+    ],
+)
+def test_lists_and_penalties_are_checked(make, message):
+    """An empty list tries nothing, and a negative penalty rewards what it should limit."""
+    head = make()
+    with pytest.raises(BadHead, match=message):
+        head.fit(X, np.arange(len(X)) if isinstance(head, heads.RidgeHead) else Y)
 
 
 def test_the_command_line_accepts_c_and_refuses_a_temperature_of_zero(tmp_path):
@@ -83,6 +140,10 @@ def test_a_value_at_the_end_of_its_grid_is_reported():
     assert hyperparameters_at_grid_edge(heads.LogisticProbe(C=1e-4).fit(X, Y)) == {}
     inside = heads.LogisticProbe().fit(X, Y)
     assert (hyperparameters_at_grid_edge(inside) == {}) is (1e-6 < inside.C_ < 1e6)
+    kernel = heads.KernelProbe((1e-3, 2e-3, 4e-3), Cs=[1e-3, 1e-2]).fit(X, Y)
+    assert hyperparameters_at_grid_edge(kernel).keys() >= {"C"}
+    assert ("gamma" in hyperparameters_at_grid_edge(kernel)) is bool(kernel.gamma_ != kernel.gammas_[1])
+    assert hyperparameters_at_grid_edge(heads.KernelProbe(C=1.0).fit(X, Y)) == {}
     tip = heads.TipAdapter(VECTORS, np.unique(Y), alphas=(0.0, 0.1), betas=(1.0, 2.0, 3.0)).fit(X[:45], Y[:45], X, Y)
     assert ("alpha" in hyperparameters_at_grid_edge(tip)) is False  # one image weight above 0 is no grid
     assert ("beta" in hyperparameters_at_grid_edge(tip)) is (tip.beta_ != 2.0)
@@ -91,8 +152,10 @@ def test_a_value_at_the_end_of_its_grid_is_reported():
 def test_classes_with_one_training_example_are_counted_on_the_training_side(tmp_path):
     """Two items of every class: after the split one is left in training, and the message says so."""
     store = store_of(tmp_path / "s", X[:6], label=["a", "a", "b", "b", "c", "c"])
-    with pytest.raises(Exception, match="one example only among the 3 training items"):
+    with pytest.raises(LabelError, match=r"one example only among the 3 training items.*--head-arg C=1"):
         store.probe("label")
+    for head in ("logistic", "kernel"):
+        assert store.probe("label", head=head, head_options={"C": 1}).n_held_out == 3
 
 
 def test_the_keys_of_tip_adapter_f_are_trained_with_the_authors_epsilon():

@@ -89,7 +89,7 @@ def test_too_many_rows_and_wrong_values_are_refused():
         heads.KernelProbe().fit(rng.normal(size=(3001, 2)), np.arange(3001) % 2)
     with pytest.raises(BadHead, match="gammas must be a number above 0, not -1"):
         heads.KernelProbe([-1]).fit(rng.normal(size=(20, 2)), np.arange(20) % 2)
-    with pytest.raises(ValueError, match="at least one value"):
+    with pytest.raises(BadHead, match="at least one value"):
         heads.KernelProbe([]).fit(rng.normal(size=(20, 2)), np.arange(20) % 2)
 
 

@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from embedstore.classify import heads
 from embedstore.classify.heads.regression import make_regressor
 from embedstore.errors import BadHead, LabelError, UnknownHead
-from tools.regression_promises import interval_coverage
+from tools.evaluation_promises.numbers import interval_coverage
 
 # Left-out rows that are repeated have a copy that is not left out: repeating rows and weighing them differ by nature.
 REPEATED = {"check_sample_weight_equivalence_on_dense_data": "leave-one-out leaves out a row with all its weight"}

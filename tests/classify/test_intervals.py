@@ -143,6 +143,42 @@ def test_the_calibration_error_is_debiased(error):
     assert intervals.coverage_of_calibration_error(600, error, 150) >= 0.95 - noise(0.95, 150)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(40, 900), st.integers(2, 5), st.floats(1e-9, 0.02), st.integers(1, 4))
+def test_confident_rows_that_are_all_right_do_not_prove_calibration(rows, n_classes, doubt, copies):
+    """The error may be as large as the distance from the confidence to the lower end of the accuracy."""
+    y = np.arange(rows) % n_classes
+    proba = np.full((rows, n_classes), doubt / (n_classes - 1))
+    proba[np.arange(rows), y] = 1 - doubt
+    groups = np.arange(rows) // copies
+    scores = metrics.classification_report(y, proba, list(range(n_classes)), groups=groups, n_replicates=50).scores
+    error = scores["calibration_error"]
+    if math.isnan(error.low):
+        assert len(np.unique(groups)) < 30
+        return
+    assert error.low < error.high
+    assert error.high >= 1 - doubt - scores["accuracy"].low - 1e-9
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(20, 900), st.integers(2, 5), st.floats(0.01, 0.45), st.integers(0, 1000))
+def test_one_uncertain_row_does_not_make_a_loss_unknown(rows, n_classes, doubt, seed):
+    """One row has nearly all of the loss; the upper end stays near that of a share of the worst loss, with none wrong.
+
+    The bootstrap alone gave a Brier score of up to 2 for 801 rows that were all right.
+    """
+    y = np.random.default_rng(seed).integers(0, n_classes, rows)
+    proba = np.full((rows, n_classes), 1e-7 / (n_classes - 1))
+    proba[np.arange(rows), y] = 1 - 1e-7
+    proba[0] = doubt / (n_classes - 1)
+    proba[0, y[0]] = 1 - doubt
+    y[0] = proba[0].argmax()
+    scores = metrics.classification_report(y, proba, list(range(n_classes)), n_replicates=100).scores
+    unseen = 1 - shares.wilson_interval(1.0, rows)[0]
+    for name, worst in {"brier_score": 2.0, "log_loss": 16.0}.items():
+        assert scores[name].low <= scores[name].value < scores[name].high <= 3 * unseen * worst
+
+
 def test_the_usual_calibration_error_is_left_out_of_small_reports():
     """It is in reports of 1,000 rows and more, and has no interval."""
     y, proba = draws.draw_scores(1000, 4, 2.0, np.random.default_rng(0))

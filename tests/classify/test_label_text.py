@@ -120,6 +120,24 @@ def test_labels_that_look_equal_are_one_class_and_the_spellings_are_named(tmp_pa
     assert evaluation.to_json()["label_notes"] == [note]
 
 
+def test_labels_that_differ_in_case_only_are_classes_and_named(tmp_path):
+    """``Cat`` and ``cat`` may be two classes, so they stay two, and a note names them; so with groups."""
+    X = np.random.default_rng(1).normal(size=(60, 8)).astype(np.float32)
+    columns = {
+        "kind": ["Cat", "cat", " cat", "dog", "DOG", "bird"] * 10,
+        "group": [f"{'p' if n % 2 else 'P'}{n // 2}" for n in range(60)],
+    }
+    store = es.create(tmp_path / "s")
+    store.add_vectors(X, {"uri": [f"/{n}" for n in range(60)], **columns})
+    notes = store.probe("kind", head="prototype").label_notes
+    twins = [note for note in notes if "case only" in note]
+    assert twins[0] == (
+        "4 labels differ in upper and lower case only and count as different ones: 'Cat', 'cat'; 'DOG', 'dog'"
+    )
+    assert twins[1].startswith("60 groups differ in upper and lower case only")
+    assert twins[1].endswith("and 25 more")
+
+
 def test_members_of_a_list_of_labels_are_compared_in_one_form(tmp_path):
     """Absent members are none; spellings are one label."""
     store = store_of_labels(tmp_path / "s", {"tags": [["red", "blue\u00a0"], ["blue", "nan"], [" red", None], []]})

@@ -15,7 +15,7 @@ from embedstore.classify.metrics.regression import (
     regression_report,
     spearman,
 )
-from tools.regression_promises import gap_misses, metric_coverage
+from tools.evaluation_promises.numbers import gap_misses, metric_coverage
 
 numbers = st.lists(st.integers(-5, 5), min_size=12, max_size=40)
 

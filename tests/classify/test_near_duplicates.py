@@ -1,5 +1,7 @@
 """Copies of one picture are found among any rows, stay together, and nothing that is not a copy is joined."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.data.sampling import sample_per_class
 from embedstore.classify.data.self_join import nearest_pairs
 from embedstore.classify.data.splits import train_test_split
+from embedstore.classify.data.task import Task
 from embedstore.classify.evaluation.compare_heads import SpaceCost, compare_heads
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.label_errors import label_errors
@@ -64,6 +67,68 @@ def test_copies_form_exactly_the_groups_of_the_pictures(n, copies, dim, seed):
     right = partition(picture) & partition(joined.groups)
     assert len(right) >= n - 2
     assert joined.near_duplicates.n_grouped >= (len(X) - 2 * copies if copies > 1 else 0)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    n=st.integers(60, 150),
+    copies=st.integers(5, 25),
+    share=st.sampled_from([0.3, 1.0]),
+    noise=st.sampled_from([0.05, 0.1, 0.3]),
+    seed=st.integers(0, 1000),
+)
+def test_many_copies_of_most_pictures_are_found(n, copies, share, noise, seed):
+    """Copies that fill the nearest neighbors of every row are joined by picture, and different pictures are not."""
+    X, y, picture = pictures(n, copies, dim=48, noise=noise, seed=seed)
+    kept = (picture < share * n) | (np.arange(len(X)) < n)
+    joined = NearDuplicateOptions().join(features(X[kept], y[kept]))
+    assert len(partition(picture[kept]) & partition(joined.groups)) >= n - 2
+
+
+@pytest.mark.parametrize("copies", [6, 12])
+def test_many_copies_are_found_among_vectors_of_a_network(shared_data, copies):
+    """Of 200 CLIP vectors with a quarter of their mean size as noise, every copy is joined and no other pair."""
+    folder = shared_data / "clip_vectors"
+    rows = np.random.default_rng(0).choice(500, 200, replace=False)
+    X, y = (np.load(folder / f"cifar500_{name}.npy")[rows] for name in ("image_vectors", "labels"))
+    noise = 0.25 * np.abs(X).mean()
+    drawn = [X + noise * np.random.default_rng(c).normal(size=X.shape) for c in range(copies)]
+    joined = NearDuplicateOptions().join(features(np.concatenate(drawn), np.tile(y, copies)))
+    assert partition(joined.groups) == partition(np.tile(np.arange(200), copies))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    classes=st.integers(5, 60),
+    parts=st.integers(1, 4),
+    rows=st.integers(6, 25),
+    noise=st.sampled_from([0.05, 0.1, 0.2]),
+    seed=st.integers(0, 1000),
+)
+def test_classes_that_a_network_has_pulled_together_are_not_copies(classes, parts, rows, noise, seed):
+    """Rows of a class, or of a few parts of it, that are far nearer to each other than to others are not joined."""
+    rng = np.random.default_rng(seed)
+    part = np.repeat(np.arange(classes * parts), rows)
+    X = rng.normal(size=(classes * parts, 32))[part] + noise * rng.normal(size=(len(part), 32))
+    found = NearDuplicateOptions().join(features(X, part % classes)).near_duplicates
+    assert found.n_grouped <= 0.02 * len(part) + 4
+
+
+def test_many_copies_of_rows_with_numbers_are_found():
+    """Rows whose label is a number have no classes: a gap in their distances is one of copies."""
+    X, _, picture = pictures(80, 8, dim=48)
+    numbers = np.random.default_rng(0).normal(size=80)[picture]
+    data = replace(features(X, numbers), numbers=numbers, task=Task.REGRESSION)
+    assert partition(NearDuplicateOptions().join(data).groups) == partition(picture)
+
+
+def test_many_copies_of_rows_with_several_labels_are_found():
+    """A set of labels is a class here; rows without a label in common are none."""
+    X, y, picture = pictures(80, 8, dim=48)
+    labels = np.empty(len(X), dtype=object)
+    labels[:] = [(f"c{v}",) if p % 2 else (f"c{v}", "odd") for v, p in zip(y, picture, strict=True)]
+    data = replace(features(X, y), y=labels, multilabel=True)
+    assert partition(NearDuplicateOptions().join(data).groups) == partition(picture)
 
 
 def test_a_small_tight_class_is_not_taken_for_copies():

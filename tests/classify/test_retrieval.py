@@ -16,6 +16,7 @@ from embedstore.classify.retrieval.ranking import rank_relevance
 from embedstore.cli import main
 from embedstore.errors import BadOption, BadVectors, LabelError
 from tests.helpers.clusters import clusters, store_of
+from tools.evaluation_promises.sets import coverage_of_ranks
 
 
 def figures_of(relevant, ks):
@@ -265,27 +266,10 @@ def test_the_command_prints_writes_and_records(tmp_path, capsys):
     assert store.sql("SELECT count(*) FROM runs WHERE verb = 'retrieval'").rows[0][0] == 2
 
 
-def coverage(mean, spread, n_groups, per_group, runs=300):
-    """How often the interval of a mean of clustered figures between 0 and 1 holds the true mean."""
-    rng, hits = np.random.default_rng(0), 0
-    groups = np.repeat(np.arange(n_groups), per_group)
-    truth = None
-    for run in range(runs + 1):
-        size = 200_000 if run == 0 else n_groups
-        base = rng.beta(mean * spread, (1 - mean) * spread, size)
-        ranks = 1 / (1 + rng.geometric(np.clip(np.repeat(base, 1 if run == 0 else per_group), 0.02, 1)) - 1)
-        if run == 0:
-            truth = ranks.mean()
-            continue
-        estimate = mean_estimate(ranks, groups)
-        hits += estimate.low <= truth <= estimate.high
-    return hits / runs
-
-
 @pytest.mark.parametrize(("mean", "n_groups", "per_group"), [(0.3, 60, 1), (0.8, 60, 1), (0.5, 40, 5), (0.95, 100, 1)])
 def test_intervals_of_reciprocal_ranks_hold_their_level(mean, n_groups, per_group):
     """Clustered reciprocal ranks: the 95% interval holds the true mean in 92 to 99% of draws."""
-    assert 0.92 <= coverage(mean, 3, n_groups, per_group) <= 0.995
+    assert 0.92 <= coverage_of_ranks(mean, n_groups, per_group, 300) <= 0.995
 
 
 def test_intervals_never_leave_0_and_1():

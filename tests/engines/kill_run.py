@@ -1,7 +1,7 @@
 """Kill workers, nodes and the driver of runs on a Ray cluster, and compare the rows with those of a local run.
 
-``python -m tests.engines.kill_run [--images N] [--kills N] [--seed N]`` prints a table with one line per run. Runs are
-repeated, each into an empty store, until there were enough kills.
+``python -m tests.engines.kill_run [--images N] [--kills N] [--seed N] [--s3]`` prints a table with one
+line per run. Runs are repeated, each into an empty store, until there were enough kills.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import embedstore as es
 from embedstore.classify.data.features import load_features
 from tests.conftest import ROOT
+from tests.helpers.s3_server import serve_bucket
 
 BACKBONE = "embedstore/tiny"
 KINDS = ("worker", "worker", "node", "driver")  # drawn with these weights
@@ -35,7 +37,8 @@ import sys
 import embedstore as es
 from embedstore.pipeline.distributed import engine
 engine.PART_FILES = int(sys.argv[4])
-es.open(sys.argv[1], device="cpu").embed(sys.argv[2], engine="ray", address=sys.argv[3], cpus=1, progress=False)
+store = es.open(sys.argv[1], device="cpu")
+store.embed(sys.argv[2], engine="ray", address=sys.argv[3], cpus=1, inbox=sys.argv[5] or None, progress=False)
 """
 
 
@@ -48,12 +51,14 @@ class KillSetting:
         pause: least and most seconds between two kills.
         kills: after so many the run is left alone.
         seed: of the moments and of what is killed.
+        inbox: a folder of a bucket for the results; "" is the folder of the store.
     """
 
     part_files: int = 256
     pause: tuple[float, float] = (1.0, 10.0)
     kills: int = 50
     seed: int = 0
+    inbox: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,7 @@ class DisturbedRun:
         """Start the command in a process of its own."""
         store, images = self._paths
         command = [sys.executable, "-c", DRIVER, str(store), str(images), self._cluster.address]
-        command.append(str(self._setting.part_files))
+        command += [str(self._setting.part_files), self._setting.inbox]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=sys.stderr, text=True)
 
@@ -255,6 +260,13 @@ def small_cluster(nodes: int) -> Iterator[Any]:
         cluster.shutdown()
 
 
+@contextmanager
+def serve_inbox() -> Iterator[str]:
+    """Yield a folder of a bucket on moto's server, which the environment names."""
+    with pytest.MonkeyPatch.context() as patch, serve_bucket(patch) as bucket:
+        yield f"{bucket.url}/inbox"
+
+
 def embed_locally(path: Path, images: Path) -> Rows:
     """Embed in one process, and return the rows."""
     store = es.create(path, BACKBONE, device="cpu")
@@ -294,16 +306,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--s3", action="store_true", help="results go to a bucket of moto's S3 server on loopback")
     given = parser.parse_args(arguments)
     kills: Counter[str] = Counter()
     all_right, number = True, 0
-    with tempfile.TemporaryDirectory() as name, small_cluster(given.nodes) as cluster:
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory())
+        inbox = stack.enter_context(serve_inbox()) if given.s3 else ""  # before the nodes, which inherit its address
+        cluster = stack.enter_context(small_cluster(given.nodes))
         folder, images = Path(name), Path(name) / "images"
         write_images(images, given.images)
         wanted = embed_locally(folder / "local.store", images)
         print(TABLE_HEAD, flush=True)
         while kills.total() < given.kills and number < given.kills:
-            setting = KillSetting(kills=given.kills - kills.total(), seed=given.seed + number)
+            setting = KillSetting(kills=given.kills - kills.total(), seed=given.seed + number, inbox=inbox)
             result = run_once(cluster, folder, images, wanted, setting)
             number, all_right = number + 1, all_right and result.is_right
             kills.update(result.kills)

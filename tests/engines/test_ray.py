@@ -194,6 +194,19 @@ def test_fifty_kills_lose_nothing(tmp_path):
     assert set(kills) == {"worker", "node", "driver"}
 
 
+@pytest.mark.slow
+def test_kills_lose_nothing_where_results_go_to_a_bucket(tmp_path):
+    """The same with a real S3 server, and workers that never see the folder of the store."""
+    images = tmp_path / "images"
+    kill_run.write_images(images, 1000)
+    wanted = kill_run.embed_locally(tmp_path / "local.store", images)
+    with kill_run.serve_inbox() as inbox, kill_run.small_cluster(2) as nodes:
+        setting = kill_run.KillSetting(part_files=100, kills=5, inbox=inbox)
+        result = kill_run.run_once(nodes, tmp_path, images, wanted, setting)
+    assert result.is_right, result
+    assert result.kills
+
+
 def test_a_comparison_notices_what_is_lost_double_or_wrong():
     """The oracle of the kills is not blind: each fault is counted as what it is."""
     vectors = np.eye(3, dtype=np.float32)

@@ -23,6 +23,7 @@ class Bucket:
     Attributes:
         name: of the bucket.
         gets: the keys whose bytes were requested.
+        writes: method and key of each request that writes or deletes.
         refuses: whether the server answers every request with 403.
         files_until_expiry: how many more files the server gives before it says that the token has expired; None is all.
     """
@@ -30,6 +31,7 @@ class Bucket:
     def __init__(self, client: Any, name: str) -> None:
         self._client, self.name = client, name
         self.gets: list[str] = []
+        self.writes: list[tuple[str, str]] = []
         self.refuses = False
         self.files_until_expiry: int | None = None
 
@@ -52,6 +54,14 @@ class Bucket:
         for key, data in files.items():
             self._client.put_object(Bucket=self.name, Key=key, Body=data)
 
+    def list_keys(self) -> list[str]:
+        """Return the keys of all files."""
+        return [found["Key"] for found in self._client.list_objects_v2(Bucket=self.name).get("Contents", [])]
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes of a file."""
+        return bytes(self._client.get_object(Bucket=self.name, Key=key)["Body"].read())
+
     def delete(self, key: str) -> None:
         """Delete a file."""
         self._client.delete_object(Bucket=self.name, Key=key)
@@ -62,8 +72,11 @@ class Bucket:
         """Answer one request, as the application of the server does or by refusing."""
         key = environ["PATH_INFO"].removeprefix(f"/{self.name}").strip("/")
         if self.refuses:
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))  # else the next request finds it
             start("403 Forbidden", [("Content-Type", "application/xml")])
-            return [REFUSED]
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [REFUSED]
+        if environ["REQUEST_METHOD"] in ("PUT", "POST", "DELETE"):
+            self.writes.append((environ["REQUEST_METHOD"], key))
         if environ["REQUEST_METHOD"] == "GET" and key:
             self.gets.append(key)
             if self.files_until_expiry is not None:

@@ -143,3 +143,31 @@ def test_drafts_of_killed_processes_are_removed(tmp_path):
         last = start(tmp_path, "last")
     assert last.wait(timeout=60) == 0
     assert (left.exists(), fresh.exists()) == (False, True)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from embedstore.storage.lock import writer_lock
+with writer_lock(Path(sys.argv[1]) / "LOCK", sys.argv[2]):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize(("operation", "gets_it"), [(lock.RECOVERING, True), ("adding", False)])
+def test_a_writer_that_waits_for_nobody_waits_for_a_reader_that_recovers(tmp_path, operation, gets_it):
+    """A search beside writers recovers what a writer left that ends just then: that keeps nobody from writing."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path), operation]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        threading.Timer(1.0, lambda: holder.stdin.write("\n") and holder.stdin.flush()).start()
+        start = time.monotonic()
+        if gets_it:
+            with lock.writer_lock(tmp_path / "LOCK", "deleting"):
+                assert holder.wait() == 0
+        else:
+            with pytest.raises(StoreBusy, match="adding"), lock.writer_lock(tmp_path / "LOCK", "deleting"):
+                pass
+            assert time.monotonic() - start < 0.9
+            holder.wait()

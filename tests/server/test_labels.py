@@ -59,6 +59,33 @@ def test_a_label_is_set_undone_and_set_again(own_server):
     assert [c["value"] for c in history] == ["crimson"] * 3
 
 
+def test_the_history_of_an_item_and_of_a_column(own_server):
+    """An item's history has the changes that touched it, each with what it had afterwards."""
+    with own_server.client() as client:
+        label(client, [1, 2, 3], "a", overwrite=True)
+        label(client, [2], "b", overwrite=True, who="ben")
+        label(client, [2], 5, overwrite=True, column="stars", create_column=True)
+        client.post("/api/v1/undo", json={"who": "ben"})
+        label(client, [7, 8], "c", overwrite=True)
+
+        def history(**params):
+            changes = client.get("/api/v1/history", params=params).json()["changes"]
+            return [(c["operation"], c["column"], c["value"], c["who"]) for c in changes]
+
+        of_item = [
+            ("undo", "label", "a", "ben"),
+            ("label", "stars", "5", "ann"),
+            ("label", "label", "b", "ben"),
+            ("label", "label", "a", "ann"),
+        ]
+        assert history(item=2) == of_item
+        assert history(item=2, column="stars") == of_item[1:2]
+        assert history(item=2, limit=1) == of_item[:1]
+        assert history(item=1) == of_item[3:]
+        assert history(item=12) == []
+        assert [h[0] for h in history(column="stars")] == ["label"]
+
+
 def test_a_value_that_changed_since_it_was_shown_is_a_conflict(own_server):
     """The second of two browsers is told which items changed, and nothing is overwritten."""
     before = labels(own_server)

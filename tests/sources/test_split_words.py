@@ -96,6 +96,56 @@ def test_a_word_that_is_not_understood_next_to_a_split_is_refused(place):
     assert len(refs) == 2
 
 
+@pytest.mark.parametrize("names", [["train_1", "validation2"], ["validation2"]], ids=" ".join)
+def test_the_name_of_a_split_with_a_number_is_refused(place, names):
+    """It names no split, and looks as if it did; the cure in the message works."""
+    place.write(names)
+    with pytest.raises(SourceError, match="|".join(names)) as e:
+        scan(open_source(place.source))
+    assert "--splits-from none" in str(e.value)
+    refs, _ = scan(open_source(place.source, split_rule=None))
+    assert [r.split for r in refs] == [None] * len(names)
+
+
+@pytest.mark.parametrize("names", [["train", "other"], ["other", "test"], ["other/deep", "other/val"]], ids=" ".join)
+def test_folders_given_together_are_all_in_splits_or_none_is(tmp_path, names):
+    """A folder without a split beside one with a split is refused, in any order; either alone is taken."""
+    folders = [tmp_path / name for name in names]
+    for n, folder in enumerate(folders):
+        (folder / "cat").mkdir(parents=True)
+        (folder / "cat" / "0.png").write_bytes(picture(n))
+    with pytest.raises(SourceError, match="in no split"):
+        scan(open_source([str(folder) for folder in folders]))
+    refs, _ = scan(open_source([str(folder) for folder in folders], split_rule=None))
+    assert [r.split for r in refs] == [None, None]
+    for folder in folders:
+        scan(open_source(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"), [("validation2", True), ("val-03", True), ("train2017", False), ("a1", False)]
+)
+def test_the_name_of_the_folder_itself_is_understood_or_refused(tmp_path, name, refused):
+    """A folder that a user names may be a split."""
+    (tmp_path / name / "cat").mkdir(parents=True)
+    (tmp_path / name / "cat" / "0.png").write_bytes(picture(0))
+    if refused:
+        with pytest.raises(SourceError, match=name):
+            scan(open_source(str(tmp_path / name)))
+    else:
+        refs, _ = scan(open_source(str(tmp_path / name)))
+        assert [r.split for r in refs] == ["train" if name.startswith("train") else None]
+
+
+def test_a_class_may_have_the_name_of_a_split_and_a_number(tmp_path):
+    """Folders that hold the images themselves are classes."""
+    for n, name in enumerate(["test1", "rose"]):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(picture(n))
+    refs, _ = scan(open_source(str(tmp_path)))
+    assert sorted(r.label for r in refs) == ["rose", "test1"]
+
+
 def test_what_a_user_says_of_an_item_outweighs_the_names_of_folders(place, tmp_path):
     """After an edit, a scan, a scan of files that changed, and a run into a second space keep label and split."""
     store = es.create(tmp_path / "s", "embedstore/tiny", device="cpu")

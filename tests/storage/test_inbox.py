@@ -169,7 +169,7 @@ def test_the_result_of_a_part_under_the_name_of_another_is_refused(tmp_path):
     """A result names its part itself; under another name it is quarantined and counted."""
     make(tmp_path / "s", 8)
     inbox, plan = write_plan(tmp_path / "s", parts=2, size=8, first=9)
-    path = inbox.put_result(plan, result(1, size=8, first=9))
+    path = inbox.folder / inbox.put_result(plan, result(1, size=8, first=9))
     path.rename(path.with_name(path.name.replace("000000001", "000000002")))
     inbox.put_result(plan, as_other_part(result(1, size=8, first=9), 1))
     (inbox.folder / "000000009-00000000000000000000000000000000.part").write_bytes(b"")

@@ -5,8 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import embedstore as es
+from embedstore.storage.storage import Storage
+from tests.helpers.vector_stores import make
 
 ROWS, ROUNDS = 10_000, 12
+NUMBERS = 1_000_000  # so many that a query takes longer than the others take to begin
 
 
 def test_threads_share_an_open_store(tmp_path):
@@ -36,3 +39,18 @@ def test_threads_share_an_open_store(tmp_path):
     assert answers[2] == [((n + 1,),) for n in range(ROUNDS)]
     assert answers[3] == list(range(1, ROUNDS + 1))
     assert store.verify().ok
+
+
+def test_threads_query_the_private_database_at_once(tmp_path):
+    """Each has a connection of its own, and sees the scratch tables of the others."""
+    make(tmp_path / "s", 4)
+    storage = Storage.open(tmp_path / "s")
+    storage.catalog.scratch.execute(f"CREATE TABLE numbers AS SELECT * FROM range({NUMBERS}) t(n)")
+
+    def total(factor):
+        query = "SELECT sum(n * ?) FROM numbers"
+        return [storage.catalog.scratch.execute(query, [factor]).fetchone() for _ in range(ROUNDS)]
+
+    with ThreadPoolExecutor(8) as pool:
+        totals = list(pool.map(total, range(8)))
+    assert totals == [[(factor * NUMBERS * (NUMBERS - 1) // 2,)] * ROUNDS for factor in range(8)]

@@ -20,6 +20,7 @@ KINDS = {
     "int64": st.integers(-(2**63), 2**63 - 1),
     "uint64": st.integers(0, 2**64 - 1).map(np.uint64),
     "float": st.floats(allow_nan=False, allow_infinity=False),
+    "float32": st.floats(width=32, allow_nan=False, allow_infinity=False).map(np.float32),
     "decimal": st.decimals(-1000, 1000, places=3),
 }
 
@@ -47,6 +48,8 @@ def stored(store):
 
 def exact(value):
     """Return a number without any rounding, whatever its type."""
+    if isinstance(value, np.floating):
+        return Fraction(float(value))
     return Fraction(value) if isinstance(value, float | Decimal) else Fraction(int(value))
 
 
@@ -59,6 +62,9 @@ def two_columns(draw):
 @given(values=two_columns())
 @example(values=[[2**60 + 1], [1.5]])  # no type holds both
 @example(values=[[1, 2], [1.5]])
+@example(values=[[np.float32(0.1)], [0.1]])
+@example(values=[[0.1], [np.float32(0.1)]])
+@example(values=[[np.float32(0.5)], [2**60 + 1]])
 @example(values=[[np.uint64(2**64 - 1)], [-1]])
 @example(values=[[Decimal("0.1")], [Decimal("12.345")]])
 def test_both_columns_are_kept_to_the_last_digit_or_the_second_is_refused(values, tmp_path_factory):
@@ -125,7 +131,7 @@ def test_a_manifest_in_text_and_an_edit_widen_too(tmp_path):
         ("DECIMAL(1,1)", "INTEGER", "DECIMAL(11,1)"),
         ("DECIMAL(38,1)", "DECIMAL(38,30)", None),
         ("TIMESTAMP_S", "TIMESTAMP", "TIMESTAMP"),
-        ("FLOAT", "DOUBLE", None),
+        ("FLOAT", "DOUBLE", "DOUBLE"),
         ("DATE", "TIMESTAMP", None),
         ("VARCHAR", "BIGINT", None),
         ("BOOLEAN", "BIGINT", None),

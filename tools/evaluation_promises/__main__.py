@@ -5,18 +5,30 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tools.evaluation_promises.table import PAGE, render, statements, with_table
+from tools.evaluation_promises.statement import Statement
+from tools.evaluation_promises.table import PAGE, render, statements, table_of, with_table
+
+
+def _stored(statement: Statement, table: list[str]) -> str:
+    """Return the line of the table that has this statement, or no text."""
+    return next((line for line in table if line.startswith(statement.words)), "")
 
 
 def main() -> None:
-    """Simulate every statement, tell the progress on stderr, and write the table."""
+    """Simulate the statements, report the progress on stderr, and write the table after each."""
     parser = argparse.ArgumentParser(prog="python -m tools.evaluation_promises", description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="simulated test sets per situation")
-    runs, lines = parser.parse_args().runs, []
+    parser.add_argument("--only", default="", help="simulate the lines that contain this text, and keep the others")
+    parser.add_argument("--missing", action="store_true", help="simulate the lines that the table does not have")
+    args = parser.parse_args()
+    page = PAGE.read_text(encoding="utf-8")
+    lines = {s.words: _stored(s, table_of(page)) for s in statements()}
     for statement in statements():
-        lines.append(statement.line(runs))
-        print(lines[-1], file=sys.stderr, flush=True)
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), render(lines)), encoding="utf-8")
+        if args.only not in statement.words or (args.missing and lines[statement.words]):
+            continue
+        lines[statement.words] = statement.line(args.runs)
+        print(lines[statement.words], file=sys.stderr, flush=True)
+        PAGE.write_text(with_table(page, render([line for line in lines.values() if line])), encoding="utf-8")
     print(f"wrote the table of {PAGE}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tools.evaluation_promises import comparisons, heads, intervals
+from tools.evaluation_promises import comparisons, copies, heads, intervals, numbers, sets
 from tools.evaluation_promises.statement import Statement
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
@@ -15,7 +15,7 @@ HEADER = "| statement | situation | promised | delivered | runs each |\n| --- | 
 
 def statements() -> Iterator[Statement]:
     """Return every statement with a level."""
-    for room in (intervals, comparisons, heads):
+    for room in (intervals, comparisons, heads, copies, numbers, sets):
         yield from room.statements()
 
 

@@ -317,7 +317,7 @@ export interface paths {
         };
         /**
          * Get History
-         * @description Return who changed what and when, the newest first.
+         * @description Return who changed what and when, the newest first: of everything, of a column, or of an item.
          */
         get: operations["get_history"];
         put?: never;
@@ -497,6 +497,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/forecast": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Forecast
+         * @description Return what more labels are worth: the accuracy to expect at twice the labels, and what a point costs.
+         */
+        get: operations["get_forecast"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/reports/{name}": {
         parameters: {
             query?: never;
@@ -549,6 +569,46 @@ export interface paths {
          * @description Keep the held-out items of a cell of the confusion matrix as a selection.
          */
         get: operations["get_cell"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/{handle}/slice": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Slice
+         * @description Keep the held-out items with a value of the column `by` as a selection; with `wrong` only the mistakes.
+         */
+        get: operations["get_slice"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reports/{handle}/bin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Bin
+         * @description Keep the held-out items of a bin of `reliability` as a selection; with `wrong` only the mistakes.
+         */
+        get: operations["get_bin"];
         put?: never;
         post?: never;
         delete?: never;
@@ -630,7 +690,10 @@ export interface paths {
         put?: never;
         /**
          * Remove Decided
-         * @description Delete the items of a queue on which `remove` was decided. This cannot be undone; the files stay.
+         * @description Take the items of a queue on which `remove` was decided out of the store; `POST /undo` brings them back.
+         *
+         *     They are in no list and no search any more, and their files stay. `embedstore delete STORE "not present"` deletes
+         *     them and their vectors for good.
          */
         post: operations["remove_decided"];
         delete?: never;
@@ -797,11 +860,42 @@ export interface components {
             origin: "own" | "label" | "store" | "computed" | "prediction";
         };
         /**
+         * ComparedBody
+         * @description One classifier of a comparison.
+         */
+        ComparedBody: {
+            /** Space */
+            space: string;
+            /** Head */
+            head: string;
+            score: components["schemas"]["EstimateBody"];
+            /** @description How far behind the best; null for the best, and for numbers. */
+            behind: components["schemas"]["EstimateBody"] | null;
+            /**
+             * P Value
+             * @description Of the test against the best, corrected for all of them.
+             */
+            p_value: number | null;
+            /** Is Best */
+            is_best: boolean;
+        };
+        /**
          * ComparisonBody
-         * @description Spaces and classifiers on the same items, as `--json` of the command line.
+         * @description Spaces and classifiers on the same items.
          */
         ComparisonBody: {
-            /** Comparison */
+            /** Column */
+            column: string;
+            /** Metric */
+            metric: string;
+            /** Held Out */
+            held_out: number;
+            /** Rows */
+            rows: components["schemas"]["ComparedBody"][];
+            /**
+             * Comparison
+             * @description All figures, as `--json` of the command line.
+             */
             comparison: {
                 [key: string]: unknown;
             };
@@ -946,6 +1040,36 @@ export interface components {
             reason: string;
             /** Detail */
             detail: string | null;
+        };
+        /**
+         * ForecastBody
+         * @description What more labels are worth.
+         */
+        ForecastBody: {
+            /** Column */
+            column: string;
+            /**
+             * Labels
+             * @description Items with a label; copies count once.
+             */
+            labels: number;
+            accuracy: components["schemas"]["EstimateBody"];
+            /** @description The accuracy to expect with twice as many labels. */
+            at_twice: components["schemas"]["EstimateBody"];
+            /** @description The difference, with an interval of its own. */
+            gain: components["schemas"]["EstimateBody"];
+            /**
+             * Labels For A Point
+             * @description What one point is expected to cost; null if nothing is gained.
+             */
+            labels_for_a_point: number | null;
+            /**
+             * Pays
+             * @description Whether at least one point is expected from twice the labels.
+             */
+            pays: boolean;
+            /** Sentence */
+            sentence: string;
         };
         /**
          * HistoryBody
@@ -1257,7 +1381,7 @@ export interface components {
          * @description The queues.
          * @enum {string}
          */
-        QueueKind: "label-errors" | "near-duplicates" | "conflicting-copies" | "outliers" | "quality" | "leaks" | "failures";
+        QueueKind: "label-errors" | "near-duplicates" | "conflicting-copies" | "outliers" | "blurred" | "dark" | "bright" | "empty" | "odd-shape" | "tiny" | "leaks" | "failures";
         /**
          * QueueRowBody
          * @description What a person should look at together: an item, copies of one image, or a file that is no item.
@@ -1286,6 +1410,11 @@ export interface components {
             decisions: ("keep" | "remove" | "skip")[];
             /** Rows */
             rows: components["schemas"]["QueueRowBody"][];
+            /**
+             * Note
+             * @description What the look left out; `refresh` goes on with it.
+             */
+            note: string | null;
         };
         /**
          * QueuesBody
@@ -1296,12 +1425,25 @@ export interface components {
             queues: components["schemas"]["QueueBody"][];
         };
         /**
+         * RemovalRequest
+         * @description Who removes items.
+         */
+        RemovalRequest: {
+            /**
+             * Who
+             * @default unknown
+             */
+            who?: string;
+        };
+        /**
          * RemovedBody
-         * @description How many items were deleted.
+         * @description How many items were removed.
          */
         RemovedBody: {
             /** Items */
             items: number;
+            /** @description For an undo; null if there was nothing to remove. */
+            change: components["schemas"]["ChangeBody"] | null;
             /** Generation */
             generation: number;
         };
@@ -3258,6 +3400,7 @@ export interface operations {
             query?: {
                 limit?: number;
                 column?: string | null;
+                item?: number | null;
             };
             header?: never;
             path?: never;
@@ -4212,12 +4355,119 @@ export interface operations {
             };
         };
     };
+    get_forecast: {
+        parameters: {
+            query?: {
+                column?: string;
+                where?: string | null;
+                space?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForecastBody"];
+                };
+            };
+            /** @description A value or a filter that cannot be used */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A foreign page or name, or a server that is read-only */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such item or selection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store changed meanwhile, or another process is writing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body that is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body or parameter of another form */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An optional package that is not installed */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A store that cannot be read or written */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get_report: {
         parameters: {
             query?: {
                 column?: string;
                 where?: string | null;
                 space?: string | null;
+                /** @description A column to split the figures by. */
+                by?: string | null;
             };
             header?: never;
             path: {
@@ -4429,6 +4679,219 @@ export interface operations {
             query?: {
                 true?: string | null;
                 predicted?: string | null;
+            };
+            header?: never;
+            path: {
+                handle: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SelectionBody"];
+                };
+            };
+            /** @description A value or a filter that cannot be used */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A foreign page or name, or a server that is read-only */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such item or selection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store changed meanwhile, or another process is writing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body that is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body or parameter of another form */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An optional package that is not installed */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A store that cannot be read or written */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_slice: {
+        parameters: {
+            query?: {
+                /** @description Left out: the items without a value. */
+                value?: string | null;
+                wrong?: boolean;
+            };
+            header?: never;
+            path: {
+                handle: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SelectionBody"];
+                };
+            };
+            /** @description A value or a filter that cannot be used */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A foreign page or name, or a server that is read-only */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such item or selection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store changed meanwhile, or another process is writing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body that is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body or parameter of another form */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An optional package that is not installed */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A store that cannot be read or written */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_bin: {
+        parameters: {
+            query: {
+                number: number;
+                wrong?: boolean;
             };
             header?: never;
             path: {
@@ -4857,7 +5320,11 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RemovalRequest"] | null;
+            };
+        };
         responses: {
             /** @description Successful Response */
             200: {

@@ -8,6 +8,10 @@ likelihood as in Hill (1975), and continued to the distance below which it expec
 Copies that are still among the fitted pairs make the law flat and the threshold too high, never too low. So the rows
 are grouped at the threshold, one row of each group is kept, and the law is fitted again until nothing changes.
 
+Where every picture has many copies, all fitted pairs are copies. Then the distances have a gap, and the rounds begin
+with the rows grouped in it. A gap is also around the rows of a class that a network has learned to tell apart, so the
+gap counts only where the labels say that a class has many such groups.
+
 Where the law expects false pairs even among rows that are equal but for rounding, the rows cannot say which of them are
 copies: few numbers, or classes so tight that all their rows look like one. Then only rows of equal numbers count.
 """
@@ -22,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.copy_groups import group_copies
-from embedstore.classify.data.self_join import nearest_pairs
+from embedstore.classify.data.self_join import Pairs, nearest_pairs
 
 EXPECTED_FALSE_PAIRS = 0.1
 """Pairs of different pictures that are expected at or above the threshold, among all rows together."""
@@ -36,38 +40,48 @@ ONLY_EQUAL = 1.0
 """The threshold of rows that cannot tell: only rows of equal numbers are copies."""
 _NEIGHBORS = 32
 # Pairs per row, the nearest first, that the law is fitted to. c copies of every picture give each row (c - 1) / 2
-# pairs; from six copies on these fill the ranges and are not found unless their vectors are equal but for rounding.
-# Ranges further out would find them, and would
-# take every small, tight class (twenty images, or the features of a fine-tuned network) for copies.
+# pairs; from six copies on these fill the ranges, which matters unless their vectors are equal but for rounding. Ranges
+# further out would take every small, tight class (twenty images, or the features of a fine-tuned network) for copies.
 _FITTED_RANKS = ((0.25, 2.0), (2.0, 8.0))
 _MIN_FITTED_PAIRS = 20
 _MAX_ROUNDS = 12
 _SETTLED = 5e-4  # a change of the threshold that ends the rounds
+_GAP_STEP = 1.1  # the ratio of two ranks that a gap in the distances lies between
+_GAP_DIMENSION = 1.0  # the exponent of the law in a gap is below; that of rows without copies is above
+_MIN_GROUPS_PER_CLASS = 8  # of the groups in a gap, in the class of a typical row; fewer are parts of tight classes
 
 
-def choose_copy_threshold(X: NDArray[np.float32], n_rows: int | None = None) -> float:
+def choose_copy_threshold(
+    X: NDArray[np.float32], n_rows: int | None = None, *, classes: NDArray[np.int64] | None = None
+) -> float:
     """Return the cosine from which two rows count as copies.
 
     Args:
         X: rows ``(N, D)`` of any length; a sample of them is used if there are many.
         n_rows: how many rows there are, if X is a sample already.
+        classes: int64 ``(N,)``, the class of each row. Without them many copies of every picture cannot be told from
+            tight classes, and are not found.
 
     Returns:
         The cosine; ``ONLY_EQUAL`` where the rows cannot tell.
     """
     rows = _sample(len(X))
     expected = EXPECTED_FALSE_PAIRS * (len(rows) / max(n_rows or len(X), 1)) ** 2
-    sample = X[rows[first_of_equal_rows(X[rows])]]
+    rows = rows[first_of_equal_rows(X[rows])]
+    sample = X[rows]
     pairs = nearest_pairs(sample, _NEIGHBORS)
+    start = None if classes is None else _gap_threshold(sample, pairs, classes[rows], expected)
     kept, threshold = np.arange(len(sample)), EQUAL_COSINE
-    if len(sample) >= MIN_ROWS and _fitted_threshold(pairs.cosine, len(sample), expected) >= EQUAL_COSINE:
+    if start is not None:
+        kept, threshold = np.unique(group_copies(sample, pairs, start)), start + _SETTLED
+    elif len(sample) >= MIN_ROWS and _fitted_threshold(pairs.cosine, len(sample), expected) >= EQUAL_COSINE:
         kept = np.unique(group_copies(sample, pairs, EQUAL_COSINE))
         if len(kept) < MIN_ROWS or len(kept) == len(sample):
             return ONLY_EQUAL
     for _ in range(_MAX_ROUNDS):
         kept_pairs = pairs if len(kept) == len(sample) else nearest_pairs(sample[kept], _NEIGHBORS)
         fitted = _fitted_threshold(kept_pairs.cosine, len(kept), expected)
-        if fitted >= EQUAL_COSINE:
+        if threshold == EQUAL_COSINE and fitted >= EQUAL_COSINE:
             return ONLY_EQUAL
         lower = max(LEAST_COSINE, min(threshold, fitted))
         if threshold - lower < _SETTLED:
@@ -96,6 +110,56 @@ def equal_row_pairs(blocks: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.i
             n += 1
     found = np.array(pairs, np.int64).reshape(-1, 2)
     return found[:, 0], found[:, 1]
+
+
+def _gap_threshold(
+    sample: NDArray[np.float32], pairs: Pairs, classes: NDArray[np.int64], expected: float
+) -> float | None:
+    """Return a cosine in a gap that separates many copies of most pictures from other pairs, or None.
+
+    Args:
+        sample: rows ``(N, D)``.
+        pairs: their nearest pairs, the most similar first.
+        classes: int64 ``(N,)``.
+        expected: number of pairs that the law of one row per group may expect above the cosine.
+    """
+    gap = _widest_gap(pairs.cosine, len(sample))
+    if gap is None:
+        return None
+    near, far = gap
+    groups = group_copies(sample, pairs, max(LEAST_COSINE, (near + far) / 2))
+    if _groups_in_typical_class(groups, classes) < _MIN_GROUPS_PER_CLASS:
+        return None
+    kept = np.unique(groups)
+    law = _fitted_threshold(nearest_pairs(sample[kept], _NEIGHBORS).cosine, len(kept), expected)
+    return max(LEAST_COSINE, (near + far) / 2, law) if law < near else None
+
+
+def _widest_gap(cosine: NDArray[np.float32], n_rows: int) -> tuple[float, float] | None:
+    """Return the cosines at both ends of the widest gap behind the nearest pairs, or None if there is no gap.
+
+    Args:
+        cosine: of the nearest pairs, descending.
+        n_rows: number of rows.
+    """
+    first = int(_FITTED_RANKS[0][0] * n_rows)
+    steps = int(math.log(max(len(cosine) / max(first, 1), 1)) / math.log(_GAP_STEP))
+    ranks = np.unique((max(first, 1) * _GAP_STEP ** np.arange(steps + 1)).astype(np.int64)) - 1
+    if len(ranks) < 2:
+        return None
+    distance = np.sqrt(np.maximum(2 - 2 * cosine[ranks].astype(np.float64), 1e-12))
+    growth = np.log(distance[1:] / distance[:-1])
+    widest = int(growth.argmax())
+    if growth[widest] <= math.log(_GAP_STEP) / _GAP_DIMENSION:
+        return None
+    return float(cosine[ranks[widest]]), float(cosine[ranks[widest + 1]])
+
+
+def _groups_in_typical_class(groups: NDArray[np.int64], classes: NDArray[np.int64]) -> float:
+    """Return how many groups the class of a row has: the median over all rows."""
+    pairs = np.unique(np.stack([classes, groups], axis=1), axis=0)
+    counts = np.bincount(pairs[:, 0])
+    return float(np.median(counts[classes]))
 
 
 def _sample(n: int) -> NDArray[np.int64]:

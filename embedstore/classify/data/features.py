@@ -166,7 +166,7 @@ def load_features(
         multilabel=multilabel,
         label=label or "item",
         space=space.name,
-        label_notes=tuple(labels.notes()),
+        label_notes=(*labels.notes(), *groups.notes()),
         weights=None if weight is None else _weights(usable, weight),
         unit=space.space.unit,
     )

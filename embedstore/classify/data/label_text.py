@@ -31,7 +31,10 @@ class NameCleaner:
         return self._clean[text]
 
     def notes(self) -> list[str]:
-        """Return one sentence if several spellings were read as one name."""
+        """Return a sentence if several spellings were read as one name, and one if names differ only in case."""
+        return self._merged() + self._case_twins()
+
+    def _merged(self) -> list[str]:
         spellings: dict[str, list[str]] = {}
         for text, name in self._clean.items():
             if name is not None:
@@ -39,9 +42,26 @@ class NameCleaner:
         several = {name: texts for name, texts in spellings.items() if len(texts) > 1}
         if not several:
             return []
-        listed = "; ".join(f"{', '.join(map(ascii, sorted(several[n])))}" for n in sorted(several)[:MAX_LISTED_NAMES])
-        more = f" and {len(several) - MAX_LISTED_NAMES} more" if len(several) > MAX_LISTED_NAMES else ""
-        return [f"{len(several)} {self._kind}s are written in several ways and were read as one each: {listed}{more}"]
+        what = f"{self._kind}s are written in several ways and were read as one each"
+        return [f"{len(several)} {what}: {_listed([several[n] for n in sorted(several)])}"]
+
+    def _case_twins(self) -> list[str]:
+        folded: dict[str, set[str]] = {}
+        for name in self._clean.values():
+            if name is not None:
+                folded.setdefault(name.casefold(), set()).add(name)
+        twins = [sorted(names) for _, names in sorted(folded.items()) if len(names) > 1]
+        if not twins:
+            return []
+        what = f"{self._kind}s differ in upper and lower case only and count as different ones"
+        return [f"{sum(map(len, twins))} {what}: {_listed(twins)}"]
+
+
+def _listed(spellings: list[list[str]]) -> str:
+    """Return the first spellings as text; ASCII, so that no two of them look alike."""
+    shown = "; ".join(", ".join(map(ascii, sorted(names))) for names in spellings[:MAX_LISTED_NAMES])
+    more = len(spellings) - MAX_LISTED_NAMES
+    return shown + (f" and {more} more" if more > 0 else "")
 
 
 def unknown_splits(words: Iterable[str | None]) -> list[str]:

@@ -181,7 +181,7 @@ class _Join:
 
 def _join(data: Features, threshold: float | None) -> _Join:
     """Find the pairs of one space."""
-    chosen = choose_copy_threshold(data.X) if threshold is None else threshold
+    chosen = choose_copy_threshold(data.X, classes=_classes(data)) if threshold is None else threshold
     if threshold is None and chosen == ONLY_EQUAL:
         return _join_equal(data)
     pairs = nearest_pairs(data.X, _NEIGHBORS, min_cosine=chosen)
@@ -196,6 +196,14 @@ def _join_equal(data: Features) -> _Join:
     group = np.full(len(data), -1, np.int64)
     group[a], group[b] = a, a
     return _Join(data.space, ONLY_EQUAL, a, b, np.ones(len(a), np.float32), group, exact=True)
+
+
+def _classes(data: Features) -> NDArray[np.int64]:
+    """Return the class of each row, int64 ``(N,)``: its set of labels; rows with numbers are of one class."""
+    if data.is_numeric:
+        return np.zeros(len(data), np.int64)
+    codes: dict[Any, int] = {}
+    return np.array([codes.setdefault(label, len(codes)) for label in data.y.tolist()], dtype=np.int64)
 
 
 def _merge_groups(labelings: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ from embedstore.errors import LabelError
 from embedstore.text_form import split_words
 from embedstore.types import Split
 
+SINGLE_EXAMPLE_CURE = "label more, or leave out what has too few with --where"
 HELD_OUT_FRACTION = 0.2  # of each class, if the items have no split of their own
 HASH_SPLIT = "hash"  # the name of that split
 DEFAULT_FOLDS = 5
@@ -299,12 +300,25 @@ def _check_sides(y: NDArray[np.object_], n_held_out: int, name: str) -> None:
     classes = sorted({str(v) for v in y.tolist()})
     if not n_held_out or not len(y):
         side = f"split {name!r} has" if not n_held_out else "training has"
-        raise LabelError(f"{side} no labeled rows; label some, or give the items a `split` column of train and val")
+        raise LabelError(
+            f"{side} no labeled rows; label some, give the items a `split` column of train and val, or use --folds 5, "
+            "which needs no split"
+        )
     if len(classes) < 2:
-        raise LabelError(f"training has one class only ({classes[0]!r}); a classifier needs at least two")
+        raise LabelError(
+            f"training has one class only ({classes[0]!r}); a classifier needs at least two: label more of the "
+            "training items, or use --folds 5, which needs no split"
+        )
 
 
-def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int = DEFAULT_FOLDS, side: str = "") -> int:
+def max_folds(
+    y: NDArray[np.object_],
+    groups: NDArray[np.int64],
+    *,
+    limit: int = DEFAULT_FOLDS,
+    side: str = "",
+    cure: str = SINGLE_EXAMPLE_CURE,
+) -> int:
     """Return how many cross-validation folds the smallest class can fill.
 
     Args:
@@ -312,6 +326,7 @@ def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int =
         groups: int64 ``(N,)``.
         limit: the most folds.
         side: where the rows are from, for the message.
+        cure: what to do about a class of one example, for the message.
 
     Raises:
         LabelError: if a class is in one group only (one example): it cannot be on both sides.
@@ -319,10 +334,12 @@ def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int =
     names, counts = groups_per_class(y, groups)
     single = [str(name) for name in names[counts < 2].tolist()]
     if single:
-        listed = ", ".join(repr(label) for label in single[:5])
+        sizes = dict(zip(*np.unique(y.astype(str), return_counts=True), strict=True))
+        counted = [f"{label!r}: {sizes[label]} items" if sizes[label] > 1 else repr(label) for label in single[:5]]
+        listed = ", ".join(counted)
         raise LabelError(
             f"{len(single)} class{'es have' if len(single) > 1 else ' has'} one example only{side} ({listed}), copies "
-            "and groups counted once; label more, or leave out what has too few with --where"
+            f"and groups counted once; {cure}"
         )
     return int(min(limit, counts.min()))
 

@@ -17,6 +17,7 @@ from embedstore.errors import BadHead, EmbedstoreError, LabelError
 
 _HEADS_WITH_C = ("logistic", "kernel")
 _HEADS_WITHOUT_PROBABILITIES = ("knn", "svm", "ridge")
+_FIXED_C_CURE = "label more, leave out what has too few with --where, or choose no C with --head-arg C=1"
 SINGLE_EXAMPLE_C = 1.0  # the regularization where a class has one group only: cross-validation cannot choose C
 
 
@@ -62,20 +63,24 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
         heads.make_head(head, **options)  # an unknown name or option is refused before anything is fitted
         return heads.OneVsRest(head, options, names).fit(train.X, label_indicators(train.y, names), **rows)
     if head in _HEADS_WITH_C:
-        if not _has_single_c(options) and (few := max_inner_folds(train)) < splits.DEFAULT_FOLDS:
+        if not _has_single_c(options) and (few := max_inner_folds(train, cure=_FIXED_C_CURE)) < splits.DEFAULT_FOLDS:
             options.setdefault("cv", few)
         return heads.make_head(head, **options).fit(train.X, train.y, **rows)
     estimator = heads.make_head(head, **options)
     return heads.fit_weighted(estimator, train.X, train.y, weights=train.weights, groups=train.groups)
 
 
-def max_inner_folds(train: Features) -> int:
+def max_inner_folds(train: Features, *, cure: str = splits.SINGLE_EXAMPLE_CURE) -> int:
     """Return how many folds the smallest class of the training rows can fill.
+
+    Args:
+        train: labeled rows.
+        cure: what to do about a class of one example, for the message.
 
     Raises:
         LabelError: if a class is in one group only.
     """
-    return splits.max_folds(train.y, train.groups, side=f" among the {len(train)} training items")
+    return splits.max_folds(train.y, train.groups, side=f" among the {len(train)} training items", cure=cure)
 
 
 def fit_head_to_few(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | None = None) -> Any:
@@ -218,8 +223,9 @@ def hyperparameters_at_grid_edge(estimator: Any) -> dict[str, float]:
     """
     inner = unwrap_head(estimator)
     grids: dict[str, tuple[str, Sequence[float]]] = {}
-    if isinstance(inner, heads.LogisticProbe):
+    if isinstance(inner, heads.LogisticProbe | heads.KernelProbe):
         grids = {"C": ("C_", inner.grid)}
+        grids |= {"gamma": ("gamma_", inner.gammas_.tolist())} if hasattr(inner, "gammas_") else {}
     elif getattr(inner, "tuning_rows_", "") in ("validation rows", "held-out shots"):
         grids = {"alpha": ("alpha_", [a for a in inner.alphas if a > 0])}
         grids |= {"beta": ("beta_", inner.betas)} if hasattr(inner, "betas") else {}

@@ -18,7 +18,13 @@ from embedstore.classify.data.labels import encode_labels
 from embedstore.classify.heads.base import LogitClassifier, unit_features
 from embedstore.classify.heads.numerics import log_loss, softmax
 from embedstore.classify.heads.optimizer import AdamW
-from embedstore.classify.heads.options import check_positive
+from embedstore.classify.heads.options import (
+    check_not_empty,
+    check_not_negative,
+    check_positive,
+    check_positives,
+    check_whole,
+)
 from embedstore.classify.heads.prototype import class_means
 from embedstore.classify.heads.zero_shot import check_class_vectors
 from embedstore.errors import LabelError
@@ -63,9 +69,10 @@ class _FewShot(LogitClassifier):
         Raises:
             LabelError: if a label is not among the classes, or validation features come without labels.
             DimensionMismatch: if the features have another dimension than the class vectors.
-            BadHead: if the scale is not above 0.
+            BadHead: if the scale is not above 0, or another option is outside its range.
         """
         check_positive("logit_scale", self.logit_scale)
+        self._check_options()
         self.classes_ = np.asarray(self.classes)
         self.text_ = check_class_vectors(self.class_vectors, self.classes)
         self.n_features_in_ = self.text_.shape[1]
@@ -105,6 +112,10 @@ class _FewShot(LogitClassifier):
 
     def _text_logits(self, X: FloatArray) -> FloatArray:
         return np.asarray(np.float32(self.logit_scale) * (X @ self.text_.T))
+
+    @abstractmethod
+    def _check_options(self) -> None:
+        """Refuse an option outside its range."""
 
     @abstractmethod
     def _use_text_only(self) -> None:
@@ -170,6 +181,15 @@ class TipAdapter(_FewShot):
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.random_state = random_state
+
+    def _check_options(self) -> None:
+        check_not_empty("alphas", self.alphas)
+        for alpha in self.alphas:
+            check_not_negative("a value of alphas", alpha)
+        check_positives("betas", self.betas)
+        for name in ("epochs", "batch_size"):
+            check_whole(name, getattr(self, name))
+        check_positive("learning_rate", self.learning_rate)
 
     def _use_text_only(self) -> None:
         self.keys_: FloatArray = np.zeros_like(self.text_[:0])
@@ -253,6 +273,10 @@ class PromptBlend(_FewShot):
         self.alphas = alphas
         self.penalties = penalties
         self.random_state = random_state
+
+    def _check_options(self) -> None:
+        check_positives("alphas", self.alphas)
+        check_positives("penalties", self.penalties)
 
     def _use_text_only(self) -> None:
         self.weights_ = np.zeros_like(self.text_)

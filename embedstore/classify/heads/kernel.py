@@ -14,7 +14,7 @@ from embedstore.classify.heads.linear.folds import Folds
 from embedstore.classify.heads.linear.probe import LogisticProbe
 from embedstore.classify.heads.linear.regularization_path import RegularizationPoint
 from embedstore.classify.heads.numerics import blocks
-from embedstore.classify.heads.options import check_positive
+from embedstore.classify.heads.options import check_positives
 from embedstore.errors import BadHead
 
 MAX_ROWS = 3000  # the kernel of all pairs takes rows^2 numbers, and its eigenvectors rows^3 operations: some seconds
@@ -39,7 +39,8 @@ class KernelProbe(LogitClassifier):
 
     Attributes:
         classes_: labels ``(K,)``.
-        gamma_: the chosen value.
+        gamma_: the chosen value, per squared distance of unit vectors.
+        gammas_: float64 ``(G,)``, the values that were tried, ascending, in the same unit.
         C_: the chosen value.
         support_: float32 ``(N, D)``, the unit rows.
         dual_coef_: float64 ``(N, K)``, the weight of each row's kernel in each logit; one column for two classes.
@@ -72,9 +73,8 @@ class KernelProbe(LogitClassifier):
             sample_weight: ``(N,)``, as for :class:`LogisticProbe`.
 
         Raises:
-            BadHead: if there are more than 3,000 rows, or a gamma is not above 0.
+            BadHead: if there are more than 3,000 rows, there is no gamma, or one is not above 0.
             LabelError: as for :class:`LogisticProbe`.
-            ValueError: if there is no gamma.
         """
         X, y = validate_data(self, X, y)
         check_classification_targets(y)
@@ -83,7 +83,8 @@ class KernelProbe(LogitClassifier):
         squared = _squared_distances(self.support_, self.support_)
         scale = _median_distance(squared)
         tried = self.gammas if self.C is None else [sorted(self.gammas)[len(self.gammas) // 2]]
-        fits = [self._fit_gamma(squared, g / scale, y, groups, sample_weight) for g in tried]
+        self.gammas_ = np.sort(np.asarray(tried, np.float64)) / scale
+        fits = [self._fit_gamma(squared, g, y, groups, sample_weight) for g in self.gammas_.tolist()]
         probe, projection, self.gamma_ = min(fits, key=lambda fit: _loss(fit[0]))
         self.classes_, self.C_ = probe.classes_, probe.C_
         self.dual_coef_ = np.asarray(projection @ probe.coef_.T, np.float64)
@@ -91,16 +92,18 @@ class KernelProbe(LogitClassifier):
         self.path_: list[RegularizationPoint] = probe.path_
         return self
 
+    @property
+    def grid(self) -> list[float]:
+        """The values of C that are tried, ascending; one value if nothing is chosen."""
+        return LogisticProbe(self.Cs, C=self.C).grid
+
     def _check(self, n_rows: int) -> None:
         if n_rows > MAX_ROWS:
             raise BadHead(
                 f"head kernel compares all pairs of rows, at most {MAX_ROWS:,} of them, and there are {n_rows:,}; use "
                 "head logistic or mlp, or fewer training items by --where"
             )
-        if not len(self.gammas):
-            raise ValueError("gammas must hold at least one value")
-        for gamma in self.gammas:
-            check_positive("a value of gammas", gamma)
+        check_positives("gammas", self.gammas)
 
     def _fit_gamma(
         self, squared: FloatArray, gamma: float, y: Array, groups: Array | None, sample_weight: Array | None

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from embedstore.arrays import Array, FloatArray, IntArray, unit_rows
 from embedstore.classify.heads.base import check_classes
 from embedstore.classify.heads.numerics import blocks
-from embedstore.classify.heads.options import check_positive, parse_option
+from embedstore.classify.heads.options import check_positive, check_whole, parse_option
 
 _EXTRA = 32  # neighbors fetched beyond k, to see ties at the border
 _DIGITS = 6  # float32 products of unit vectors are precise to about 1e-7: scores within 1e-6 are a tie
@@ -60,14 +60,15 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             y: labels ``(N,)``.
 
         Raises:
-            ValueError: if k is below 1, the weights have another name, or the temperature is not above 0.
+            BadHead: if ``k`` or ``block_size`` is no whole number of at least 1, or the temperature is not above 0.
+            ValueError: if the weights have another name.
         """
         X, y = validate_data(self, X, y)
         check_classes(y)
         parse_option("weights", self.weights, VoteWeights)
         check_positive("temperature", self.temperature)
-        if not isinstance(self.k, int | np.integer) or self.k < 1:
-            raise ValueError(f"k must be a whole number of at least 1, not {self.k!r}")
+        for name in ("k", "block_size"):
+            check_whole(name, getattr(self, name))
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.codes_: IntArray = codes.astype(np.int64)
         self.vectors_ = unit_rows(X)

@@ -11,7 +11,7 @@ from embedstore.classify.heads.base import LogitClassifier, check_classes
 from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.mlp_training import MLPTraining, WeightedBatch
 from embedstore.classify.heads.numerics import blocks
-from embedstore.classify.heads.options import check_positive
+from embedstore.classify.heads.options import check_not_negative, check_positive, check_share, check_whole
 from embedstore.classify.heads.sample_weights import drop_unweighted
 
 _BLOCK = 8192
@@ -86,12 +86,12 @@ class MLPHead(LogitClassifier):
                 stop. A row of weight 0 is left out; 2 counts as two rows, up to the order of the rows in an epoch.
 
         Raises:
-            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names; if a
-                sample weight is negative or not finite; if the rows do not fit into the memory of the named device.
+            BadHead: if an option is outside its range; if ``class_weight`` is not ``balanced`` or a positive number for
+                each class that it names; if a sample weight is negative or not finite; if the rows do not fit into the
+                memory of the named device.
             ValueError: if there is a single class.
         """
-        for name in ("hidden", "learning_rate", "batch_size", "max_epochs"):
-            check_positive(name, getattr(self, name))
+        self._check_options()
         X, y = validate_data(self, X, y)
         check_classes(y)
         sample_weight, X, y, groups = drop_unweighted(sample_weight, X, y, groups)
@@ -115,6 +115,14 @@ class MLPHead(LogitClassifier):
         self.coefs_, self.intercepts_ = trained.layers[::2], trained.layers[1::2]
         self.loss_curve_, self.n_iter_ = trained.losses, len(trained.losses)
         return self
+
+    def _check_options(self) -> None:
+        for name in ("hidden", "batch_size", "max_epochs", "patience"):
+            check_whole(name, getattr(self, name))
+        for name in ("dropout", "validation_fraction"):
+            check_share(name, getattr(self, name))
+        check_positive("learning_rate", self.learning_rate)
+        check_not_negative("weight_decay", self.weight_decay)
 
     def _training(self) -> MLPTraining:
         return MLPTraining(

@@ -1,10 +1,11 @@
-"""Options of a head: one of a few words, or a positive number."""
+"""Options of a head: one of a few words, or a number of a range. A number outside would give a bad head silently."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import StrEnum
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from embedstore.errors import BadHead
@@ -31,3 +32,54 @@ def check_positive(name: str, value: Any) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value <= 0:
         raise BadHead(f"{name} must be a number above 0, not {value!r}")
+
+
+def check_positives(name: str, values: Sequence[Any]) -> None:
+    """Refuse a list of options that is empty or holds a value that is no finite number above 0.
+
+    Raises:
+        BadHead: if it does; the message names the option.
+    """
+    check_not_empty(name, values)
+    for value in values:
+        check_positive(f"a value of {name}", value)
+
+
+def check_not_empty(name: str, values: Sequence[Any]) -> None:
+    """Refuse a list of options without a value.
+
+    Raises:
+        BadHead: if there is none; the message names the option.
+    """
+    if len(values) == 0:
+        raise BadHead(f"{name} must hold at least one value")
+
+
+def check_not_negative(name: str, value: Any) -> None:
+    """Refuse an option that is no finite number of at least 0.
+
+    Raises:
+        BadHead: if it is not; the message names the option.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < 0:
+        raise BadHead(f"{name} must be a number of at least 0, not {value!r}")
+
+
+def check_whole(name: str, value: Any) -> None:
+    """Refuse an option that is no whole number of at least 1.
+
+    Raises:
+        BadHead: if it is not; the message names the option.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
+        raise BadHead(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def check_share(name: str, value: Any) -> None:
+    """Refuse an option that is no share of at least 0 and below 1.
+
+    Raises:
+        BadHead: if it is not; the message names the option.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < 1:
+        raise BadHead(f"{name} must be a share of at least 0 and below 1, not {value!r}")

@@ -67,8 +67,7 @@ def calibration_error(confidence: FloatArray, correct: npt.NDArray[np.bool_], gr
         correct: bool ``(N,)``.
         groups: int ``(N,)``; rows of one group are one draw.
     """
-    n_groups = len(np.unique(groups))
-    codes = _equal_bins(confidence, max(1, min(MAX_BINS, n_groups // MIN_GROUPS_PER_BIN)))
+    n_groups, codes = len(np.unique(groups)), reliability_codes(confidence, groups)
     bins = tuple(_bin(confidence, correct, groups, codes == b) for b in range(int(codes.max()) + 1))
     if n_groups < MIN_GROUPS:
         return CalibrationError(math.nan, math.nan, math.nan, bins)
@@ -78,7 +77,20 @@ def calibration_error(confidence: FloatArray, correct: npt.NDArray[np.bool_], gr
     noise = np.array([_squared_error(gaps[codes == b], groups[codes == b]) for b in range(len(bins))])
     value = math.sqrt(max(0.0, float(shares @ (squares - noise))))
     low, high = _interval(float(shares @ squares), shares * noise)
+    # The error is at least the distance between the mean confidence and the true accuracy, which has an interval, too.
+    ends, mean = share_interval(accuracy_rows(correct, groups)), float(confidence.mean())
+    high = max(high, mean - ends[0], ends[1] - mean)
     return CalibrationError(value, min(low, value), max(high, value), bins)
+
+
+def reliability_codes(confidence: FloatArray, groups: IntArray) -> IntArray:
+    """Return the bin of the reliability diagram that each row is in: int64 ``(N,)``, ascending by confidence.
+
+    Args:
+        confidence: float ``(N,)``, the probability of each row's predicted class.
+        groups: int ``(N,)``; rows of one group are one draw.
+    """
+    return _equal_bins(confidence, max(1, min(MAX_BINS, len(np.unique(groups)) // MIN_GROUPS_PER_BIN)))
 
 
 def _equal_bins(confidence: FloatArray, n_bins: int) -> IntArray:

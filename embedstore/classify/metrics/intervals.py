@@ -168,23 +168,46 @@ def loss_interval(
     losses: FloatArray,
     rows: ScoredRows,
     *,
+    weights: FloatArray | None = None,
     n_replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
 ) -> Interval:
     """Return the 95% interval of a mean loss; where every row is right, unseen rows may have the worst loss.
 
+    A few rows may have nearly all of the loss, and the bootstrap then knows little of its spread. No variance of a loss
+    is larger than that of a share of the worst one, so the upper end is at most Wilson's for such a share.
+
     Args:
         metric: log-loss or Brier score.
         losses: float ``(N,)``, one per row.
         rows: the true classes, scores and groups of these rows.
+        weights: float ``(N,)``, above 0, how often each row counts in the mean; by default once.
         n_replicates: of the bootstrap.
         seed: random seed of the bootstrap.
     """
-    low, high = studentized_interval(losses, rows.groups, n_replicates=n_replicates, seed=seed)
+    low, high = studentized_interval(losses, rows.groups, weights=weights, n_replicates=n_replicates, seed=seed)
+    mean, worst, draws = float(np.average(losses, weights=weights)), WORST_LOSS[metric], _draws(rows.groups, weights)
     if low == high or rows.n_groups_with_errors == 0:
-        unseen = 1 - shares.wilson_interval(1.0, rows.n_groups)[0]
-        high += unseen * max(0.0, WORST_LOSS[metric] - high)
-    return low, max(min(high, WORST_LOSS[metric]), float(losses.mean()))
+        high = min(high, _bounded_mean_end(mean, _worst_right_loss(metric, rows.proba.shape[1]), draws))
+        unseen = 1 - shares.wilson_interval(1.0, draws)[0]
+        high += unseen * max(0.0, worst - high)
+    return low, max(min(high, _bounded_mean_end(mean, worst, draws)), mean)
+
+
+def _draws(groups: IntArray, weights: FloatArray | None) -> float:
+    """Return how many groups of equal weight are as precise as these (Kish 1965)."""
+    sizes = np.bincount(np.unique(groups, return_inverse=True)[1], weights).astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def _bounded_mean_end(mean: float, most: float, draws: float) -> float:
+    """Return Wilson's upper end of a mean of numbers between 0 and ``most``."""
+    return most * shares.wilson_interval(min(1.0, mean / most), draws)[1]
+
+
+def _worst_right_loss(metric: MetricName, n_classes: int) -> float:
+    """Return the largest loss of a row whose true class has the highest of K probabilities, at least 1/K."""
+    return math.log(max(2, n_classes)) if metric is MetricName.LOG_LOSS else 1.0
 
 
 def _bounded_interval(metric: MetricName, rows: ScoredRows, replicates: FloatArray) -> Interval:

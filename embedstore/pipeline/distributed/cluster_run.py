@@ -57,7 +57,7 @@ def embed_on_cluster(
         job: what is embedded.
         engine: the cluster and its workers.
         make_worker: the class of the workers, see :class:`RayWorkers`.
-        task: what each worker gets besides its part.
+        task: what each worker gets besides its part, its cores and the address of the inbox.
 
     Raises:
         EngineError: if the cluster cannot be used, or a part failed too often; what was embedded is kept.
@@ -71,14 +71,14 @@ def embed_on_cluster(
         catch_stop_signals() as stop,
         storage.writer(f"embed {job.source.description}", wait=job.options.wait) as writer,
     ):
-        options = PlanOptions(part_files=engine.part_files, engine=engine.engine.value)
+        options = PlanOptions(part_files=engine.part_files, engine=engine.engine.value, bucket=engine.bucket)
         plan = plan_with_writer(writer, job, options, stop)
         if not plan.parts:
             return _report(plan, None, {}, time.perf_counter() - begin)
         registrar = Registrar(writer, Inbox(storage.layout, job.space.key))
         run = _ClusterRun(job, registrar, stop)
         with ray_cluster.connected(engine) as ray:
-            pool = RayWorkers(ray, ray_cluster.worker_setting(ray, engine), make_worker, task)
+            pool = RayWorkers(ray, ray_cluster.worker_setting(ray, engine), make_worker, (plan.address, *task))
             with closing(pool):
                 run.work(pool)
         registrar.register_waiting()

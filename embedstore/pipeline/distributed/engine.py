@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from embedstore.errors import BadOption
+from embedstore.storage.inbox.bucket import Bucket
 
 PART_FILES = 1024  # of a part on a cluster: a worker that dies costs one part
 MAX_ATTEMPTS = 4  # of one part: its workers died, or failed, so many times
@@ -29,6 +30,7 @@ class EngineOptions:
         cpus: cores of a worker; None is 4, or all of a smaller node.
         gpus: GPUs of a worker, also a fraction; None is 1 where the cluster has GPUs.
         part_files: files of a part.
+        bucket: where workers find the plan and put their results; None is the folder of the store.
     """
 
     engine: Engine = Engine.LOCAL
@@ -37,10 +39,18 @@ class EngineOptions:
     cpus: int | None = None
     gpus: float | None = None
     part_files: int = PART_FILES
+    bucket: Bucket | None = None
 
     @classmethod
     def parse(
-        cls, engine: str, *, address: str | None, workers: int | None, cpus: int | None, gpus: float | None
+        cls,
+        engine: str,
+        *,
+        address: str | None,
+        workers: int | None,
+        cpus: int | None,
+        gpus: float | None,
+        inbox: str | None,
     ) -> EngineOptions:
         """Return the options that a user gave.
 
@@ -51,10 +61,10 @@ class EngineOptions:
             chosen = Engine(engine)
         except ValueError:
             raise BadOption(f"unknown engine {engine!r}; use one of {', '.join(Engine)}") from None
-        given = {"address": address, "workers": workers, "cpus": cpus, "gpus": gpus}
+        given = {"address": address, "workers": workers, "cpus": cpus, "gpus": gpus, "inbox": inbox}
         if chosen is Engine.LOCAL and (names := [name for name, value in given.items() if value is not None]):
             raise BadOption(f"{' and '.join(names)}: only the engine ray has them; add engine ray, or leave them out")
         for name, value, least in (("workers", workers, 1), ("cpus", cpus, 1), ("gpus", gpus, 0)):
             if value is not None and value < least:
                 raise BadOption(f"{name} is {value}, but must be at least {least}")
-        return cls(chosen, address, workers, cpus, gpus, PART_FILES)
+        return cls(chosen, address, workers, cpus, gpus, PART_FILES, Bucket.parse(inbox) if inbox else None)

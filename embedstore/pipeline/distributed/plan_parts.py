@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from embedstore.errors import BadOption, PartsError
+from embedstore.errors import BadBackbone, BadOption, PartsError, StoreDamaged, StoreIOError
 from embedstore.pipeline.commit import CommitStage, store_commit
 from embedstore.pipeline.plan import EmbedPlan
 from embedstore.pipeline.run import EmbedJob, EmbedOptions, EmbedProgress, apply_metadata, kept_note, plan_source
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.sources.source import Source
 from embedstore.storage import disk_errors
+from embedstore.storage.inbox.bucket import Bucket
 from embedstore.storage.inbox.inbox import ATTRIBUTES, Inbox, PlanFolder, new_plan_folder
 from embedstore.storage.inbox.part_list import PartFile
 from embedstore.storage.inbox.register import Registrar
@@ -40,6 +41,7 @@ class PlanOptions:
         replace: replace a plan that has parts left.
         engine: who makes the plan; an engine replaces its own without being told.
         wait: seconds to wait for another writer.
+        bucket: where workers find the plan and put their results; None is the folder of the store.
     """
 
     parts: int | None = None
@@ -47,6 +49,7 @@ class PlanOptions:
     replace: bool = False
     engine: str = "plan-parts"
     wait: float = 0.0
+    bucket: Bucket | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class PlanReport(OneRow):
         counts: what the scan found, as in the report of a run.
         space: the name of the space.
         notices: what a person should know, one sentence each.
+        address: what workers name: the folder of the store, or of a bucket.
     """
 
     plan: str
@@ -68,6 +72,7 @@ class PlanReport(OneRow):
     counts: dict[str, Any]
     space: str
     notices: tuple[str, ...] = ()
+    address: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -110,6 +115,8 @@ def plan_with_writer(writer: Writer, job: EmbedJob, options: PlanOptions, stop: 
     """Plan as :func:`plan_parts` does, for a caller that holds the writer's lock."""
     started = utc_now()
     inbox = Inbox(job.storage.layout, job.space.key)
+    if options.bucket is not None:
+        _require_weights_outside(job.space)
     finish_plan(writer, inbox, options)
     with temporary_folder() as folder, closing(plan_source(job, stop)) as plan:
         attributes, kept = apply_metadata(writer, job.source, plan, folder)
@@ -126,7 +133,9 @@ def plan_with_writer(writer: Writer, job: EmbedJob, options: PlanOptions, stop: 
             writer.record_run("embed", job.space.key, settings, counts, started)
             return PlanReport("", 0, 0, counts, job.space.name, notices)
         work = _write_plan(inbox, job, plan, options, (attributes, counts))
-    return PlanReport(work.id, len(work.parts), work.files, counts, job.space.name, notices)
+    of_bucket = inbox.bucket()
+    address = of_bucket.bucket.url if of_bucket else str(job.storage.layout.root)
+    return PlanReport(work.id, len(work.parts), work.files, counts, job.space.name, notices, address)
 
 
 def finish_plan(writer: Writer, inbox: Inbox, options: PlanOptions) -> None:
@@ -134,11 +143,18 @@ def finish_plan(writer: Writer, inbox: Inbox, options: PlanOptions) -> None:
 
     Raises:
         PartsError: if it has parts left, and is not to be replaced.
+        StoreIOError: if its bucket cannot be used; a plan that replaces it leaves the bucket alone.
     """
     if not inbox.has_plan():
         return
     registrar = Registrar(writer, inbox)
-    registrar.register_waiting()
+    try:
+        registrar.register_waiting()
+    except (StoreIOError, StoreDamaged) as e:
+        if not options.replace or inbox.bucket() is None:
+            raise
+        inbox.forget_bucket()
+        writer.notify([f"what waits in the bucket of the plan that is replaced was not registered: {e}"])
     if registrar.finish() or options.replace or registrar.plan.engine == options.engine != "plan-parts":
         return
     plan = registrar.plan
@@ -147,6 +163,20 @@ def finish_plan(writer: Writer, inbox: Inbox, options: PlanOptions) -> None:
         f"embed them with `embedstore work STORE --part N/{len(plan.parts)}`, or replace the plan with "
         "`embedstore plan-parts STORE SOURCE --replace`"
     )
+
+
+def _require_weights_outside(space: SpaceRecord) -> None:
+    """Require that workers that see only a bucket can load the backbone.
+
+    Raises:
+        BadBackbone: if its weights are a checkpoint of the store.
+    """
+    weights = space.require_recipe().recipe.weights
+    if weights and weights.startswith("checkpoints/"):
+        raise BadBackbone(
+            f"the weights of space {space.name} are {weights} in the store, which workers of a bucket do not see; "
+            "leave --inbox out, and let the workers see the folder of the store"
+        )
 
 
 def _covers(source: Source) -> bool:
@@ -199,7 +229,7 @@ def _write_shared(
     work = WorkPlan(
         uuid.uuid4().hex, space, described, tuple(folder.parts), folder.shared_files(), counts, options.engine
     )
-    folder.write_plan(work)
+    folder.write_plan(work, options.bucket)
     return work
 
 

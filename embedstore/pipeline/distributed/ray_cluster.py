@@ -126,8 +126,8 @@ class RayWorkers:
     Args:
         ray: the package, connected.
         setting: how workers are made.
-        make: the class of the workers: it takes nothing, and ``run(part, *task)`` returns JSON values.
-        task: what ``run`` gets besides the part.
+        make: the class of the workers: it takes nothing, and ``run(part, cores, *task)`` returns JSON values.
+        task: what ``run`` gets besides the part and the cores of a worker.
     """
 
     def __init__(self, ray: Any, setting: WorkerSetting, make: Callable[[], Any], task: tuple[Any, ...]) -> None:
@@ -149,7 +149,7 @@ class RayWorkers:
     def begin(self, part: int) -> None:
         """Give a part to a worker."""
         worker = self._idle.pop() if self._idle else self._make.remote()
-        self._running[worker.run.remote(part, *self._task)] = (part, worker)
+        self._running[worker.run.remote(part, self._setting.cpus, *self._task)] = (part, worker)
 
     def wait(self) -> list[EndedPart]:
         """Return the parts that ended, after a second at the latest."""

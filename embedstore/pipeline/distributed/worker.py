@@ -179,11 +179,11 @@ def embed_part(
         else:
             result, encoding = embed_without_killers(part, inbox.read_list(plan, part), open_process), None
         with disk_errors.disk_errors(f"write to {inbox.folder}"):
-            path = inbox.put_result(plan, result)
+            name = inbox.put_result(plan, result)
     except BaseException:
         inbox.give_back(part, deaths)
         raise
-    return _report(plan, result, encoding, path.name, time.perf_counter() - begin)
+    return _report(plan, result, encoding, name, time.perf_counter() - begin)
 
 
 def _report(

@@ -6,12 +6,15 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query
+from numpy.typing import NDArray
 from pydantic import Field
 
+from embedstore.classify.data.slices import SliceValues, load_slices
 from embedstore.classify.evaluation import Evaluation
 from embedstore.errors import LabelError
 from embedstore.server.context import Context, ServerContext
 from embedstore.server.models import MAX_TEXT, ItemBody, Model, SelectionBody
+from embedstore.server.reports import KeptReport
 from embedstore.server.routes.items import item_body
 from embedstore.tables import to_json_value
 
@@ -65,10 +68,38 @@ class ReportBody(Model):
     report: dict[str, Any] = Field(description="All figures, as `--json` of the command line.")
 
 
-class ComparisonBody(Model):
-    """Spaces and classifiers on the same items, as `--json` of the command line."""
+class ForecastBody(Model):
+    """What more labels are worth."""
 
-    comparison: dict[str, Any]
+    column: str
+    labels: int = Field(description="Items with a label; copies count once.")
+    accuracy: EstimateBody
+    at_twice: EstimateBody = Field(description="The accuracy to expect with twice as many labels.")
+    gain: EstimateBody = Field(description="The difference, with an interval of its own.")
+    labels_for_a_point: int | None = Field(description="What one point is expected to cost; null if nothing is gained.")
+    pays: bool = Field(description="Whether at least one point is expected from twice the labels.")
+    sentence: str
+
+
+class ComparedBody(Model):
+    """One classifier of a comparison."""
+
+    space: str
+    head: str
+    score: EstimateBody
+    behind: EstimateBody | None = Field(description="How far behind the best; null for the best, and for numbers.")
+    p_value: float | None = Field(description="Of the test against the best, corrected for all of them.")
+    is_best: bool
+
+
+class ComparisonBody(Model):
+    """Spaces and classifiers on the same items."""
+
+    column: str
+    metric: str
+    held_out: int
+    rows: list[ComparedBody]
+    comparison: dict[str, Any] = Field(description="All figures, as `--json` of the command line.")
 
 
 class ProbeRequest(Model):
@@ -113,18 +144,44 @@ def probe(request: ProbeRequest, context: Context) -> ReportBody:
     return _report(context, context.store.probe(request.column, head=request.head, **options))
 
 
+@router.get("/forecast")
+def get_forecast(
+    context: Context, column: ColumnName = "label", where: Where = None, space: str | None = None
+) -> ForecastBody:
+    """Return what more labels are worth: the accuracy to expect at twice the labels, and what a point costs."""
+    found = context.store.forecast_labels(column, where=where, space=space)
+    return ForecastBody(
+        column=column,
+        labels=found.labels,
+        accuracy=_estimate(found.accuracy),
+        at_twice=_estimate(found.at_twice),
+        gain=_estimate(found.gain),
+        labels_for_a_point=found.labels_for_a_point,
+        pays=found.pays,
+        sentence=str(found),
+    )
+
+
 @router.get("/reports/{name}")
 def get_report(
-    name: ReportName, context: Context, column: ColumnName = "label", where: Where = None, space: str | None = None
+    name: ReportName,
+    context: Context,
+    column: ColumnName = "label",
+    where: Where = None,
+    space: str | None = None,
+    by: Annotated[str | None, Query(max_length=200, description="A column to split the figures by.")] = None,
 ) -> ReportBody:
     """Return the report of a probe, of nearest neighbors, or of a zero-shot classifier of the labels as words."""
     store = context.store
+    slices = None if by is None else load_slices(context.session.storage, by, where=where)
     if name == "probe":
-        return _report(context, store.probe(column, where=where, space=space))
-    if name == "knn":
-        return _report(context, store.knn(column, where=where, space=space))
-    classes = store.distinct_labels(column, where=where, space=space)
-    return _report(context, store.zero_shot(classes, space=space).evaluate(column, where=where))
+        found = store.probe(column, where=where, space=space, by=by)
+    elif name == "knn":
+        found = store.knn(column, where=where, space=space, by=by)
+    else:
+        classes = store.distinct_labels(column, where=where, space=space)
+        found = store.zero_shot(classes, space=space).evaluate(column, where=where, by=by)
+    return _report(context, found, slices)
 
 
 @router.get("/comparison")
@@ -136,7 +193,15 @@ def get_comparison(
 ) -> ComparisonBody:
     """Compare classifiers in every space on the same held-out items."""
     compared = context.store.compare_heads(column, heads=heads, where=where)
-    return ComparisonBody(comparison=to_json_value(compared.to_json()))
+    rows = [_compared(result) for result in compared.results]
+    evaluation = compared.results[0].evaluation
+    return ComparisonBody(
+        column=column,
+        metric=next(iter(evaluation.scores)),
+        held_out=evaluation.n_held_out,
+        rows=rows,
+        comparison=to_json_value(compared.to_json()),
+    )
 
 
 @router.get("/reports/{handle}/cell")
@@ -147,28 +212,70 @@ def get_cell(
     predicted: Annotated[str | None, Query(max_length=MAX_TEXT)] = None,
 ) -> SelectionBody:
     """Keep the held-out items of a cell of the confusion matrix as a selection."""
-    items = context.reports.cell(handle, true, predicted)
+    return _selection(context, context.reports.cell(handle, true, predicted))
+
+
+@router.get("/reports/{handle}/slice")
+def get_slice(
+    handle: str,
+    context: Context,
+    value: Annotated[str | None, Query(max_length=MAX_TEXT, description="Left out: the items without a value.")] = None,
+    wrong: bool = False,
+) -> SelectionBody:
+    """Keep the held-out items with a value of the column `by` as a selection; with `wrong` only the mistakes."""
+    return _selection(context, context.reports.slice(handle, value, only_wrong=wrong))
+
+
+@router.get("/reports/{handle}/bin")
+def get_bin(
+    handle: str, context: Context, number: Annotated[int, Query(ge=0, le=100)], wrong: bool = False
+) -> SelectionBody:
+    """Keep the held-out items of a bin of `reliability` as a selection; with `wrong` only the mistakes."""
+    return _selection(context, context.reports.bin(handle, number, only_wrong=wrong))
+
+
+def _selection(context: ServerContext, items: NDArray[np.int64]) -> SelectionBody:
+    """Keep items as a selection."""
     return SelectionBody(
         handle=context.selections.add(items), count=len(items), generation=context.browser.generation()
     )
 
 
-def _report(context: ServerContext, result: Any) -> ReportBody:
+def _compared(result: Any) -> ComparedBody:
+    """Return one row of a comparison."""
+    gap = getattr(result, "accuracy_gap", None)
+    score = next(iter(result.evaluation.scores.values()))
+    return ComparedBody(
+        space=result.evaluation.space,
+        head=result.evaluation.head,
+        score=_estimate(score),
+        behind=None if gap is None else _estimate(gap),
+        p_value=to_json_value(getattr(result, "p_value", None)),
+        is_best=gap is None and hasattr(result, "accuracy_gap"),
+    )
+
+
+def _estimate(estimate: Any) -> EstimateBody:
+    """Return a figure with its interval."""
+    return EstimateBody(
+        value=to_json_value(estimate.value), low=to_json_value(estimate.low), high=to_json_value(estimate.high)
+    )
+
+
+def _report(context: ServerContext, result: Any, slices: SliceValues | None = None) -> ReportBody:
     """Return an evaluation as the body of an answer."""
     metric, estimate = next(iter(result.scores.items()), (None, None))
     if metric is None or estimate is None:
         raise LabelError("the report has no figures: too few items have a label; label more of them")
     return ReportBody(
-        handle=context.reports.add(result),
+        handle=context.reports.add(KeptReport(result, slices)),
         head=result.head,
         column=result.label,
         space=result.space,
         held_out=result.n_held_out,
         trained_on=result.n_train,
         metric=metric,
-        score=EstimateBody(
-            value=to_json_value(estimate.value), low=to_json_value(estimate.low), high=to_json_value(estimate.high)
-        ),
+        score=_estimate(estimate),
         seconds=round(result.seconds, 3),
         classes=list(result.classes) if isinstance(result, Evaluation) else [],
         report=to_json_value(result.to_json()),

@@ -64,10 +64,13 @@ def redo(request: UndoRequest, context: Writable) -> ChangeDone:
 
 @router.get("/history")
 def get_history(
-    context: Context, limit: Annotated[int, Query(ge=1, le=1000)] = 100, column: ColumnName | None = None
+    context: Context,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    column: ColumnName | None = None,
+    item: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
 ) -> HistoryBody:
-    """Return who changed what and when, the newest first."""
-    changes = change_values.history(context.session, limit=limit, column=column)
+    """Return who changed what and when, the newest first: of everything, of a column, or of an item."""
+    changes = change_values.history(context.session, limit=limit, column=column, item=item)
     return HistoryBody(changes=[change_body(change) for change in changes])
 
 

@@ -8,11 +8,10 @@ import numpy as np
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from embedstore.operations import change_values
 from embedstore.operations.queues import Decision, QueueKind, QueueRow, QueueSettings, possible_decisions
 from embedstore.server.context import Context, ServerContext
 from embedstore.server.errors import Refusal
-from embedstore.server.models import MAX_TEXT, ChangeDone, Ids, ItemBody, Model
+from embedstore.server.models import MAX_TEXT, ChangeBody, ChangeDone, Ids, ItemBody, Model
 from embedstore.server.rights import Writable
 from embedstore.server.routes.items import item_body
 from embedstore.server.routes.labelling import change_body
@@ -54,6 +53,7 @@ class QueueRowsBody(Model):
     total: int
     decisions: list[DecisionName]
     rows: list[QueueRowBody]
+    note: str | None = Field(description="What the look left out; `refresh` goes on with it.")
 
 
 class DecisionRequest(Model):
@@ -64,10 +64,17 @@ class DecisionRequest(Model):
     who: Annotated[str, Field(max_length=100)] = "unknown"
 
 
+class RemovalRequest(Model):
+    """Who removes items."""
+
+    who: Annotated[str, Field(max_length=100)] = "unknown"
+
+
 class RemovedBody(Model):
-    """How many items were deleted."""
+    """How many items were removed."""
 
     items: int
+    change: ChangeBody | None = Field(description="For an undo; null if there was nothing to remove.")
     generation: int
 
 
@@ -95,9 +102,9 @@ def get_queue(
 
     A queue is found when it is opened first, and again after ten minutes or with `refresh`.
     """
-    rows = context.queues.rows(kind, QueueSettings(column, where, space), refresh=refresh)
-    shown = _row_bodies(context, rows[offset : offset + limit])
-    return QueueRowsBody(kind=kind, total=len(rows), decisions=_names(kind), rows=shown)
+    found = context.queues.rows(kind, QueueSettings(column, where, space), refresh=refresh)
+    shown = _row_bodies(context, found.rows[offset : offset + limit])
+    return QueueRowsBody(kind=kind, total=len(found.rows), decisions=_names(kind), rows=shown, note=found.note)
 
 
 @router.post("/{kind}/decisions")
@@ -113,14 +120,18 @@ def decide(kind: QueueKind, request: DecisionRequest, context: Writable) -> Chan
 
 
 @router.post("/{kind}/removal")
-def remove_decided(kind: QueueKind, context: Writable) -> RemovedBody:
-    """Delete the items of a queue on which `remove` was decided. This cannot be undone; the files stay."""
-    decided = context.queues.decided(kind)
-    wanted = np.array([item for item, decision in decided.items() if decision == Decision.REMOVE], np.int64)
-    items = context.browser.known(wanted).tolist()
-    if items:
-        context.store.delete(items=items, wait=change_values.WRITE_WAIT)
-    return RemovedBody(items=len(items), generation=context.browser.generation())
+def remove_decided(kind: QueueKind, context: Writable, request: RemovalRequest | None = None) -> RemovedBody:
+    """Take the items of a queue on which `remove` was decided out of the store; `POST /undo` brings them back.
+
+    They are in no list and no search any more, and their files stay. `embedstore delete STORE "not present"` deletes
+    them and their vectors for good.
+    """
+    change = context.queues.remove(kind, (request or RemovalRequest()).who)
+    return RemovedBody(
+        items=0 if change is None else change.items,
+        change=None if change is None else change_body(change),
+        generation=context.browser.generation(),
+    )
 
 
 def _names(kind: QueueKind) -> list[DecisionName]:

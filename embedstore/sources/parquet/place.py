@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedstore.errors import BadManifest, ImageError, SourceError, SourceNotFound
 from embedstore.sources.files import is_glob
-from embedstore.sources.folder_labels import IMAGE_SUFFIXES, label_and_split
+from embedstore.sources.folder_labels import IMAGE_SUFFIXES, NO_SPLIT, label_and_split
 from embedstore.sources.parquet.columns import choose_column, choose_text_column
 from embedstore.sources.parquet.row_uri import has_parquet_suffix
 from embedstore.sources.parquet.rows import read_file_footer
@@ -19,7 +19,7 @@ from embedstore.sources.parquet.source import ParquetFile, ParquetImages
 from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage.column_names import find_column
-from embedstore.text_form import known_split, split_words
+from embedstore.text_form import known_split, resembles_split, split_words
 
 FOLDER_DEPTH = 3  # of data sets of the hub: configuration/split/0000.parquet
 SAVED_DATA_SET = ("dataset_dict.json", "state.json")  # what ``datasets.save_to_disk`` writes
@@ -39,7 +39,8 @@ def open_parquet(
 
     Raises:
         SourceNotFound: if a glob of Parquet files matches nothing.
-        SourceError: if the names of some files state a split and those of others do not.
+        SourceError: if the names of some files state a split and those of others do not, or a name such as
+            ``validation2`` seems to.
         BadManifest: if several files are given and they hold no images, or it is not clear which column does.
     """
     for name in names:
@@ -78,12 +79,22 @@ def split_of_name(path: str, root: str) -> str | None:
         path: of the file.
         root: the folder that the user named, or that the path as typed begins in.
     """
-    stem = os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122
+    stem = _stem(path)
     split = known_split(stem) or known_split(_PART_NUMBER.sub("", stem))
     if split is not None:
         return split.value
+    return label_and_split(_folders_below(path, root), root=os.path.basename(root))[1]  # noqa: PTH119
+
+
+def _stem(path: str) -> str:
+    """Return the name of a file without its suffix."""
+    return os.path.splitext(os.path.basename(path))[0]  # noqa: PTH119, PTH122
+
+
+def _folders_below(path: str, root: str) -> list[str]:
+    """Return the folders of a file below a root, outermost first."""
     folders = os.path.dirname(path).removeprefix(root).strip("/").split("/")  # noqa: PTH120
-    return label_and_split([f for f in folders if f], root=os.path.basename(root))[1]  # noqa: PTH119
+    return [folder for folder in folders if folder]
 
 
 def _parquet_files(name: str) -> Iterator[str]:
@@ -149,7 +160,11 @@ def _describe(path: str, names: Sequence[str], *, splits: bool) -> ParquetFile:
     if root is None:
         typed = any(not os.path.isabs(name) for name in names)  # noqa: PTH117
         root = os.getcwd() if typed and path.startswith(os.getcwd() + "/") else "/"  # noqa: PTH109
-    return ParquetFile(path, os.path.dirname(path), split_of_name(path, root) if splits else None)  # noqa: PTH120
+    split = split_of_name(path, root) if splits else None
+    words = [os.path.basename(root), *_folders_below(path, root), _PART_NUMBER.sub("", _stem(path))]  # noqa: PTH119
+    if splits and split is None and any(map(resembles_split, words)) and not _has_split_column(path):
+        raise SourceError(f"{path} has a name that is nearly that of a split: {NO_SPLIT}")
+    return ParquetFile(path, os.path.dirname(path), split)  # noqa: PTH120
 
 
 def _check_splits(files: Sequence[ParquetFile]) -> None:

@@ -11,6 +11,7 @@
       000000017-<xxh3>.part  the result of a part
       000000017.begun        workers began this part and have not ended it, one byte each
       000000017.registered   the part is in the catalog
+      bucket.json            workers use this plan in a bucket; see ``plan_bucket``
 """
 
 from __future__ import annotations
@@ -30,19 +31,20 @@ from numpy.typing import NDArray
 from embedstore.errors import PartsError, StoreDamaged
 from embedstore.storage import durable_files, reading
 from embedstore.storage.inbox import part_list, part_result, work_plan
+from embedstore.storage.inbox.bucket import Bucket
 from embedstore.storage.inbox.part_list import PartFile
 from embedstore.storage.inbox.part_result import PartResult
+from embedstore.storage.inbox.plan_bucket import MAX_PLAN_BYTES, PLAN, PlanBucket
 from embedstore.storage.inbox.work_plan import PlannedPart, WorkPlan
 from embedstore.storage.layout import Layout
 from embedstore.storage.store_files import open_binary, read_bounded, read_json_object
 
-PLAN = "plan.json"
+BUCKET = "bucket.json"
 LISTS = "lists"
 ATTRIBUTES = "attributes.parquet"
 MISSING = "missing.parquet"
 KNOWN = "known.digests"
 MAX_LIST_BYTES = 1 << 30
-MAX_PLAN_BYTES = 1 << 30
 MAX_RESULT_BYTES = 8 << 30
 
 
@@ -72,6 +74,7 @@ class Inbox:
     def __init__(self, layout: Layout, space: str) -> None:
         self.layout, self.space = layout, space
         self.folder = layout.inbox_folder(space)
+        self._checked_bucket: PlanBucket | None = None
 
     def has_plan(self) -> bool:
         """Return whether there is a plan."""
@@ -158,8 +161,8 @@ class Inbox:
         files = self.read_list(plan, waiting.part)
         return part_result.decode_result(data, plan, files, part=waiting.part)
 
-    def put_result(self, plan: WorkPlan, result: PartResult) -> Path:
-        """Write the result of a part: a temporary name of this process, fsync, rename.
+    def put_result(self, plan: WorkPlan, result: PartResult) -> str:
+        """Write the result of a part, and return its name: a temporary name of this process, fsync, rename.
 
         Raises:
             OSError: if the disk is full or fails; nothing is left of it.
@@ -169,7 +172,7 @@ class Inbox:
         with durable_files.atomic_write(target, f".{os.getpid()}-{time.time_ns()}.tmp") as f:
             f.write(data)
         self._begun(result.part).unlink(missing_ok=True)
-        return target
+        return target.name
 
     def is_done(self, part: int) -> bool:
         """Return whether a part has a result, or is registered."""
@@ -198,10 +201,45 @@ class Inbox:
         else:
             marker.unlink(missing_ok=True)
 
+    def bucket(self) -> PlanBucket | None:
+        """Return the bucket that workers use, None if they use this folder; it is not asked.
+
+        Raises:
+            StoreDamaged: if the file that names it is not one that embedstore writes.
+        """
+        path = self.folder / BUCKET
+        return PlanBucket.load(path) if reading.exists(path) else None
+
+    def download_results(self) -> None:
+        """Bring what waits in the bucket into this folder, if workers use a bucket.
+
+        Raises:
+            StoreIOError: if the server refuses or does not answer.
+            StoreDamaged: if the bucket belongs to another plan.
+        """
+        bucket = self._own_bucket()
+        if bucket is None:
+            return
+        for name in bucket.results():
+            if not reading.exists(self.folder / name):
+                bucket.download(f"results/{name}", self.folder / name)
+
+    def forget_bucket(self) -> None:
+        """Leave the bucket alone from now on, such as one that exists no more."""
+        (self.folder / BUCKET).unlink(missing_ok=True)
+        self._checked_bucket = None
+
     def set_registered(self, waiting: WaitingResult) -> None:
         """Note that a part is in the catalog, and remove its result."""
         self._registered(waiting.part).touch()
         waiting.path.unlink(missing_ok=True)
+        if bucket := self._own_bucket():
+            bucket.set_registered(waiting.part, waiting.path.name)
+
+    def discard(self, waiting: WaitingResult) -> None:
+        """Let a part be done again, whose result was moved out of this folder."""
+        if bucket := self._own_bucket():
+            bucket.delete_result(waiting.path.name)
 
     def unfinished_names(self) -> list[Path]:
         """Return the temporary files of workers that write now, or were killed."""
@@ -212,11 +250,26 @@ class Inbox:
 
         Raises:
             OSError: if the disk fails; without its plan the folder is litter, which the next plan removes.
+            StoreIOError: if the plan is also in a bucket, whose server refuses or does not answer.
         """
+        if reading.exists(self.folder / PLAN) and (bucket := self._own_bucket()):
+            bucket.remove()
         (self.folder / PLAN).unlink(missing_ok=True)
         if reading.exists(self.folder):
             durable_files.sync_folder(self.folder)
             shutil.rmtree(self.folder)
+
+    def _own_bucket(self) -> PlanBucket | None:
+        """Return the bucket after a check that it holds this plan: a store may name any bucket.
+
+        Raises:
+            StoreIOError: if the server refuses, does not answer or holds no plan.
+            StoreDamaged: if it holds another plan.
+        """
+        if self._checked_bucket is None and (bucket := self.bucket()):
+            bucket.require_plan(self._read(self.folder / PLAN, MAX_PLAN_BYTES))
+            self._checked_bucket = bucket
+        return self._checked_bucket
 
     def _list(self, part: int) -> Path:
         return self.folder / LISTS / f"{part:09d}.jsonl"
@@ -263,9 +316,17 @@ class PlanFolder:
         names = (ATTRIBUTES, MISSING, KNOWN)
         return {n: durable_files.file_xxh3(self.folder / n) for n in names if (self.folder / n).exists()}
 
-    def write_plan(self, plan: WorkPlan) -> None:
-        """Write the plan itself."""
+    def write_plan(self, plan: WorkPlan, bucket: Bucket | None = None) -> None:
+        """Write the plan itself, and everything into a bucket if workers use one.
+
+        Raises:
+            StoreIOError: if the server of the bucket refuses or does not answer.
+        """
         (self.folder / PLAN).write_text(json.dumps(plan.to_json()) + "\n")
+        if bucket is not None:
+            of_plan = PlanBucket(bucket.folder(plan.id))
+            of_plan.publish(self.folder)
+            of_plan.dump(self.folder / BUCKET)
 
 
 @contextmanager

@@ -94,8 +94,15 @@ class Registrar:
         return [n for n in range(1, len(self.plan.parts) + 1) if n not in self._registered]
 
     def register_waiting(self) -> int:
-        """Register every result that is waiting, and return how many parts are new in the catalog."""
+        """Register every result that is waiting, and return how many parts are new in the catalog.
+
+        Raises:
+            StoreUnreadable: if a result cannot be read now; it is left as it is.
+            StoreIOError: if the disk or the server of a bucket fails; what was registered before is kept.
+        """
         before = self.total.parts
+        with disk_errors.disk_errors(f"write to {self._inbox.folder}"):
+            self._inbox.download_results()
         for waiting in self._inbox.waiting():
             self.register(waiting)
         return self.total.parts - before
@@ -117,6 +124,7 @@ class Registrar:
                     kept = quarantine_file(
                         self._writer.layout, waiting.path, f"{self.plan.space.key}-{waiting.path.name}"
                     )
+                    self._inbox.discard(waiting)
                 self.total.torn.append(f"{waiting.path.name}: {e}; moved to {kept}, and its part has to be done again")
                 return
             self._commit(result)

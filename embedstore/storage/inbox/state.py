@@ -22,7 +22,7 @@ def _state(inbox: Inbox) -> dict[str, Any]:
     """Return facts on one plan; a plan that cannot be read has a problem in place of them."""
     facts: dict[str, Any] = {"space": inbox.space, "waiting": len({r.part for r in inbox.waiting()})}
     try:
-        plan = inbox.read_plan()
+        plan, bucket = inbox.read_plan(), inbox.bucket()
     except (StoreDamaged, StoreUnreadable) as e:
         return facts | {"problem": str(e)}
     return facts | {
@@ -32,6 +32,7 @@ def _state(inbox: Inbox) -> dict[str, Any]:
         "files": plan.files,
         "registered": len(reading.list_folder(inbox.folder, "*.registered")),
         "created": plan.created,
+        "inbox": bucket.bucket.url if bucket else "",
     }
 
 

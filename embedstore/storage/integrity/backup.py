@@ -10,7 +10,7 @@ from pathlib import Path
 
 from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.storage import commit_counter, connection, layout, reading, shard
-from embedstore.storage.inbox.inbox import inboxes
+from embedstore.storage.inbox.inbox import BUCKET, inboxes
 from embedstore.storage.integrity.report import CheckProgress
 from embedstore.storage.integrity.verify import is_registered
 from embedstore.storage.layout import COPIED_FOLDERS, Layout
@@ -110,7 +110,7 @@ def _copy_store(
             inbox.folder,
             at.inbox_folder(inbox.space),
             copy_function=_copy_if_there,
-            ignore=shutil.ignore_patterns("*.tmp"),
+            ignore=shutil.ignore_patterns("*.tmp", BUCKET),  # results of a bucket belong to one store
         )
     for name in COPIED_FOLDERS:
         if reading.is_folder(storage.layout.root / name):

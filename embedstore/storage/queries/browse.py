@@ -185,6 +185,13 @@ def values_with_prefix(con: duckdb.DuckDBPyConnection, column: str, prefix: str,
     return [value for value, _ in rows]
 
 
+def contents_of(con: duckdb.DuckDBPyConnection, items: NDArray[np.int64]) -> list[str]:
+    """Return the digest of the content of each of some items that exist, in their order."""
+    wanted = {"item": items, "n": np.arange(len(items))}  # noqa: F841 - read by SQL
+    found = con.execute("SELECT i.content FROM wanted w JOIN items i ON i.item = w.item ORDER BY w.n").fetchall()
+    return [content for (content,) in found]
+
+
 def column_codes(
     con: duckdb.DuckDBPyConnection, column: str, items: NDArray[np.int64], limit: int
 ) -> tuple[NDArray[np.uint16], list[tuple[str, int]]]:

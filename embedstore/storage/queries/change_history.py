@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from embedstore.errors import ItemNotFound, StoreDamaged
 
-CHANGE, DECIDE, UNDO, REDO = "label", "decide", "undo", "redo"  # operations of the runs that change values
+CHANGE, DECIDE, REMOVE, UNDO, REDO = "label", "decide", "remove", "undo", "redo"  # operations of runs with an undo
 QUEUE_PREFIX = "queue:"  # of the column in the record of a decision: no column of the items is changed
-_OPERATIONS = f"verb IN ('{CHANGE}', '{DECIDE}', '{UNDO}', '{REDO}')"
+REMOVAL_PREFIX = "removal:"  # of the column in the record of a removal by a queue
+_OPERATIONS = f"verb IN ('{CHANGE}', '{DECIDE}', '{REMOVE}', '{UNDO}', '{REDO}')"
 _REVERSED_BY = "(SELECT (settings->>'$.reverses')::BIGINT FROM runs WHERE verb IN ('undo', 'redo'))"
 
 
@@ -81,8 +82,8 @@ class Change:
 
     Attributes:
         number: of the run that recorded it.
-        operation: ``label``, ``decide``, ``undo`` or ``redo``.
-        column: the column, or ``queue:NAME`` for decisions on a queue.
+        operation: ``label``, ``decide``, ``remove``, ``undo`` or ``redo``.
+        column: the column; ``queue:NAME`` for decisions on a queue, ``removal:NAME`` for items removed by one.
         items: how many items it set.
         who: the name that the browser gave.
         when: UTC.
@@ -105,14 +106,19 @@ def json_groups(groups: Sequence[ValueGroup]) -> list[list[Any]]:
     return [[g.old, g.new, [list(span) for span in g.spans]] for g in groups]
 
 
-def changes(con: duckdb.DuckDBPyConnection, *, limit: int, column: str | None = None) -> list[Change]:
+def changes(
+    con: duckdb.DuckDBPyConnection, *, limit: int, column: str | None = None, item: int | None = None
+) -> list[Change]:
     """Return the last changes, the newest first.
 
     Args:
         con: the open catalog.
         limit: how many.
         column: only changes of this column.
+        item: only changes of this item; their ``value`` is what the item had afterwards.
     """
+    if item is not None:
+        return _changes_of(con, item, limit, column)
     rows = con.execute(
         "SELECT run, verb, settings->>'$.column', (result->>'$.items')::BIGINT, settings->>'$.who', started, "
         f"settings->'$.value', run IN {_REVERSED_BY} FROM runs WHERE {_OPERATIONS} "
@@ -125,6 +131,22 @@ def changes(con: duckdb.DuckDBPyConnection, *, limit: int, column: str | None = 
     ]
 
 
+def _changes_of(con: duckdb.DuckDBPyConnection, item: int, limit: int, column: str | None) -> list[Change]:
+    """Return the last changes of one item."""
+    span = "list_filter(from_json(g->'$[2]', '[[\"BIGINT\"]]'), lambda s: ? BETWEEN s[1] AND s[2])"
+    rows = con.execute(
+        "SELECT run, verb, settings->>'$.column', settings->>'$.who', started, g->>'$[1]', "
+        f"run IN {_REVERSED_BY} FROM (SELECT *, unnest(from_json(result->'$.groups', '[\"JSON\"]')) AS g FROM runs "
+        f"WHERE {_OPERATIONS} AND (? IS NULL OR settings->>'$.column' = ?)) WHERE len({span}) > 0 "
+        "ORDER BY run DESC LIMIT ?",
+        [column, column, item, limit],
+    ).fetchall()
+    return [
+        Change(number, verb, name, 1, who, when, value, bool(undone))
+        for number, verb, name, who, when, value, undone in rows
+    ]
+
+
 def last_reversible(con: duckdb.DuckDBPyConnection, who: str, operation: str) -> int:
     """Return the number of the last change of a person that an undo, or a redo, would take back.
 
@@ -133,7 +155,7 @@ def last_reversible(con: duckdb.DuckDBPyConnection, who: str, operation: str) ->
     Raises:
         ItemNotFound: if there is none.
     """
-    new = (CHANGE, DECIDE)
+    new = (CHANGE, DECIDE, REMOVE)
     wanted = (*new, REDO) if operation == UNDO else (UNDO,)
     rows = con.execute(
         f"SELECT run, verb FROM runs WHERE {_OPERATIONS} AND settings->>'$.who' = ? AND run NOT IN "
@@ -166,7 +188,8 @@ def changed_items(con: duckdb.DuckDBPyConnection, *, after: int) -> set[int]:
     """Return the items of which a value was set by a run after the one with a number."""
     rows = con.execute(
         f"SELECT result->'$.groups' FROM runs WHERE {_OPERATIONS} AND run > ? "
-        f"AND NOT starts_with(settings->>'$.column', '{QUEUE_PREFIX}')",
+        f"AND NOT starts_with(settings->>'$.column', '{QUEUE_PREFIX}') AND NOT (verb IN ('{UNDO}', '{REDO}') "
+        f"AND starts_with(settings->>'$.column', '{REMOVAL_PREFIX}'))",
         [after],
     ).fetchall()
     spans = [span for (groups,) in rows for *_, spans in json.loads(groups) for span in spans]

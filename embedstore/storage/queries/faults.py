@@ -27,21 +27,34 @@ def conflicting_copies(con: duckdb.DuckDBPyConnection, column: str, limit: int) 
     ).fetchall()
 
 
-def odd_images(con: duckdb.DuckDBPyConnection, *, min_side: int, max_aspect: float, limit: int) -> list[Row]:
-    """Return ``(item, width, height)`` of images that are tiny, or very long or high, the most extreme first.
+def tiny_images(con: duckdb.DuckDBPyConnection, *, min_side: int, limit: int) -> list[Row]:
+    """Return ``(item, width, height)`` of images whose shorter side has few pixels, the smallest first.
 
     Args:
         con: the open catalog.
-        min_side: pixels of the shorter side below which an image is tiny.
+        min_side: pixels below which an image is tiny.
+        limit: how many to return.
+    """
+    return con.execute(
+        "SELECT i.item, c.width, c.height FROM items i JOIN contents c USING (content) WHERE i.present AND c.width > 0 "
+        "AND c.height > 0 AND least(c.width, c.height) < ? ORDER BY least(c.width, c.height), i.item LIMIT ?",
+        [min_side, limit],
+    ).fetchall()
+
+
+def long_images(con: duckdb.DuckDBPyConnection, *, max_aspect: float, limit: int) -> list[Row]:
+    """Return ``(item, width, height)`` of very long or high images, the most extreme first.
+
+    Args:
+        con: the open catalog.
         max_aspect: the longer side over the shorter one above which a shape is odd.
         limit: how many to return.
     """
     return con.execute(
         "SELECT i.item, c.width, c.height FROM items i JOIN contents c USING (content) WHERE i.present AND c.width > 0 "
-        "AND c.height > 0 AND (least(c.width, c.height) < $side OR greatest(c.width, c.height) > "
-        "$aspect * least(c.width, c.height)) ORDER BY greatest($side / least(c.width, c.height), "
-        "greatest(c.width, c.height) / least(c.width, c.height) / $aspect) DESC, i.item LIMIT $limit",
-        {"side": min_side, "aspect": max_aspect, "limit": limit},
+        "AND c.height > 0 AND greatest(c.width, c.height) > ? * least(c.width, c.height) "
+        "ORDER BY greatest(c.width, c.height) / least(c.width, c.height) DESC, i.item LIMIT ?",
+        [max_aspect, limit],
     ).fetchall()
 
 

@@ -18,6 +18,8 @@ export class Cleaning {
   decided = $state(0);
   busy = $state(false);
   problem: string | null = $state(null);
+  /** What the look of the server left out. */
+  note: string | null = $state(null);
 
   get queue(): Queue | undefined {
     return this.queues.find(({ kind }) => kind === this.kind);
@@ -39,6 +41,7 @@ export class Cleaning {
     this.kind = kind;
     this.busy = true;
     this.problem = null;
+    this.note = null;
     this.rows = [];
     this.place = 0;
     this.decided = 0;
@@ -49,6 +52,7 @@ export class Cleaning {
       if (this.kind !== kind) return;
       this.rows = answer.rows;
       this.total = answer.total;
+      this.note = answer.note;
     } catch (error) {
       this.problem = error instanceof Error ? error.message : String(error);
     } finally {
@@ -110,15 +114,16 @@ export class Cleaning {
     await this.readQueues();
   }
 
-  /** Delete the items on which `remove` was decided; their files stay. */
+  /** Take out the items on which `remove` was decided; an undo brings them back. */
   async remove(): Promise<void> {
     const { kind } = this;
     if (kind === null) return;
     try {
-      const removed = await body(api.POST("/api/v1/queues/{kind}/removal", { params: { path: { kind } } }));
-      page.say(`${removed.items.toLocaleString()} items were deleted from the store; their files stay`);
-      page.reread();
-      await this.open(kind, true);
+      const request = { params: { path: { kind } }, body: { who: page.name } };
+      const removed = await body(api.POST("/api/v1/queues/{kind}/removal", request));
+      if (removed.change === null) page.say("No item of this queue is decided as “Remove”.");
+      else page.changed(`${removed.items.toLocaleString()} items were taken out; their files stay`);
+      await this.open(kind);
       await this.readQueues();
     } catch (error) {
       page.complain(error);

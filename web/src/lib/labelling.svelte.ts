@@ -16,6 +16,7 @@ export interface Entry {
 }
 
 export type Judgement = Schemas["ReportBody"];
+export type Forecast = Schemas["ForecastBody"];
 
 function reasonOf(strategy: string, predicted: string | null, confidence: number | null): string {
   if (predicted === null) return strategy === "typical" ? "typical of a group of items without labels" : strategy;
@@ -29,6 +30,9 @@ export class Labelling {
   place = $state(0);
   given = $state(0);
   judgement: Judgement | null = $state.raw(null);
+  /** What more labels are worth, and what it was after the batches before. */
+  forecast: Forecast | null = $state.raw(null);
+  course: readonly Forecast[] = $state.raw([]);
   /** Why there is no accuracy, in the server's words. */
   noJudgement: string | null = $state(null);
   remaining = $state(0);
@@ -50,6 +54,8 @@ export class Labelling {
   async begin(column: string): Promise<void> {
     this.column = column;
     this.judgement = null;
+    this.forecast = null;
+    this.course = [];
     this.values = [];
     this.batch = [];
     try {
@@ -116,6 +122,20 @@ export class Labelling {
     if (number !== this.#judgements) return; // a later one is under way
     this.judgement = judgement;
     this.noJudgement = reason;
+    await this.#foresee(number);
+  }
+
+  /** What more labels are worth; the server refuses where they are too few to tell. */
+  async #foresee(number: number): Promise<void> {
+    let forecast: Forecast | null = null;
+    try {
+      forecast = await body(api.GET("/api/v1/forecast", { params: { query: { column: this.column } } }));
+    } catch {
+      // the accuracy says already what is missing
+    }
+    if (number !== this.#judgements) return;
+    this.forecast = forecast;
+    if (forecast && this.course.at(-1)?.labels !== forecast.labels) this.course = [...this.course, forecast];
   }
 
   /** Show the label at once and move on; the server gets one label after the other. */

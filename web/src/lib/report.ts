@@ -14,7 +14,6 @@ export interface ClassRow {
   readonly recall: number | null;
 }
 
-
 type Json = Record<string, unknown>;
 
 const isObject = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value);
@@ -70,4 +69,44 @@ export function mistakesOf(matrix: readonly (readonly number[])[], classes: read
     )
     .filter(({ off, count }) => off && count > 0)
     .sort((a, b) => b.count - a.count);
+}
+
+/** The held-out items with one value of a column. */
+export interface Slice {
+  readonly value: string | null;
+  readonly count: number;
+  readonly score: Figure | null;
+}
+
+export function slicesOf(report: Json): Slice[] {
+  const slices = isObject(report["slices"]) ? report["slices"] : {};
+  return listOf(slices["slices"])
+    .filter(isObject)
+    .map((row) => {
+      const value = numberOr(row["accuracy"]);
+      const [low, high] = [numberOr(row["accuracy_low"]), numberOr(row["accuracy_high"])];
+      const score = value === null ? null : { name: "accuracy", value, low, high };
+      return { value: row["value"] === null ? null : String(row["value"]), count: numberOr(row["items"]) ?? 0, score };
+    });
+}
+
+/** The held-out items of similar confidence. */
+export interface Bin {
+  readonly count: number;
+  readonly confidence: number;
+  readonly accuracy: number;
+  readonly low: number | null;
+  readonly high: number | null;
+}
+
+export function binsOf(report: Json): Bin[] {
+  return listOf(report["reliability"])
+    .filter(isObject)
+    .map((row) => ({
+      count: numberOr(row["rows"]) ?? 0,
+      confidence: numberOr(row["confidence"]) ?? 0,
+      accuracy: numberOr(row["accuracy"]) ?? 0,
+      low: numberOr(row["low"]),
+      high: numberOr(row["high"]),
+    }));
 }

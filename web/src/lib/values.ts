@@ -11,3 +11,9 @@ export function parseValue(text: string, kind: Column["kind"] | undefined): Scal
   if (kind === "boolean" && /^(true|false)$/i.test(trimmed)) return trimmed.toLowerCase() === "true";
   return trimmed;
 }
+
+/** A time of the server in the words of the browser's language. */
+export function when(text: string): string {
+  const time = new Date(text);
+  return Number.isNaN(time.getTime()) ? text : time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+}

@@ -28,7 +28,7 @@ from embedstore.classify.heads.linear.regularization_path import (
 )
 from embedstore.classify.heads.linear.softmax import EigenBasis, SoftmaxProblem
 from embedstore.classify.heads.numerics import blocks, softmax
-from embedstore.classify.heads.options import parse_option
+from embedstore.classify.heads.options import check_positive, check_whole, parse_option
 from embedstore.classify.heads.sample_weights import drop_unweighted
 from embedstore.errors import LabelError
 
@@ -130,13 +130,15 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 the held-out loss that chooses C.
 
         Raises:
-            BadHead: if ``class_weight`` is not ``balanced`` or a positive number for each class that it names; if a
-                sample weight is negative or not finite; if the rows do not fit into the memory of the named device.
+            BadHead: if ``tol``, ``max_iter`` or ``patience`` is not above 0; if ``class_weight`` is not ``balanced`` or
+                a positive number for each class that it names; if a sample weight is negative or not finite; if the
+                rows do not fit into the memory of the named device.
             LabelError: if there is one class; if C is to be chosen and a class has one row, or there are fewer rows or
                 groups than folds.
             ValueError: if a feature is not a finite number, a C is not positive, or ``Cs`` is a number of values
                 below 2.
         """
+        self._check_options()
         X, y = validate_data(self, X, y, dtype=_DTYPES)
         check_classes(y)
         if self.cv is None or isinstance(self.cv, int | float):  # given folds name the rows by their places
@@ -155,6 +157,12 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def grid(self) -> list[float]:
         """The values of C that are tried, ascending; one value if nothing is chosen."""
         return _grid(self.Cs if self.C is None else [self.C])
+
+    def _check_options(self) -> None:
+        check_positive("tol", self.tol)
+        check_whole("max_iter", self.max_iter)
+        if self.patience is not None:
+            check_whole("patience", self.patience)
 
     def _training_masks(self, y: IntArray, groups: Array | None, shape: tuple[int, ...]) -> Array:
         cv = resolve_cv(self.cv, shape, len(self.classes_))

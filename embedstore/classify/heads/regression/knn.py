@@ -37,7 +37,7 @@ class KNNRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             BadHead: if an option is not valid.
-            ValueError: if X or y holds something else than finite numbers, or k is below 1.
+            ValueError: if X or y holds something else than finite numbers.
         """
         X, y = validate_data(self, X, y, y_numeric=True)
         self.numbers_ = np.asarray(y, np.float64)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.data.folds import numeric_group_folds
 from embedstore.classify.heads.numerics import blocks
-from embedstore.classify.heads.options import check_positive
+from embedstore.classify.heads.options import check_positive, check_positives
 from embedstore.classify.heads.regression.centered_rows import CenteredRows
 from embedstore.classify.heads.sample_weights import check_sample_weight, drop_unweighted
 from embedstore.errors import BadHead
@@ -93,9 +93,10 @@ class RidgeHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 )
             largest = float(rows.moments.max(initial=0)) or 1.0
             return np.geomspace(*_GRID, int(self.alphas)) * largest
+        if isinstance(self.alphas, bool | str):
+            raise BadHead(f"alphas must be numbers above 0, or how many to try, not {self.alphas!r}")
         values = np.unique(np.atleast_1d(np.asarray(self.alphas, np.float64)))
-        for value in values.tolist():
-            check_positive("alphas", value)
+        check_positives("alphas", values.tolist())
         return values
 
     def _left_out_errors(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,11 @@ from embedstore.classify.metrics.regression import (
     regression_report,
     spearman,
 )
+from tools.evaluation_promises.statement import Statement
 
 Draw = Callable[[int], tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]]
 ALPHA = 0.1
+_METRICS = ("r2", "mae", "rmse", "pearson", "spearman", "quadratic_kappa", "within_one_accuracy")
 _DIM = 8
 _NEW = 400  # rows whose coverage is counted in each run
 _POPULATION = 200_000
@@ -154,3 +157,36 @@ def gap_misses(n_slices: int, rows: int, group_size: int, *, runs: int, seed: in
         errors = np.abs(shared + rng.normal(size=len(groups)))
         misses += any(g.gap_low > 0 for g in error_gaps(errors, members, groups))
     return misses / runs
+
+
+def statements() -> Iterator[Statement]:
+    """Return what is promised of predicted numbers."""
+    for method, words in {"split": "val items calibrate", "cv+": "ten folds", "folds": "neighbors, one head"}.items():
+        for n, size in ((20, 1), (200, 1), (80, 4)):
+            what = f"{n} training items{f' in groups of {size}' if size > 1 else ''}, {words}"
+            yield Statement("a prediction interval holds the number", what, "0.90", _covered(method, n, size), 5)
+    for n, size in ((30, 1), (120, 1), (400, 1), (120, 4)):
+        what = f"{n} items{f' in groups of {size}' if size > 1 else ''}, correlations 0.3 to 0.95"
+        for name in _METRICS:
+            yield Statement(f"interval of {name}", what, "0.95", _metric(name, n, size), 4)
+    for n_slices, rows, size in ((2, 50, 1), (5, 60, 5), (10, 50, 1)):
+        what = f"{n_slices} equal slices of {rows} numbers{f' in groups of {size}' if size > 1 else ''}"
+        yield Statement("any interval of a gap misses", what, "at most 0.05", _gaps(n_slices, rows, size), 4)
+
+
+def _covered(method: str, n: int, size: int) -> Callable[[int], list[float]]:
+    return lambda runs: [float(interval_coverage(method, n, size, runs=runs).mean())]
+
+
+def _metric(name: str, n: int, size: int) -> Callable[[int], list[float]]:
+    return lambda runs: [_held(n, size, correlation, runs)[name] for correlation in (0.3, 0.8, 0.95)]
+
+
+@cache
+def _held(n: int, size: int, correlation: float, runs: int) -> dict[str, float]:
+    """Return the coverage of all metrics, simulated once."""
+    return metric_coverage(n, size, correlation, runs=runs)
+
+
+def _gaps(n_slices: int, rows: int, size: int) -> Callable[[int], list[float]]:
+    return lambda runs: [gap_misses(n_slices, rows, size, runs=runs)]
