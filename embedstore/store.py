@@ -1134,9 +1134,9 @@ class Store:
             by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
-            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3`` or ``vtab1k`` for logistic
-                regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which values, and
-                what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
+            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3``, ``vtab1k`` or ``mteb`` for
+                logistic regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which
+                values, and what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head; of numbers

@@ -64,8 +64,8 @@ SaveAs = Annotated[
 ProbeProtocol = Annotated[
     str | None,
     typer.Option(
-        help="Evaluate as a publication does: clip, dinov2, dinov3 or vtab1k. It fixes the values of C, who selects C, "
-        "and the refit."
+        help="Evaluate as a publication does: clip, dinov2, dinov3, vtab1k or mteb. It fixes the values of C, who "
+        "selects C, and the refit; mteb draws eight labels per class ten times."
     ),
 ]
 KnnProtocol = Annotated[
