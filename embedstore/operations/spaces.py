@@ -23,7 +23,7 @@ from embedstore.space import JsonScalar, Recipe, decoding_overrides
 from embedstore.storage import space_changes
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.shard import DTYPES
-from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.spaces import SpaceRecord, related_spaces
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
@@ -153,15 +153,10 @@ def set_default(session: Session, space: str, *, refit_heads: bool, wait: float)
 
 def _refit_heads(session: Session, record: SpaceRecord) -> tuple[list[str], list[str]]:
     """Fit the heads of all related spaces again in this one; return names, and why some were skipped."""
-    parents = {s.key: s.space.parent for s in session.storage.spaces()}
-
-    def root(key: str) -> str:
-        parent = parents.get(key)
-        return key if parent is None else root(parent)
-
+    related = related_spaces(session.storage.spaces(), record.key)
     refitted, skipped = [], []
     for head in heads.saved_heads(session):
-        if head.space_key != record.key and root(head.space_key) == root(record.key):
+        if head.space_key in related:
             try:
                 _refit(session, head, record)
                 refitted.append(head.name)
