@@ -560,6 +560,9 @@ class Store:
     ) -> SpaceRecord:
         """Add the space of another backbone; :meth:`reembed` fills it.
 
+        A backbone that was added before with the same options is not loaded again where its exported tower embeds: the
+        bytes of its weights file and the versions of the libraries decide whether it is the same.
+
         Args:
             backbone: as for :func:`embedstore.create`.
             weights: as for :func:`embedstore.create`.
@@ -967,7 +970,8 @@ class Store:
                 file, or a folder of them), ``lance`` (a table of LanceDB), ``huggingface`` (a folder that
                 ``datasets.load_dataset`` reads) or ``fiftyone``; by default as the suffix says.
             vectors: write the vectors; by default in every format but CSV.
-            dtype: the type of the vectors, ``float32`` or ``float16``; by default float32.
+            dtype: the type of the vectors, ``float32`` or ``float16``; by default that of the space, or float32 for
+                ``npy`` and for Parquet without the extra ``frames``.
             space: see :class:`Store`.
             where: see :class:`Store`.
 
@@ -1109,8 +1113,8 @@ class Store:
                 classification. A note says what was chosen for numbers.
             weight: a column with the weight of each item in training, at least 0; 2 counts as two items. The figures
                 do not weigh the held-out items.
-            weighted_metrics: also report the accuracy (of numbers the mean absolute error) over held-out items that
-                count as often as their weight says.
+            weighted_metrics: also report accuracy, mean recall, log-loss and Brier score (of several labels the
+                accuracy, of numbers both errors) over held-out items that count as often as their weight says.
             where: see :class:`Store`.
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
@@ -1139,9 +1143,9 @@ class Store:
             by: also report figures by the values of this column, e.g. a camera: accuracy per value, the worst value and
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
-            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3`` or ``vtab1k`` for logistic
-                regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which values, and
-                what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
+            protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3``, ``vtab1k`` or ``mteb`` for
+                logistic regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which
+                values, and what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
 
         Returns:
             The evaluation: metrics with 95% intervals, the confusion matrix, mistakes and the fitted head; of numbers

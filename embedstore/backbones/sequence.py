@@ -78,6 +78,7 @@ class SequenceNetwork:
         unread: what a notice says about items whose ends are not read, with the cure.
         logit_scale: exp of the learned scale of a network with two towers, or None.
         origin: where the weights came from.
+        release: ends the processes that prepare items; later items start others.
     """
 
     architecture: str
@@ -95,6 +96,7 @@ class SequenceNetwork:
     unread: str = ""
     logit_scale: float | None = None
     origin: str = ""
+    release: Callable[[], None] = lambda: None
 
 
 class SequenceBackbone:
@@ -154,6 +156,10 @@ class SequenceBackbone:
             self._prepared += 1
             self._cut += prepared.is_cut
         return prepared, info
+
+    def release(self) -> None:
+        """End the processes that prepare items, also those that are at work; later items start others."""
+        self._network.release()
 
     def encode(self, items: Sequence[PreparedSequence]) -> NDArray[np.float32]:
         """Embed prepared items; the order does not matter, and neither do the other items.

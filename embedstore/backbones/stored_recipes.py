@@ -28,13 +28,13 @@ def recipe_problem(recipe: Recipe, store: Path) -> str:
         is_checkpoint = _is_inside(weights, store, "checkpoints") and weights.endswith(".safetensors")
         if not is_checkpoint:
             return f"weights {weights!r:.200}, which are not a checkpoint of the store"
-    folder = _own_folder(recipe.backbone)
+    folder = own_folder(recipe.backbone)
     if folder is not None and (not Path(folder).is_absolute() or _is_inside(folder, store)):
         return f"the network in {folder!r:.200}, which is inside the store"
     return ""
 
 
-def _own_folder(backbone: str) -> str | None:
+def own_folder(backbone: str) -> str | None:
     """Return the folder that a backbone names; None if it names none."""
     if backbone.startswith(_LOCAL_DIR):
         return backbone.removeprefix(_LOCAL_DIR)

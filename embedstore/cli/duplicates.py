@@ -15,6 +15,8 @@ from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import NameOptionGroup, with_option_groups
 from embedstore.tables import Record, save_records
 
+_USUAL_SCORE = 0.7  # of the pixels of one picture
+
 
 @app.command(rich_help_panel=Panel.LABEL)
 @with_option_groups
@@ -103,6 +105,11 @@ def duplicates(
     elif not names.print_names(opened, items) and not output and rows:
         console.print_table(list(rows[0]), [list(r.values()) for r in rows])
     console.print_note(_coverage(groups))
+    if groups.only_equal:
+        console.print_note(
+            "these vectors cannot tell copies from items that look alike, so only equal vectors count; give "
+            "`--threshold 0.99`, or another cosine, to decide yourself"
+        )
     if delete_extra and groups.extra:
         deleted = opened.delete(items=groups.extra, wait=wait)
         console.print_note(
@@ -181,10 +188,13 @@ def _compared(groups: es.DuplicateGroups) -> str:
     """Return how contents were compared, and what that misses."""
     if groups.pixels is not None:
         check = groups.pixels
+        raised = ""
+        if check.least_score > _USUAL_SCORE:
+            raised = f", with a score of at least {check.least_score:.2f} because different images look alike here"
         unread = f"; {check.unread:,} images could not be read, and their cosines decide" if check.unread else ""
         return (
             f"by the pixels of {check.candidates:,} nearest pairs: {check.same:,} show one picture ({check.crops:,} a "
-            f"part of it), {check.different:,} at or above the cosine do not{unread}"
+            f"part of it){raised}, {check.different:,} at or above the cosine do not{unread}"
         )
     if not groups.recall_pairs and groups.recall == 1:
         return "every one with every other"

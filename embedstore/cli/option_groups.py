@@ -49,7 +49,8 @@ WeightedMetrics = Annotated[
     bool,
     typer.Option(
         "--weighted-metrics",
-        help="Also report accuracy (of numbers the mean absolute error) over held-out items weighted by --weight.",
+        help="Also report accuracy, mean recall and losses (of numbers the errors) over held-out items "
+        "weighted by --weight.",
     ),
 ]
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]
@@ -63,8 +64,8 @@ SaveAs = Annotated[
 ProbeProtocol = Annotated[
     str | None,
     typer.Option(
-        help="Evaluate as a publication does: clip, dinov2, dinov3 or vtab1k. It fixes the values of C, who selects C, "
-        "and the refit."
+        help="Evaluate as a publication does: clip, dinov2, dinov3, vtab1k or mteb. It fixes the values of C, who "
+        "selects C, and the refit; mteb draws eight labels per class ten times."
     ),
 ]
 KnnProtocol = Annotated[

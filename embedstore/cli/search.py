@@ -284,7 +284,9 @@ def export(
         bool | None,
         typer.Option("--vectors/--no-vectors", help="Write the vectors; by default in every format but CSV."),
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="Write vectors as float16 or float32; by default float32.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Write vectors as float16 or float32; by default as the space stores them.")
+    ] = None,
     where: o.Where = None,
     space: o.SpaceName = None,
     as_json: o.Json = False,

@@ -1,4 +1,4 @@
-"""Arrow tables of items with their vectors, and the formats that are little more: Parquet with float16, and Lance."""
+"""Arrow tables of items with their vectors, and the formats that are little more: Parquet, and Lance."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def vector_column(vectors: NDArray[np.float32], vector_type: VectorType) -> pa.A
     return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
 
 
-def write_parquet_float16(selected: SelectedItems, path: Path, options: ExportOptions) -> int:
-    """Write every column of the items, and ``vector`` as lists of float16, to a Parquet file.
+def write_parquet_vectors(selected: SelectedItems, path: Path, options: ExportOptions) -> int:
+    """Write every column of the items, and ``vector`` as lists of a fixed size, to a Parquet file.
 
     Returns:
         How many items were written.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 
 from embedstore.errors import BadOption, QueryError, did_you_mean
@@ -53,14 +54,17 @@ class ExportOptions:
     vector_type: VectorType
 
 
-def export_options(path: Path, *, format_name: str | None, vectors: bool | None, dtype: str | None) -> ExportOptions:
+def export_options(
+    path: Path, *, format_name: str | None, vectors: bool | None, dtype: str | None, stored: str = "float32"
+) -> ExportOptions:
     """Return what a path and the options of the user mean.
 
     Args:
         path: the file or folder to write.
         format_name: the format; None takes it from the suffix.
         vectors: write vectors; None writes them in every format but CSV.
-        dtype: the type of the vectors; None is float32.
+        dtype: the type of the vectors; None keeps that of the space where the format and the installed packages can.
+        stored: the type of the vectors in the space.
 
     Raises:
         QueryError: if the suffix is that of no format.
@@ -69,13 +73,24 @@ def export_options(path: Path, *, format_name: str | None, vectors: bool | None,
     file_format = _format(path, format_name)
     if dtype is not None and dtype not in list(VectorType):
         raise BadOption(f"unknown type of vectors {dtype!r}; use float32 or float16{did_you_mean(dtype, VectorType)}")
-    vector_type = VectorType(dtype or VectorType.FLOAT32)
+    vector_type = VectorType(dtype or _kept_type(file_format, stored))
     if file_format is ExportFormat.CSV and (vectors or dtype):
         raise BadOption(f"{path.name}: a CSV file has no vectors; leave out the options for them, or write Parquet")
     if file_format is ExportFormat.NPY and (vectors is False or vector_type is VectorType.FLOAT16):
         raise BadOption(f"{path.name}: a .npy export is the vectors, as float32; write Parquet for other forms")
     wanted = file_format is not ExportFormat.CSV if vectors is None else vectors
     return ExportOptions(file_format, wanted, vector_type)
+
+
+def _kept_type(file_format: ExportFormat, stored: str) -> str:
+    """Return the type that vectors have by default: their own, or float32 where a format is written without it."""
+    needs_arrow = file_format is ExportFormat.PARQUET and not has_arrow()
+    return VectorType.FLOAT32 if needs_arrow or file_format in (ExportFormat.NPY, ExportFormat.CSV) else stored
+
+
+def has_arrow() -> bool:
+    """Return whether pyarrow is installed, which writes Parquet of either type block by block."""
+    return find_spec("pyarrow") is not None
 
 
 def _format(path: Path, name: str | None) -> ExportFormat:

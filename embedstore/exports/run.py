@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from embedstore.exports.arrow_files import write_lance, write_parquet_float16
+from embedstore.exports.arrow_files import write_lance, write_parquet_vectors
 from embedstore.exports.csv_file import write_csv
 from embedstore.exports.fiftyone import write_fiftyone
-from embedstore.exports.formats import ExportFormat, ExportOptions, VectorType
+from embedstore.exports.formats import ExportFormat, ExportOptions, VectorType, has_arrow
 from embedstore.exports.huggingface import write_huggingface
 from embedstore.exports.images import ImageReader, LeftOut, open_image_reader
 from embedstore.exports.webdataset import write_shards, write_tar
@@ -104,7 +104,8 @@ def _write_file(selected: SelectedItems, path: Path, options: ExportOptions, ima
         return write_lance(selected, path, options)
     if options.format is ExportFormat.WEBDATASET:
         return write_tar(selected, path, options, images)
-    if options.vectors and options.vector_type is VectorType.FLOAT16:
-        return write_parquet_float16(selected, path, options)
+    is_parquet = options.format is ExportFormat.PARQUET
+    if is_parquet and options.vectors and (has_arrow() or options.vector_type is VectorType.FLOAT16):
+        return write_parquet_vectors(selected, path, options)
     write_numbers(selected, path, with_vectors=options.vectors)
     return len(selected)

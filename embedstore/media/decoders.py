@@ -23,7 +23,7 @@ def decoder_version(modality: Modality) -> str:
         case Modality.TEXT:
             return _TEXT_VERSION
         case Modality.AUDIO:
-            return "+".join(["sound-1", *(f"{name}-{v}" for name in _SOUND_PACKAGES if (v := _version(name)))])
+            return "+".join(["sound-2", *(f"{name}-{v}" for name in _SOUND_PACKAGES if (v := _version(name)))])
 
 
 def _version(package: str) -> str:

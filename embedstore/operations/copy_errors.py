@@ -17,8 +17,8 @@ from embedstore.media.image.gray_thumbnails import gray_thumbnail
 from embedstore.operations.near_duplicate_check import encode_images, half_size, saved_again
 from embedstore.operations.session import Session
 from embedstore.search.duplicates import choose_threshold
-from embedstore.search.picture_match import SAME_PICTURE, crop_scores, local_contrast, match_scores
-from embedstore.search.pixel_pairs import SAME_CROP
+from embedstore.search.picture_match import crop_scores, local_contrast, match_scores
+from embedstore.search.pixel_limit import least_crop_score, same_picture_limit
 from embedstore.search.space_rows import MatchingRows
 from embedstore.sources.locations import read_item
 from embedstore.storage.queries import search as queries
@@ -111,14 +111,15 @@ def measure_copy_errors(
         if len(images) < 2 or preprocess is None:
             raise LabelError("fewer than two images of the items can be read; bring the files back to measure errors")
         original = encode_images(backbone, images, preprocess)
+        least = _least_score(images)
         shares: list[PairShare] = []
         for kind, copy in _COPIES.items():
             copies = [copy(image) for image in images]
             cosine = (original * encode_images(backbone, copies, preprocess)).sum(axis=1)
-            shares += _shares(kind, cosine >= chosen, _same_picture(images, copies))
+            shares += _shares(kind, cosine >= chosen, _same_picture(images, copies, least))
         half = len(images) // 2
         cosine = (original[:half] * original[half : 2 * half]).sum(axis=1)
-        shares += _shares(_OTHERS, cosine >= chosen, _same_picture(images[:half], images[half : 2 * half]))
+        shares += _shares(_OTHERS, cosine >= chosen, _same_picture(images[:half], images[half : 2 * half], least))
         return CopyErrors(chosen, len(images), tuple(shares))
 
     return session.recorded("copy_errors", record, settings, measure)
@@ -131,12 +132,19 @@ def _shares(kind: str, by_cosine: NDArray[np.bool_], by_pixels: NDArray[np.bool_
         yield PairShare(kind, way, len(counts), int(counts.sum()), round(low, 4), round(high, 4))
 
 
-def _same_picture(images: list[Image.Image], others: list[Image.Image]) -> NDArray[np.bool_]:
+def _least_score(images: list[Image.Image]) -> float:
+    """Return the least score of pixels that show one picture, as in a collection of these images."""
+    contrast = local_contrast(np.stack([gray_thumbnail(image) for image in images]))
+    none = np.empty(0, np.int64)
+    return same_picture_limit(contrast, np.ones(len(images), np.bool_), (none, none))
+
+
+def _same_picture(images: list[Image.Image], others: list[Image.Image], least: float) -> NDArray[np.bool_]:
     """Return whether the pixels of each pair show one picture, or a part of it."""
     thumbnails = np.stack([gray_thumbnail(image) for image in [*images, *others]])
     one, other = np.arange(len(images)), np.arange(len(images)) + len(images)
-    same = match_scores(local_contrast(thumbnails), one, other) >= SAME_PICTURE
-    return np.asarray(same | (crop_scores(thumbnails, one, other) >= SAME_CROP))
+    same = match_scores(local_contrast(thumbnails), one, other) >= least
+    return np.asarray(same | (crop_scores(thumbnails, one, other) >= least_crop_score(least)))
 
 
 def _sample(session: Session, matching: MatchingRows, max_images: int, seed: int) -> Iterator[Image.Image]:

@@ -41,6 +41,7 @@ from embedstore.classify.evaluation.slice_report import SliceOptions
 from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
 from embedstore.classify.evaluation.weighted_metrics import add_weighted_metrics
 from embedstore.classify.protocols.knn_protocol import evaluate_knn_protocol
+from embedstore.classify.protocols.mteb_protocol import evaluate_mteb_protocol
 from embedstore.classify.protocols.probe_protocol import evaluate_probe_protocol
 from embedstore.classify.protocols.protocol import Protocol, ProtocolOptions, parse_protocol
 from embedstore.classify.registry import DEFAULT_WAIT
@@ -148,6 +149,8 @@ def probe(
 
     def evaluate() -> ProbeResult:
         if chosen is not None:
+            if chosen is Protocol.MTEB:
+                return evaluate_mteb_protocol(data, settings)
             return (evaluate_knn_protocol if name == "knn" else evaluate_probe_protocol)(chosen, data, settings)
         if data.is_numeric:
             numbers = evaluate_numeric_head(name, data, settings, **options)

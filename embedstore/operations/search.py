@@ -166,8 +166,9 @@ def export(
     where: str | None,
 ) -> ExportReport:
     """Export items, vectors and images; see :meth:`embedstore.Store.export`."""
-    options = export_options(path, format_name=file_format, vectors=vectors, dtype=dtype)
-    return export_items(session.storage, session.space(space), path, options, where=where)
+    record = session.space(space)
+    options = export_options(path, format_name=file_format, vectors=vectors, dtype=dtype, stored=record.dtype)
+    return export_items(session.storage, record, path, options, where=where)
 
 
 @dataclass(frozen=True)

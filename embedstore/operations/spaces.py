@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedstore.backbones import load, resolve_name
-from embedstore.backbones.runtimes.runtime import Runtime, require_onnx_export
+from embedstore.backbones.recipe_identity import has_identity, keep_identity, recipe_identity
+from embedstore.backbones.runtimes.onnx_encoder import is_exported
+from embedstore.backbones.runtimes.runtime import Runtime, Tower, require_onnx_export
 from embedstore.classify.registry import HeadRecord
 from embedstore.errors import BadOption, EmbedstoreError, LabelError, StoreExists
 from embedstore.media.image.formats.registry import check_decoding
@@ -23,7 +25,7 @@ from embedstore.space import JsonScalar, Recipe, decoding_overrides
 from embedstore.storage import space_changes
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.shard import DTYPES
-from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.spaces import RecipeSpace, SpaceRecord, related_spaces
 from embedstore.storage.storage import Storage
 
 if TYPE_CHECKING:
@@ -103,8 +105,31 @@ def create_store(path: Path, recipe: Recipe, options: OpenOptions, *, dtype: str
 
 def add_space(session: Session, recipe: Recipe, *, dtype: str, space_name: str | None, wait: float) -> SpaceRecord:
     """Add the space of a backbone; see :meth:`embedstore.Store.add_space`."""
+    require_dtype(dtype)
     session.allow_code(recipe.backbone)
-    return register_space(session, session.load_any(recipe), recipe, dtype=dtype, space_name=space_name, wait=wait)
+    if known := _known_space(session, recipe):
+        return known
+    identity = recipe_identity(recipe)
+    backbone = session.load_any(recipe)
+    record = register_space(session, backbone, recipe, dtype=dtype, space_name=space_name, wait=wait)
+    keep_identity(session.storage.layout.towers_folder(record.key), identity)
+    return record
+
+
+def _known_space(session: Session, recipe: Recipe) -> SpaceRecord | None:
+    """Return the space that a recipe gave before, if its exported tower embeds; None where it has to be loaded."""
+    if session.options.runtime not in (Runtime.AUTO, Runtime.ONNX) or not session.computes_on_cpu:
+        return None
+    for record in session.storage.spaces():
+        folder = session.storage.layout.towers_folder(record.key)
+        if (
+            isinstance(record, RecipeSpace)
+            and record.recipe == recipe
+            and is_exported(folder, Tower.IMAGE, record.key)
+            and has_identity(folder, recipe)
+        ):
+            return record
+    return None
 
 
 def register_space(
@@ -117,13 +142,22 @@ def register_space(
     wait: float = 0.0,
 ) -> SpaceRecord:
     """Add the space of a loaded backbone."""
-    if dtype not in DTYPES:
-        raise BadOption(f"dtype must be {' or '.join(DTYPES)}, not {dtype!r}")
+    require_dtype(dtype)
     name = space_name or default_space_name(recipe.backbone)
     with session.storage.writer(f"add space {recipe.backbone}", wait=wait) as writer:
         writer.add_space(backbone.space, name=name, dtype=dtype, recipe=recipe)
     session.keep_backbone(backbone)
     return session.space(backbone.space.key)
+
+
+def require_dtype(dtype: str) -> None:
+    """Check the type of the vectors on disk.
+
+    Raises:
+        BadOption: if it is unknown.
+    """
+    if dtype not in DTYPES:
+        raise BadOption(f"dtype must be {' or '.join(DTYPES)}, not {dtype!r}")
 
 
 def rename(session: Session, old: str, new: str, *, wait: float) -> None:
@@ -153,15 +187,10 @@ def set_default(session: Session, space: str, *, refit_heads: bool, wait: float)
 
 def _refit_heads(session: Session, record: SpaceRecord) -> tuple[list[str], list[str]]:
     """Fit the heads of all related spaces again in this one; return names, and why some were skipped."""
-    parents = {s.key: s.space.parent for s in session.storage.spaces()}
-
-    def root(key: str) -> str:
-        parent = parents.get(key)
-        return key if parent is None else root(parent)
-
+    related = related_spaces(session.storage.spaces(), record.key)
     refitted, skipped = [], []
     for head in heads.saved_heads(session):
-        if head.space_key != record.key and root(head.space_key) == root(record.key):
+        if head.space_key in related:
             try:
                 _refit(session, head, record)
                 refitted.append(head.name)

@@ -120,15 +120,17 @@ class SequenceSettings:
 
     Attributes:
         prepare: from the bytes of an item to the input, and facts about the content.
+        release: ends the processes that prepare items.
         threads: the size of the pool that reads and decodes.
     """
 
     prepare: Callable[[bytes], tuple[Any, ContentInfo]]
+    release: Callable[[], None]
     threads: int
 
     def open_decoder(self, timer: StageTimer) -> FileDecoder:
         """Return the decoder of one run."""
-        return SequenceDecoder(self.prepare, timer)
+        return SequenceDecoder(self, timer)
 
     def initialize_thread(self) -> None:
         """Prepare a thread that decodes."""
@@ -313,21 +315,22 @@ class SequenceDecoder:
     """Turns texts or sounds into the input of their backbone; for many threads.
 
     Args:
-        prepare: from the bytes of an item to the input, and facts about the content.
+        settings: how.
         timer: of the stage.
     """
 
-    def __init__(self, prepare: Callable[[bytes], tuple[Any, ContentInfo]], timer: StageTimer) -> None:
-        self._prepare, self._timer = prepare, timer
+    def __init__(self, settings: SequenceSettings, timer: StageTimer) -> None:
+        self._settings, self._timer = settings, timer
 
     def decode(self, file: PreparedFile, data: bytes) -> PreparedFile:
         """Return the file with its input or its failure."""
         with self._timer.measure():
             try:
-                value, info = self._prepare(data)
+                value, info = self._settings.prepare(data)
             except ItemError as e:
                 return replace(file, failure=Failure.from_ref(file.planned.ref, e.reason, e.detail))
             return replace(file, input=value, info=info)
 
     def close(self) -> None:
-        """Nothing is left running."""
+        """End the processes that prepare items, also those that are at work."""
+        self._settings.release()

@@ -185,7 +185,7 @@ class SequenceRunEncoder:
 
     def decode_settings(self, threads: int, *, isolate_all: bool) -> DecodeSettings:
         """Return how the items are decoded."""
-        return SequenceSettings(self.backbone.prepare, threads)
+        return SequenceSettings(self.backbone.prepare, self.backbone.release, threads)
 
     def device_seconds(self, items: int) -> float | None:
         """Return None: the wall time counts."""

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from embedstore.errors import ReplicaError
 from embedstore.replicas.replica import Replica, ReplicaTable
-from embedstore.replicas.state import read_state
+from embedstore.replicas.servers import can_say
+from embedstore.replicas.state import ReplicaState, read_state
 from embedstore.replicas.write import connect
 from embedstore.storage import reading
 from embedstore.storage.layout import read_marker
+from embedstore.storage.portable_filter import PortableFilter, portable_filter
 from embedstore.storage.queries import replicas as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
@@ -74,33 +76,64 @@ def replica_candidates(
     table = ReplicaTable(name, store, space.key, space.space.dim, state.columns, state.writer)
     with storage.catalog.read() as con:
         try:
-            queries.require_held_columns(con, files.held)
+            has_prints = queries.has_prints(con, files.held)
         except (ValueError, duckdb.Error) as e:
             raise ReplicaError(
                 f"{files.held} cannot be used; run `embedstore replicate STORE ADDRESS --name NAME`"
             ) from e
-        held, newer = queries.split_by_copy(con, space.key, where, files.held)
+        said = _portable(con, where, state) if has_prints else None
+        pushed = queries.PushedColumns(state.columns, said.columns) if said else None
+        held, newer = queries.split_by_copy(con, space.key, where, files.held, pushed)
     if not len(held):
         return ReplicaCandidates(newer, "nothing in the replica matches", len(newer), len(newer))
     servers = connect(state, table)
     try:
-        found, method = _nearest(servers, query, held, count + SPARE_CANDIDATES, state.rows)
+        found, method = _nearest(servers, query, held, _Wanted(count + SPARE_CANDIDATES, state.rows, said))
     finally:
         for server in servers:
             server.close()
     return ReplicaCandidates(np.union1d(found, newer), method, len(newer), len(held) + len(newer))
 
 
+def _portable(con: duckdb.DuckDBPyConnection, where: str | None, state: ReplicaState) -> PortableFilter | None:
+    """Return what the servers can say of a filter."""
+    if where is None:
+        return None
+    return portable_filter(con, where, state.columns, can_say(state.kind))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is asked of the servers.
+
+    Attributes:
+        count: how many of the held items.
+        rows: how many rows the servers hold.
+        said: what they can say of the filter.
+    """
+
+    count: int
+    rows: int
+    said: PortableFilter | None
+
+    def index_rows(self, held: int) -> int:
+        """Return how many rows the index is asked for."""
+        share = 1.0 if self.said and self.said.is_whole else max(self.rows, held) / held
+        return int(WIDENING * self.count * share) + 1
+
+
 def _nearest(
-    servers: Sequence[Replica], query: NDArray[np.float32], held: NDArray[np.int64], count: int, rows: int
+    servers: Sequence[Replica], query: NDArray[np.float32], held: NDArray[np.int64], asked: _Wanted
 ) -> tuple[NDArray[np.int64], str]:
-    """Return at least ``count`` of the held items, or all of them, that are nearest, and how they were found."""
-    wanted = int(WIDENING * count * max(rows, len(held)) / len(held)) + 1
+    """Return at least the wanted number of held items, or all of them, that are nearest, and how they were found."""
+    count, wanted = asked.count, asked.index_rows(len(held))
     if len(held) > FEW_ITEMS and wanted <= MAX_INDEX_ROWS:
-        near = _merge(servers, lambda server: server.nearest(query, wanted), wanted)
+        condition = asked.said.condition if asked.said else None
+        near = _merge(servers, lambda server: server.nearest(query, wanted, condition), wanted)
         near = near[np.isin(near, held)]
         if len(near) >= count:
-            return near[:count], f"index of the replica, {wanted:,} rows"
+            filtered = " that its own filter leaves" if condition else ""
+            return near[:count], f"index of the replica, {wanted:,} rows{filtered}"
     method = "exact among the matches" if len(held) <= FEW_ITEMS else "exact, as too few of the index's rows match"
     return _merge(servers, lambda server: server.nearest_among(query, count, held), count), f"{method} in the replica"
 

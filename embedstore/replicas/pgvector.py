@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import MissingExtra, ReplicaError
+from embedstore.replicas.pgvector_condition import condition_sql
 from embedstore.replicas.replica import ReplicaRows, ReplicaTable
+from embedstore.storage.portable_filter import Condition
 
 CONNECT_SECONDS = 10
 META = "embedstore_replicas"
@@ -198,18 +200,22 @@ class PgvectorReplica:
             ).fetchall()
         return {item: np.asarray(vector.to_numpy(), np.float32) for item, vector in found}
 
-    def nearest(self, query: NDArray[np.float32], count: int) -> list[tuple[float, int]]:
+    def nearest(
+        self, query: NDArray[np.float32], count: int, condition: Condition | None = None
+    ) -> list[tuple[float, int]]:
         """Return ``(distance, item)`` of the nearest rows by the index, nearest first."""
         from pgvector import HalfVector
 
+        where, values = condition_sql(condition, _quote) if condition else ("true", [])
         with self._errors("search"), self._con.transaction():
             self._con.execute(f"SET LOCAL hnsw.ef_search = {max(40, min(count, MAX_EF_SEARCH))}")
             self._con.execute("SET LOCAL hnsw.iterative_scan = strict_order")  # else at most ef_search rows come back
             self._con.execute(f"SET LOCAL hnsw.max_scan_tuples = {MAX_SCAN_TUPLES}")
             vector = HalfVector(query)
             found = self._con.execute(
-                f"SELECT embedding <=> %s AS d, item FROM {self._name} ORDER BY embedding <=> %s LIMIT %s",
-                [vector, vector, count],
+                f"SELECT embedding <=> %s AS d, item FROM {self._name} WHERE {where} "
+                "ORDER BY embedding <=> %s LIMIT %s",
+                [vector, *values, vector, count],
             ).fetchall()
         return [(float(d), int(item)) for d, item in found]
 

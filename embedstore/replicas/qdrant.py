@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import MissingExtra, ReplicaError
+from embedstore.replicas.qdrant_condition import COLUMNS, condition_filter
 from embedstore.replicas.replica import ReplicaRows, ReplicaTable
+from embedstore.storage.portable_filter import Condition
 
 SCHEME = "qdrant"
 META = "embedstore_replicas"
@@ -140,7 +143,7 @@ class QdrantReplica:
                 id=item,
                 vector=vectors[n].tolist(),
                 payload={
-                    **{f"items.{name}": _plain(v) for name, v in zip(names, columns[n], strict=True)},
+                    COLUMNS: {name: _plain(v) for name, v in zip(names, columns[n], strict=True)},
                     "content": rows.contents[n],
                     "print": int(rows.prints[n]),
                 },
@@ -170,9 +173,12 @@ class QdrantReplica:
             found = self._client.retrieve(self._table.name, items.tolist(), with_payload=False, with_vectors=True)
         return {int(p.id): np.asarray(p.vector, np.float32) for p in found}
 
-    def nearest(self, query: NDArray[np.float32], count: int) -> list[tuple[float, int]]:
+    def nearest(
+        self, query: NDArray[np.float32], count: int, condition: Condition | None = None
+    ) -> list[tuple[float, int]]:
         """Return ``(distance, item)`` of the nearest points by the index, nearest first."""
-        return self._query(query, count, self._models.SearchParams(hnsw_ef=max(MIN_EF, count)), None)
+        listed = condition_filter(self._models, condition) if condition else None
+        return self._query(query, count, self._models.SearchParams(hnsw_ef=max(MIN_EF, count)), listed)
 
     def nearest_among(
         self, query: NDArray[np.float32], count: int, items: NDArray[np.int64]
@@ -241,5 +247,7 @@ def qdrant_place(settings: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it."""
+    """Return a value as JSON has it, which has no infinite numbers."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.storage.portable_filter import Condition
+
 
 @dataclass(frozen=True)
 class ReplicaTable:
@@ -91,8 +93,16 @@ class Replica(Protocol):
     def vectors(self, items: NDArray[np.int64]) -> dict[int, NDArray[np.float32]]:
         """Return the vectors of some items, those that there are."""
 
-    def nearest(self, query: NDArray[np.float32], count: int) -> list[tuple[float, int]]:
-        """Return ``(distance, item)`` of the nearest rows by the index, nearest first."""
+    def nearest(
+        self, query: NDArray[np.float32], count: int, condition: Condition | None = None
+    ) -> list[tuple[float, int]]:
+        """Return ``(distance, item)`` of the nearest rows by the index, nearest first.
+
+        Args:
+            query: float32 ``(dim,)`` of length 1.
+            count: how many.
+            condition: only rows that fulfill it.
+        """
 
     def nearest_among(
         self, query: NDArray[np.float32], count: int, items: NDArray[np.int64]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from embedstore.errors import ReplicaError
-from embedstore.replicas import pgvector, qdrant
+from embedstore.replicas import pgvector, qdrant, qdrant_condition
 from embedstore.replicas.replica import Replica, ReplicaTable
+from embedstore.storage.portable_filter import Comparison
 
 PGVECTOR, QDRANT = "pgvector", qdrant.SCHEME
 
@@ -48,3 +50,8 @@ def place_of_server(settings: dict[str, Any]) -> str:
     if settings.get("kind") == QDRANT:
         return qdrant.qdrant_place(settings)
     return pgvector.place_of({name: value for name, value in settings.items() if name != "kind"})
+
+
+def can_say(kind: str) -> Callable[[Comparison], bool]:
+    """Return a function that tells which comparisons a vector database has."""
+    return qdrant_condition.can_say if kind == QDRANT else lambda _: True

@@ -10,7 +10,13 @@ MAX_PRINTED_VALUES = 12  # a grid of 45 values is shown around the selected one;
 
 
 def protocol_title(report: ProtocolReport) -> str:
-    """Return the protocol, its source, and who selects."""
+    """Return the protocol, its source, and who selects, or the mean over its draws."""
+    if report.mean_accuracy is not None:
+        values = [c.accuracy.value for c in report.candidates if c.accuracy]
+        return (
+            f"protocol {report.name} ({report.source}): mean accuracy {report.mean_accuracy:.3f} over {len(values)} "
+            f"draws of {report.n_trained} training items, from {min(values):.3f} to {max(values):.3f}"
+        )
     return (
         f"protocol {report.name} ({report.source}): {report.parameter} is selected on {report.n_choice} items "
         f"({report.chosen_on})"
@@ -28,7 +34,7 @@ def protocol_table(report: ProtocolReport) -> TextTable:
     rows: list[list[object]] = [
         [number(c.value), "*" if c.value == report.selected else None, c.choice_accuracy] for c in shown
     ]
-    if report.best_on_held_out is not None:
+    if any(c.accuracy for c in report.candidates):
         columns += ["accuracy", "95% interval", "top-5 accuracy"]
         for row, c in zip(rows, shown, strict=True):
             a = c.accuracy

@@ -10,7 +10,7 @@ from embedstore.classify.evaluation.regression.compare import RegressionComparis
 from embedstore.classify.evaluation.regression.evaluation import RegressionEvaluation
 from embedstore.classify.evaluation.regression.slice_report import NumericSliceReport
 from embedstore.classify.evaluation.slice_report import MIN_SLICE_GROUPS
-from embedstore.classify.evaluation.weighted_metrics import WEIGHTED_MAE
+from embedstore.classify.evaluation.weighted_metrics import WEIGHTED_MAE, WEIGHTED_RMSE
 from embedstore.classify.metrics.regression import MIN_GROUPS, NumericMetric
 from embedstore.reports.evaluation_text import (
     MAX_LISTED_CLASSES,
@@ -192,7 +192,8 @@ def number_interval(low: float, high: float) -> str | None:
 
 def _name(metric: str) -> str:
     """Return a metric in words."""
-    return "weighted mean absolute error" if metric == WEIGHTED_MAE else _NAMES[NumericMetric(metric)]
+    weighted = {WEIGHTED_MAE: "weighted mean absolute error", WEIGHTED_RMSE: "weighted root mean squared error"}
+    return weighted.get(metric) or _NAMES[NumericMetric(metric)]
 
 
 def _value(value: str | None) -> str:

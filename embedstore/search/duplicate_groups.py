@@ -103,7 +103,8 @@ class DuplicateGroups(Table):
         content_count: number of contents compared.
         pair_count: pairs of contents at or above the threshold.
         threshold: least cosine of a pair.
-        is_threshold_chosen: whether the threshold was chosen from the vectors.
+        is_threshold_chosen: whether the threshold was chosen from the vectors. It is 1 where they cannot tell copies
+            from items that look alike, and only equal vectors count.
         recall: of the pairs of sampled contents with all others, the share that was found; 1 where every content was
             compared with every other, and None if the sampled contents have no pair, or pixels decide.
         recall_pairs: how many pairs the recall was measured on; 0 where every content was compared with every other.
@@ -130,6 +131,11 @@ class DuplicateGroups(Table):
     def extra(self) -> list[int]:
         """Ids of the items that are not the one to keep of their group."""
         return [item.item for item in self.items if not item.keep]
+
+    @property
+    def only_equal(self) -> bool:
+        """Whether the vectors cannot tell copies from items that look alike, so that only equal vectors count."""
+        return self.is_threshold_chosen and self.threshold == 1 and self.pixels is None
 
     @property
     def is_complete(self) -> bool:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data.copy_threshold import MIN_ROWS, SAMPLE_ROWS, choose_copy_threshold
+from embedstore.classify.data.copy_threshold import (
+    MIN_ROWS,
+    ONLY_EQUAL,
+    SAMPLE_ROWS,
+    choose_copy_threshold,
+    equal_row_pairs,
+)
 from embedstore.errors import QueryError
 from embedstore.search.content_images import read_content_thumbnails
 from embedstore.search.duplicate_groups import CrossSplitPair, DuplicateGroups, DuplicateItem, DuplicateKeepPolicy
@@ -26,6 +32,7 @@ from embedstore.text_form import clean_split
 
 MAX_LISTED_PAIRS = 100_000  # pairs across splits that are listed; all are counted
 FEW_ROWS_THRESHOLD = 0.95  # where there are too few vectors to choose it from
+_MIN_NUMBERS = 8  # of a vector, for that threshold: of 19 random vectors of 4 numbers, one pair in a set is above it
 _RECALL_ROWS = 1000  # rows whose pairs are searched among all rows, to measure what was missed
 _MAX_RECALL_PAIRS = 1_000_000  # pairs of these rows that are looked at
 _ROUNDING = 1e-6  # float32 gives 0.9999999 for equal rows
@@ -67,6 +74,8 @@ def find_duplicates(storage: Storage, space: SpaceRecord, options: DuplicateOpti
     across = SplitPairs(matching, _split_numbers(storage, matching), MAX_LISTED_PAIRS)
     if options.check_pixels:
         found = _join_by_pixels(storage, matching, threshold, across)
+    elif options.threshold is None and threshold == ONLY_EQUAL:
+        found = _join_equal(matching, across)
     else:
         found = _join(matching, threshold - _ROUNDING, across, options.exact)
     items = _duplicate_items(storage, matching, found, options.keep)
@@ -104,11 +113,15 @@ class _Found:
 
 
 def choose_threshold(matching: MatchingRows) -> float:
-    """Return the cosine of copies in these vectors; that of a fixed default where they are too few to say."""
-    if len(matching) < MIN_ROWS:
-        return FEW_ROWS_THRESHOLD
+    """Return the cosine of copies in these vectors; that of a fixed default where they are too few to say.
+
+    It is 1, and only equal vectors count, where the vectors cannot tell copies from items that look alike.
+    """
     rows = np.sort(np.random.default_rng(0).permutation(len(matching))[:SAMPLE_ROWS])
-    return round(choose_copy_threshold(matching.reader()(rows), len(matching)), 6)
+    sample = matching.reader()(rows)
+    if len(matching) < MIN_ROWS:
+        return FEW_ROWS_THRESHOLD if sample.shape[1] >= _MIN_NUMBERS else ONLY_EQUAL
+    return round(choose_copy_threshold(sample, len(matching)), 6)
 
 
 def _join_by_pixels(storage: Storage, matching: MatchingRows, threshold: float, across: SplitPairs) -> _Found:
@@ -140,6 +153,16 @@ def _join(matching: MatchingRows, limit: float, across: SplitPairs, exact: bool 
     if sample is None:
         return _Found(groups, counted.count, 1.0)
     return _Found(groups, counted.count, sample.recall, sample.true_count)
+
+
+def _join_equal(matching: MatchingRows, across: SplitPairs) -> _Found:
+    """Find the contents of equal vectors."""
+    count, read_rows = len(matching), matching.reader()
+    starts = range(0, count, self_join.BLOCK_ROWS)
+    blocks = (read_rows(np.arange(n, min(n + self_join.BLOCK_ROWS, count))) for n in starts)
+    a, b = equal_row_pairs(blocks)
+    groups = connected_groups(across.watch([(a, b, np.ones(len(a), np.float32))]), count)
+    return _Found(groups, len(a), 1.0)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from embedstore.classify.data.self_join import nearest_pairs
 from embedstore.search.index.kmeans import UnitRowReader
 from embedstore.search.index.self_join import BLOCK_ROWS, Pairs
 from embedstore.search.index.short_rows import short_rows
-from embedstore.search.picture_match import SAME_PICTURE, crop_scores, local_contrast, match_scores
+from embedstore.search.picture_match import crop_scores, local_contrast, match_scores
+from embedstore.search.pixel_limit import SAME_CROP, least_crop_score, same_picture_limit
 
 NEIGHBORS = 20  # nearest contents of each: of 286 twins in CIFAR-10, 261 are among the twenty nearest in one space
-SAME_CROP = 0.78  # least score of a crop: of 800 crops all are above, of 3,000 other pairs the highest has 0.73
 MAX_CROP_CHECKS = 5000  # the most similar candidates that are checked for crops; a check takes about 2 ms
 
 Thumbnails = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # (N, 32, 32), and which could be read
@@ -32,6 +32,7 @@ class PixelCheck:
         crops: how many of them are a picture and a part of it.
         different: pairs at or above the cosine threshold whose pixels differ; they are not in the groups.
         unread: contents whose image could not be read; their pairs count by the threshold.
+        least_score: of the pixels of one picture; more than 0.7 where different images of the collection look alike.
     """
 
     candidates: int
@@ -39,6 +40,7 @@ class PixelCheck:
     crops: int
     different: int
     unread: int
+    least_score: float
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,14 @@ def check_pairs(read_rows: UnitRowReader, count: int, read_thumbnails: Thumbnail
     contents, place = np.unique(np.concatenate([a, b]), return_inverse=True)
     one, other = place[: len(a)], place[len(a) :]
     thumbnails, is_read = read_thumbnails(contents)
-    pixels = match_scores(local_contrast(thumbnails), one, other)
+    contrast = local_contrast(thumbnails)
+    pixels = match_scores(contrast, one, other)
     can_check = is_read[one] & is_read[other]
-    same = can_check & (pixels >= SAME_PICTURE)
+    least = same_picture_limit(contrast, is_read, (one, other))
+    same = can_check & (pixels >= least)
     crops = _crops(thumbnails, one, other, cosine, can_check & ~same)
-    pixels = np.where(can_check, np.maximum(pixels, crops), np.nan).astype(np.float32)
-    is_crop = crops >= SAME_CROP
+    is_crop = crops >= least_crop_score(least)
+    pixels = np.where(can_check, np.maximum(pixels, np.where(is_crop, crops, -1)), np.nan).astype(np.float32)
     accepted = same | is_crop | (~can_check & (cosine >= limit))
     check = PixelCheck(
         candidates=len(a),
@@ -84,6 +88,7 @@ def check_pairs(read_rows: UnitRowReader, count: int, read_thumbnails: Thumbnail
         crops=int(is_crop.sum()),
         different=int((can_check & ~accepted & (cosine >= limit)).sum()),
         unread=int((~is_read).sum()),
+        least_score=round(least, 4),
     )
     return CheckedPairs((a[accepted], b[accepted], cosine[accepted]), pixels[accepted], check)
 

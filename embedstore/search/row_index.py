@@ -82,7 +82,9 @@ class RowIndex:
         return mask
 
     def row_mask(self, entry_mask: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """Return which rows have a present item, or a selected one: bool ``(rows,)``."""
+        """Return which rows have a present item, or a selected one: bool ``(rows,)``, not to be changed."""
+        if entry_mask is not None and self.is_one_to_one:
+            return entry_mask
         mask = np.zeros(self.row_count, np.bool_)
         mask[self.positions if entry_mask is None else self.positions[entry_mask]] = True
         return mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Collection
@@ -27,6 +28,9 @@ _NO_EXTENSIONS = {
 }
 
 
+_parsers = threading.local()  # the connection of each thread, and the process that opened it
+
+
 def memory_limit(most: int = MEMORY_BYTES) -> str:
     """Return the setting ``memory_limit`` of a connection: at most a quarter of the memory of this process.
 
@@ -48,6 +52,18 @@ def connect(**config: str) -> duckdb.DuckDBPyConnection:
     with suppress(duckdb.InvalidInputException):  # a notebook without the widgets that DuckDB would draw with
         con.execute("SET enable_progress_bar = false")
     return con
+
+
+def parser() -> duckdb.DuckDBPyConnection:
+    """Return a connection of this thread to an empty database, for DuckDB's functions that read and write syntax trees.
+
+    Opening a database takes as long as reading a million numbers, and a parser needs nothing of it; so each thread of a
+    process opens one, with no thread of its own.
+    """
+    if getattr(_parsers, "process", None) != os.getpid():  # a fork must not use that of its parent
+        _parsers.opened, _parsers.process = connect(threads="1"), os.getpid()
+    opened: duckdb.DuckDBPyConnection = _parsers.opened
+    return opened
 
 
 def connect_confined(allowed_files: Collection[Path] = (), **config: str) -> duckdb.DuckDBPyConnection:

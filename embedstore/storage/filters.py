@@ -144,21 +144,21 @@ def compile_expression(expression: str, columns: Collection[str], heads: Predict
         BadFilter: if it is not one boolean expression, or contains something that is not allowed.
         UnknownColumn: if it names a column that the items do not have; lists similar names.
     """
-    with connection.connect() as con:
-        tree = _parse(con, expression)
-        for node in list(iter_expressions(tree["statements"][0]["node"]["where_clause"])):
-            try:
-                column = _prediction(node, columns, heads)
-                if column is None:
-                    _check(node, expression, columns)
-                    continue
-            except (BadFilter, UnknownColumn) as e:
-                e.position = _character(expression, node.get("query_location"))
-                raise
-            lookup = heads.lookup(con, column)
-            node.clear()
-            node.update(lookup)
-        return to_sql(con, tree).split(" WHERE ", 1)[1]
+    con = connection.parser()
+    tree = _parse(con, expression)
+    for node in list(iter_expressions(tree["statements"][0]["node"]["where_clause"])):
+        try:
+            column = _prediction(node, columns, heads)
+            if column is None:
+                _check(node, expression, columns)
+                continue
+        except (BadFilter, UnknownColumn) as e:
+            e.position = _character(expression, node.get("query_location"))
+            raise
+        lookup = heads.lookup(con, column)
+        node.clear()
+        node.update(lookup)
+    return to_sql(con, tree).split(" WHERE ", 1)[1]
 
 
 def named_columns(expression: str, columns: Collection[str]) -> set[str]:
@@ -168,8 +168,7 @@ def named_columns(expression: str, columns: Collection[str]) -> set[str]:
         expression: as in :func:`compile_expression`, which accepted it.
         columns: the items' columns.
     """
-    with connection.connect() as con:
-        tree = _parse(con, expression)
+    tree = _parse(connection.parser(), expression)
     nodes = iter_expressions(tree["statements"][0]["node"]["where_clause"])
     parts = [node["column_names"] for node in nodes if node["class"] == "COLUMN_REF"]
     names = [p[1] if len(p) > 1 and p[0].lower() == ITEMS else p[0] for p in parts]

@@ -9,7 +9,7 @@ from pathlib import Path
 from embedstore.errors import QueryError, SpaceMismatch
 from embedstore.storage import disk_errors, durable_files, reading
 from embedstore.storage.queries import space_rows
-from embedstore.storage.spaces import SpaceRecord
+from embedstore.storage.spaces import SpaceRecord, related_spaces
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
 
@@ -84,12 +84,16 @@ def _check_unused(storage: Storage, space: SpaceRecord) -> None:
     """Raise :class:`SpaceMismatch` if something needs the space."""
     with storage.catalog.read() as con:
         heads = space_rows.heads_of_space(con, space.key)
+    spaces = storage.spaces()
     if heads:
+        related = related_spaces(spaces, space.key)
+        other = next((shlex.quote(s.name) for s in spaces if s.key in related), None)
+        refit = f"`embedstore set-default STORE {other} --refit-heads` fits them there, " if other else ""
         raise SpaceMismatch(
-            f"heads depend on space {space.name}: {', '.join(heads)}; `embedstore set-default STORE OTHER "
-            "--refit-heads` fits them in another space, `embedstore heads STORE --delete NAME` removes one"
+            f"heads depend on space {space.name}: {', '.join(heads)}; {refit}"
+            "`embedstore heads STORE --delete NAME` removes one"
         )
-    others = [s.name for s in storage.spaces() if s.key != space.key]
+    others = [s.name for s in spaces if s.key != space.key]
     if not others:
         raise SpaceMismatch(
             f"{space.name} is the only space of {storage.layout.root}; delete the folder to remove the whole store"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -173,3 +174,19 @@ def _space_record(row: tuple[Any, ...]) -> SpaceRecord:
         raise TypeError("its name, type or time is missing")
     base = (name, space, dtype, bool(is_default), created)
     return RecipeSpace(*base, Recipe.from_json(recipe)) if recipe else PrecomputedSpace(*base)
+
+
+def related_spaces(records: Sequence[SpaceRecord], key: str) -> set[str]:
+    """Return the keys of the spaces that were fine-tuned from a space, from its ancestors, or are one of them.
+
+    Args:
+        records: every space.
+        key: of the space, which is not in the result.
+    """
+    parents = {record.key: record.space.parent for record in records}
+
+    def root(key: str) -> str:
+        parent = parents.get(key)
+        return key if parent is None else root(parent)
+
+    return {other for other in parents if other != key and root(other) == root(key)}

@@ -137,6 +137,59 @@ def test_torch_is_asked_only_where_there_may_be_a_gpu(tmp_path, monkeypatch, fil
     assert may_have_gpu(tmp_path)
 
 
+NAMED = """
+import sys
+from embedstore.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print([m for m in ("torch", "timm", "open_clip") if m in sys.modules])
+"""
+
+
+def embed_named(store, source, weights, *more):
+    """Embed by a command that names the backbone and its weights; return the heavy modules that it imported."""
+    named = ["--backbone", "timm/resnet18", "--weights", weights, "--preprocess", "size=32", "--device", "cpu"]
+    return run(NAMED, "embed", store, source, *named, *more).splitlines()[-1]
+
+
+def write_weights(path, seed):
+    """Write weights of a ResNet-18."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(seed)
+    save_file(timm.create_model("resnet18", num_classes=0).state_dict(), path)
+
+
+def test_a_backbone_that_is_named_again_is_not_loaded(tmp_path, jpegs):
+    """The same recipe is the same space without PyTorch; other weights in the same file are another space."""
+    weights = tmp_path / "w.safetensors"
+    write_weights(weights, 0)
+    es.create(tmp_path / "s")
+    assert "torch" in embed_named(tmp_path / "s", jpegs / "0.jpg", weights)
+    assert embed_named(tmp_path / "s", jpegs / "1.jpg", weights) == "[]"
+    os.utime(weights)
+    assert embed_named(tmp_path / "s", jpegs / "2.jpg", weights) == "[]"
+    assert len(es.open(tmp_path / "s").spaces) == 1
+    write_weights(weights, 1)
+    assert "torch" in embed_named(tmp_path / "s", jpegs / "3.jpg", weights)
+    assert [len(es.open(tmp_path / "s").features("uri", space=r.name).y) for r in es.open(tmp_path / "s").spaces] == [
+        3,
+        1,
+    ]
+
+
+@pytest.mark.parametrize("more", [["--runtime", "eager"], ["--preprocess", "mean=0.5"], ["--precision", "bf16"]])
+def test_a_backbone_is_loaded_where_the_tower_cannot_take_its_place(tmp_path, jpegs, more):
+    """Another runtime, another preprocessing and half precision load the network as before."""
+    write_weights(tmp_path / "w.safetensors", 0)
+    es.create(tmp_path / "s")
+    embed_named(tmp_path / "s", jpegs / "0.jpg", tmp_path / "w.safetensors")
+    assert "torch" in embed_named(tmp_path / "s", jpegs / "1.jpg", tmp_path / "w.safetensors", *more)
+
+
 def test_the_device_and_precision_decide_where_a_network_computes():
     """Half precision and several devices have no tower, and an unknown device is refused."""
     assert loading.computes_on_cpu("cpu", "auto")

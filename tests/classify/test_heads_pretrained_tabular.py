@@ -59,3 +59,17 @@ def test_it_is_evaluated_and_compared_with_local_weights(store, monkeypatch, tmp
     assert e.held_out_predictions.proba.sum(1) == pytest.approx(np.ones(e.n_held_out), abs=1e-5)
     with pytest.raises(BadHead, match="cannot be stored"):
         store.probe("label", head="tabicl", save_as="t", near_duplicates="ignore")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint" * 50, {"a": 1}], ids=["empty", "text", "other keys"])
+@pytest.mark.parametrize("name", heads.OPTIONAL_HEAD_NAMES)
+def test_a_file_that_is_no_checkpoint_is_named(store, name, content, tmp_path):
+    """Whatever the package raises for it is one line with the file, also on the command line."""
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    file = tmp_path / "w.ckpt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    with pytest.raises(WeightsNotFound, match=rf"the package {name} cannot use the weights .*w\.ckpt"):
+        store.probe("label", head=name, head_options={"weights": str(file)})

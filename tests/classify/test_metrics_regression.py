@@ -93,7 +93,7 @@ def test_intervals_cover_the_truth(n, size, correlation):
 @pytest.mark.parametrize(("n", "size"), [(30, 1), (120, 1), (1000, 1), (120, 4), (400, 10)])
 @pytest.mark.parametrize("correlation", [0.3, 0.8, 0.95])
 def test_intervals_cover_the_truth_in_many_draws(n, size, correlation):
-    """In 600 draws between 0.92 and 0.985."""
+    """In 600 draws between 0.92 and 0.99."""
     covered = metric_coverage(n, size, correlation, runs=600)
     assert all(0.92 <= share <= 0.99 for share in covered.values()), covered
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstore.classify.data.copy_groups import group_copies
-from embedstore.classify.data.copy_threshold import EQUAL_COSINE, LEAST_COSINE, choose_copy_threshold
+from embedstore.classify.data.copy_threshold import EQUAL_COSINE, LEAST_COSINE, ONLY_EQUAL, choose_copy_threshold
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.data.sampling import sample_per_class
@@ -185,8 +185,9 @@ def test_a_chain_ends_where_its_ends_are_no_copies():
     ids=["zeros", "equal", "orthogonal", "one row", "two equal rows", "tiny"],
 )
 def test_degenerate_rows_have_a_threshold(X):
-    """Whatever the rows are, the threshold lies between 0.7 and that of equal vectors."""
-    assert LEAST_COSINE <= choose_copy_threshold(X.astype(np.float32)) <= EQUAL_COSINE
+    """Whatever the rows are, the threshold lies between 0.7 and that of equal vectors, or only equal ones count."""
+    threshold = choose_copy_threshold(X.astype(np.float32))
+    assert LEAST_COSINE <= threshold <= EQUAL_COSINE or threshold == ONLY_EQUAL
 
 
 def test_a_class_of_nothing_but_copies_stays_divisible():

@@ -127,6 +127,63 @@ def test_clip_selects_the_published_c(tmp_path):
     assert (e.protocol.n_choice, e.protocol.n_fitted, e.n_train) == (120, 240, 360)
 
 
+def reference_mteb(rows):
+    """The published program: a global generator with seed 42, an order that is shuffled on, eight labels, 100 steps."""
+    (X, y), (X_test, y_test) = rows["train"], rows["test"]
+    state, order, accuracies = np.random.RandomState(42), np.arange(len(y)), []
+    for _ in range(10):
+        state.shuffle(order)
+        chosen = [row for n, row in enumerate(order) if sum(y[other] == y[row] for other in order[:n]) < 8]
+        with warnings.catch_warnings(), threadpool_limits(1):
+            warnings.simplefilter("ignore")
+            head = LogisticRegression(max_iter=100, random_state=42).fit(X[chosen], y[chosen])
+        accuracies.append((head.predict(X_test) == y_test).mean())
+    return accuracies
+
+
+def test_mteb_draws_what_the_published_program_draws(tmp_path):
+    """The accuracy of each of ten draws, and their mean, equal those of the procedure on the same vectors."""
+    rows, X, columns = data_set(240, 4, val=False, noise=2.5)
+    store = store_of(tmp_path / "s", X, **columns)
+    e = exact(store, "mteb")
+    expected = reference_mteb(rows)
+    assert len(set(expected)) > 1
+    assert [c.accuracy.value for c in e.protocol.candidates] == pytest.approx(expected)
+    assert e.protocol.mean_accuracy == pytest.approx(np.mean(expected))
+    assert (e.n_train, e.accuracy) == (32, pytest.approx(expected[0]))
+    assert f"mean accuracy {np.mean(expected):.3f} over 10 draws" in evaluation_page(e, {})
+    assert "picked on" not in evaluation_page(e, {})
+    assert e.to_json()["protocol"]["mean_accuracy"] == pytest.approx(np.mean(expected))
+    assert e.to_json()["protocol"]["picked_on_held_out"] is None
+
+
+def test_mteb_says_which_labels_are_few(tmp_path):
+    """A class with fewer than eight training items is in every draw whole, and a note names it."""
+    _, X, columns = data_set(240, 4, val=False)
+    columns["label"] = columns["label"].astype(object)
+    few = [n for n, (y, s) in enumerate(zip(columns["label"], columns["split"], strict=True)) if s == "train"][:3]
+    columns["label"][few] = "rare"
+    e = exact(store_of(tmp_path / "s", X, label=columns["label"].tolist(), split=columns["split"]), "mteb")
+    assert any("the label rare: every draw" in note for note in e.protocol.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("choose_on", {"choose_on": "val"}),
+        ("refit", {"refit": True}),
+        ("folds", {"folds": 5}),
+        ("max_iter=50", {"head_options": {"max_iter": 50}}),
+    ],
+)
+def test_mteb_refuses_what_contradicts_it(tmp_path, name, options):
+    """Selection, refit, folds and another number of iterations are refused by name."""
+    _, X, columns = data_set(120, 3)
+    store = store_of(tmp_path / "s", X, **columns)
+    with pytest.raises(BadOption, match=name):
+        store.probe("label", protocol="mteb", **options)
+
+
 def test_protocols_on_clip_vectors_of_cifar(tmp_path, shared_data):
     """The same on real vectors: C equal, accuracy within a tenth of a point, for all three selections."""
     folder = shared_data / "clip_vectors"

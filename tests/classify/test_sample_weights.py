@@ -1,5 +1,7 @@
 """Weights of single rows: what they are equal to, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,12 @@ from sklearn.linear_model import LogisticRegression
 import embedstore as es
 from embedstore.classify import heads
 from embedstore.classify.data.labels import label_indicators
+from embedstore.classify.evaluation.holdout import evaluate_head
+from embedstore.classify.evaluation.settings import EvaluationSettings
+from embedstore.classify.evaluation.weighted_metrics import add_weighted_metrics
+from embedstore.classify.metrics import compute_metric
 from embedstore.errors import BadHead, BadOption, LabelError
+from tests.classify.test_near_duplicates import features
 from tools.evaluation_promises.sets import coverage_of_weighted_figures
 
 
@@ -139,6 +146,29 @@ def test_weighted_figures_count_items_by_their_weight(tmp_path):
     rows = n.held_out_predictions
     errors = np.repeat(np.abs(rows.y - rows.predicted), w[rows.ids - 1])
     assert n.scores["weighted_mae"].value == pytest.approx(errors.mean())
+    assert n.scores["weighted_rmse"].value == pytest.approx(np.sqrt((errors**2).mean()))
+    assert n.scores["weighted_rmse"].low < n.scores["weighted_rmse"].value < n.scores["weighted_rmse"].high
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=300, max_size=300).filter(any), st.sampled_from(["prototype", "knn"]))
+def test_every_weighted_figure_is_that_of_repeated_items(weights, head):
+    """With whole weights: recall, log-loss and Brier score of each item as often as it weighs; votes have no losses."""
+    X, y = noisy(300)
+    data = replace(features(X, y), weights=np.asarray(weights, float))
+    e = evaluate_head(head, replace(data, weights=None), EvaluationSettings())
+    if (np.asarray(weights)[np.searchsorted(data.ids, e.held_out_predictions.ids)] > 0).sum() < 2:
+        return  # a single draw has no interval
+    found, rows = add_weighted_metrics(e, data).scores, e.held_out_predictions
+    often = np.repeat(np.arange(len(rows.ids)), np.asarray(weights)[np.searchsorted(data.ids, rows.ids)])
+    codes = np.array([rows.classes.index(v) for v in rows.y[often]])
+    names = ["accuracy", "mean_per_class_recall", *(["log_loss", "brier_score"] if head == "prototype" else [])]
+    assert {n for n in found if n.startswith("weighted")} == {f"weighted_{n}" for n in names}
+    for name in names:
+        own = found[f"weighted_{name}"]
+        assert own.value == pytest.approx(compute_metric(name, codes, rows.proba[often]), rel=1e-5)
+        assert own.low <= own.value <= own.high
+        assert own.low < own.high
 
 
 @pytest.mark.parametrize(("spread", "copies"), [(0.0, 1), (0.7, 1), (0.7, 5)])

@@ -69,6 +69,25 @@ def with_heads(folder):
     store.probe("label", head="knn", save_as="near")
 
 
+def with_lost_head(folder):
+    """A store with a head whose file is gone."""
+    with_heads(folder)
+    shutil.rmtree(folder / "my store" / "heads" / "line")
+
+
+def with_parted_spaces(folder):
+    """A store with two spaces that have no image in common."""
+    photos(folder)
+    for n in range(40):
+        path = folder / "pq"[n % 2] / ("cat", "dog")[n // 2 % 2] / f"i{n}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (6 * n, 9, 200 * (n // 2 % 2))).save(path)
+    store = es.open(folder / "my store")
+    store.embed(folder / "p", progress=False)
+    store.add_space(TINY, random_init=True, preprocess={"size": 32, "resize": 32}, space_name="other space")
+    store.embed(folder / "q", space="other space", progress=False)
+
+
 def with_two_spaces(folder):
     """A store with a second space, and a head in the first."""
     store = numbers(folder)
@@ -311,6 +330,16 @@ ROWS += [
         "info S",
     ),
     Cure("probe STORE {}", lambda f: numbers(f, year=YEARS), "label-errors S year", {}, 0, "info S"),
+    Cure("backbones --text", numbers, "search S 'a red car'", {}, 0, "info S"),
+    Cure("probe STORE {} --head {} --save {}", with_lost_head, "predict S line", {}),
+    Cure(
+        "reembed STORE --space {}",
+        with_parted_spaces,
+        "compare-spaces S label --space 'other space' --baseline tiny",
+        {},
+        0,
+        "info S",
+    ),
     Cure("register STORE", with_torn_result, "verify S", {}),
 ]
 
@@ -319,16 +348,12 @@ ELSEWHERE = {
     "replicate STORE ADDRESS --name NAME": "needs a server: tests/engines",
     "replicate STORE ADDRESS --name {}": "needs a server: tests/engines",
     "replicate STORE --name {}": "needs a server: tests/engines",
-    "backbones open_clip": "the same command is followed with another filter",
-    "backbones --text": "the same command is followed with another filter",
     "embed STORE SOURCE --backbone NAME --weights FILE": "a recipe of a stranger: tests/reliability",
     "embed STORE SOURCE --backbone {} --weights FILE": "moved weights: tests/backbones/test_weights.py",
     "finetune STORE LABEL": "a training: tests/finetuning",
     "set-default {} {}": "printed after a training: tests/finetuning",
-    "set-default STORE OTHER --refit-heads": "needs a fine-tuned space: tests/finetuning",
+    "set-default STORE {} --refit-heads": "needs a fine-tuned space: tests/finetuning",
     "drop-space STORE SPACE": "a full disk before a training",
-    "reembed STORE --space {}": "spaces that both have classes, and no common item",
-    "probe STORE {} --head {} --save {}": "lost files of a head: tests/reliability/test_damage.py",
 }
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import embedstore as es
 from embedstore.errors import BadOption, EmbedstoreError, QueryError, StoreExists
-from embedstore.exports import huggingface, webdataset
+from embedstore.exports import formats, huggingface, webdataset
 from tests.helpers.clusters import store_of
 from tests.sources.test_archives import zip_bytes
 
@@ -163,6 +163,27 @@ def test_float16_parquet_is_half_floats_for_arrow_and_numbers_for_every_reader(p
     assert duckdb.sql(f"SELECT note, year, tags FROM '{path}' ORDER BY item LIMIT 1").fetchall() == [
         ("=1+1", 2001, ["a", "b"])
     ]
+
+
+@pytest.mark.parametrize(("stored", "written"), [("float16", "halffloat"), ("float32", "float")])
+def test_parquet_keeps_the_type_of_the_space(tmp_path, monkeypatch, stored, written):
+    """No value changes, and nothing is twice as large; without pyarrow the file has the same rows as FLOAT."""
+    pq = pytest.importorskip("pyarrow.parquet", reason="the extra frames is not installed")
+    X = np.random.default_rng(0).standard_normal((9000, 6)).astype(np.float32)
+    store = es.create(tmp_path / "s")
+    store.add_vectors(X, {"uri": [f"u{n:04d}" for n in range(len(X))]}, unit_norm=False, dtype=stored)
+    store.export(tmp_path / "kept.parquet")
+    vectors = pq.read_table(tmp_path / "kept.parquet").column("vector")
+    assert str(vectors.type.value_type) == written
+    assert np.array_equal(vectors.combine_chunks().flatten().to_numpy(), X.astype(stored).ravel())
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    monkeypatch.setattr("embedstore.storage.transfer.parquet.PART_ROWS", 4000)
+    store.export(tmp_path / "plain.parquet")
+    names = ", ".join(f"'{tmp_path / name}.parquet'" for name in ("kept", "plain"))
+    with duckdb.connect() as con:
+        rows = con.execute(f"SELECT uri, vector::FLOAT[] FROM read_parquet([{names}], union_by_name=true)").fetchall()
+    assert rows[:9000] == rows[9000:]
+    assert [uri for uri, _ in rows[:9000]] == [f"u{n:04d}" for n in range(9000)]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

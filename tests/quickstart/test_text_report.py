@@ -77,3 +77,22 @@ def test_the_mean_of_minilm_is_right_on_ten_topics_of_wordnet(pool, low, high, s
     assert store.probe("topic", head="knn", folds=5).report.scores["accuracy"].value > 0.55
     hit = next(iter(store.search("a large wild cat", k=1)))
     assert re.search("cat|feline|tiger|lion|leopard", hit.columns["gloss"])
+
+
+FORTUNES = Path("/usr/share/games/fortunes")
+
+
+def test_fortunes_are_told_by_their_topic(shared_data, tmp_path):
+    """Four topics of the Debian package fortunes, 25 texts each: MiniLM's vectors are far better than chance (0.25)."""
+    if not (FORTUNES / "food").is_file():
+        pytest.skip("fortunes are not installed (Debian package fortunes)")
+    with (tmp_path / "fortunes.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["text", "topic"])
+        for topic in ("food", "law", "love", "sports"):
+            texts = (FORTUNES / topic).read_text(encoding="utf-8", errors="replace").split("\n%\n")
+            rows.writerows([text.strip(), topic] for text in texts[:25])
+    store = es.create(tmp_path / "f.store", f"hf/{shared_data / 'models/all-MiniLM-L6-v2'}", device="cpu")
+    report = store.embed(tmp_path / "fortunes.csv", text_column="text")
+    assert report.embedded + report.failures + report.reused >= 95
+    assert store.knn("topic", k=5, folds=5).accuracy >= 0.5

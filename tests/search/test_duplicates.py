@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstore import create
+from embedstore.classify.data.copy_threshold import ONLY_EQUAL, choose_copy_threshold
+from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.errors import QueryError
 from embedstore.search import duplicates
 from embedstore.search.index import self_join
 from embedstore.search.index.pair_groups import connected_groups
 from embedstore.search.index.short_rows import short_rows
+from tests.helpers.clusters import store_of
 
 
 def unit(rows):
@@ -247,3 +250,64 @@ def test_impossible_numbers_of_clusters_and_policies_are_refused(store):
         store.cluster(0)
     with pytest.raises(QueryError, match="first, largest, resolution, oldest or train-first"):
         store.duplicates(0.9, keep="newest")
+
+
+def tight_classes(n, dim, classes, noise, seed):
+    """Unit rows in classes so tight that all rows of one look alike."""
+    rng = np.random.default_rng(seed)
+    centers = rng.normal(size=(classes, dim))
+    rows = centers[np.arange(n) % classes] + noise * rng.normal(size=(n, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("dim", "classes"), [(2, 2), (3, 4), (4, 4), (16, 4)])
+@pytest.mark.parametrize("noise", [1e-4, 1e-3, 1e-2])
+def test_tight_classes_are_no_copies(dim, classes, noise):
+    """Of 60 rows of few numbers in tight classes none is a copy; what cannot tell gives the threshold 1."""
+    for seed in range(3):
+        X = tight_classes(60, dim, classes, noise, seed)
+        threshold = choose_copy_threshold(X)
+        if threshold < 1:
+            assert (np.triu(X @ X.T, 1) >= threshold).sum() <= 1
+        else:
+            assert threshold == ONLY_EQUAL
+
+
+def test_vectors_that_cannot_tell_leave_only_equal_vectors(tmp_path):
+    """Of sixty rows of four numbers in four tight classes one is there twice: that alone counts, and is said."""
+    X = tight_classes(60, 4, 4, 1e-3, 0)
+    X[59] = X[3]
+    store = create(tmp_path / "s")
+    store.add_vectors(X, {"uri": [f"/{n}" for n in range(60)]}, dtype="float32")
+    found = store.duplicates()
+    assert found.only_equal
+    assert [(i.item, i.keep) for i in found.items] == [(4, True), (60, False)]
+    assert (found.pair_count, found.recall) == (0, 1.0), "equal vectors are one content"
+    given = store.duplicates(0.9999)
+    assert not given.only_equal
+    assert given.group_count == 4
+    data = NearDuplicateOptions().join(store_of(tmp_path / "t", X, label=["a", "b"] * 30).features())
+    assert len(np.unique(data.groups)) == 59
+    assert data.near_duplicates.threshold == 1
+    assert data.near_duplicates.expected_false_pairs == 0
+
+
+@pytest.mark.parametrize("dim", [2, 3, 4, 7])
+def test_few_vectors_of_few_numbers_have_no_fixed_threshold(tmp_path, dim):
+    """Nineteen vectors of fewer than eight numbers cannot tell either: a cosine of 0.95 is chance."""
+    X = tight_classes(19, dim, 2, 0.05, 1)
+    store = create(tmp_path / "s")
+    store.add_vectors(X, {"uri": [f"/{n}" for n in range(19)]})
+    assert store.duplicates().items == ()
+
+
+@pytest.mark.parametrize("copies", [2, 5, 8, 12])
+@pytest.mark.parametrize("noise", [0, 1e-7, 1e-6])
+def test_any_number_of_equal_copies_of_every_picture_are_found(copies, noise):
+    """Vectors that differ by rounding only are copies, also if every picture has eleven."""
+    rng = np.random.default_rng(copies)
+    rows = np.repeat(unit(rng.normal(size=(60, 64))), copies, axis=0)
+    rows = unit(rows + noise * rng.normal(size=rows.shape)).astype(np.float32)
+    threshold = choose_copy_threshold(rows)
+    assert 0.6 < threshold < 1 - 1e-6
+    assert (np.triu(rows @ rows.T, 1) >= threshold).sum() == 60 * copies * (copies - 1) // 2

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from embedstore import create
 from embedstore.media.image.gray_thumbnails import gray_thumbnail
 from embedstore.search.picture_match import SAME_PICTURE, crop_scores, local_contrast, match_scores
-from embedstore.search.pixel_pairs import SAME_CROP
+from embedstore.search.pixel_limit import SAME_CROP
 from tests.helpers.natural_images import COPIES, natural_image
 
 COUNT = 40
@@ -111,3 +113,22 @@ def test_few_vectors_have_the_fixed_threshold(tmp_path):
     store = create(tmp_path / "s")
     store.add_vectors(np.eye(19, dtype=np.float32), {"uri": [f"/{n}" for n in range(19)]})
     assert store.duplicates().threshold == 0.95
+
+
+def test_scans_of_digits_are_not_one_picture(tmp_path):
+    """Of 300 small scans, which look alike at 32 by 32 pixels, the copies saved again are found and few others."""
+    scans = load_digits().images[:300]
+    for n, scan in enumerate(scans):
+        image = Image.fromarray(np.uint8(np.minimum(scan * 16, 255))).resize((28, 28), Image.Resampling.BICUBIC)
+        image.save(tmp_path / f"{n}.png")
+        if n < 20:
+            image.save(tmp_path / f"copy{n}.jpg", quality=90)
+    names = [*(f"{n}.png" for n in range(300)), *(f"copy{n}.jpg" for n in range(20))]
+    vectors = unit(np.concatenate([scans, scans[:20]]).reshape(320, -1) + 0.01 * np.eye(320, 64))
+    store = create(tmp_path / "s")
+    store.add_vectors(vectors.astype(np.float32), {"uri": [str(tmp_path / name) for name in names]})
+    found = store.duplicates(check_pixels=True)
+    assert found.pixels.least_score > 0.85
+    group = {i.uri.rsplit("/", 1)[1]: i.group for i in found.items}
+    assert sum(group.get(f"{n}.png") == group.get(f"copy{n}.jpg", -1) for n in range(20)) >= 19
+    assert len(found.items) <= 40 + 15

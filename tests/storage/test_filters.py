@@ -1,7 +1,10 @@
 """A filter is one boolean expression over the items, and nothing else is accepted."""
 
+import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from threading import Barrier
 
 import duckdb
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 from embedstore import create
 from embedstore.errors import BadFilter, QueryError, UnknownColumn
+from embedstore.storage import connection
 from embedstore.storage.filters import compile_expression
 
 COLUMNS = ["item", "uri", "label", "split", "year", "price", "tags", "taken", "Odd Name", "present"]
@@ -193,3 +197,33 @@ def test_filter_that_does_not_fit_the_values_is_reported(tmp_path, where):
     with pytest.raises(QueryError, match=r"nothing was changed|does not fit"):
         store.edit({"n": "label + 1"}, where="true")
     assert store.sql("SELECT sum(n) FROM items").rows == ((3,),)
+
+
+def test_a_filter_is_parsed_by_a_connection_of_its_thread_that_errors_do_not_spoil():
+    """Threads compile at once, each with one connection for all its filters, also after filters that are refused."""
+
+    def compile_many(number):
+        for n in range(20):
+            with suppress(BadFilter):
+                compile_expression(f"year = {n} )) garbage", COLUMNS)
+            assert compile_expression(f"year = {number * 100 + n}", COLUMNS) == (f'(items."year" = {number * 100 + n})')
+        return connection.parser()
+
+    with ThreadPoolExecutor(4) as pool:
+        barrier = Barrier(4)
+        opened = list(pool.map(lambda n: (barrier.wait(), compile_many(n), compile_many(n)), range(4)))
+    assert all(first is second for _, first, second in opened)
+    assert len({id(first) for _, first, _ in opened}) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_parses_with_a_connection_of_its_own():
+    """The child of a process that has parsed opens its own, and both go on."""
+    parent = connection.parser()
+    compile_expression("year = 1", COLUMNS)
+    child = os.fork()
+    if child == 0:
+        is_own = connection.parser() is not parent and "year" in compile_expression("year = 2", COLUMNS)
+        os._exit(0 if is_own else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert connection.parser() is parent

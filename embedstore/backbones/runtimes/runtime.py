@@ -104,7 +104,7 @@ def no_text_tower(space: Space) -> NoTextTower:
     """Return the error for texts in a space of images only."""
     return NoTextTower(
         f"{space.architecture} ({space.layer or 'vectors'}) has no text tower; "
-        "text search needs a CLIP-like backbone, e.g. `--backbone clip` (`embedstore backbones open_clip`)"
+        "texts need a network of texts and images, e.g. `--backbone clip`; `embedstore backbones --text` lists them"
     )
 
 

@@ -22,7 +22,7 @@ from embedstore.backbones.transformers_models.options import parse_overrides
 from embedstore.backbones.transformers_models.text import token_batch
 from embedstore.backbones.transformers_models.tokens import load_tokenizer, stated_length
 from embedstore.errors import AudioError, BadBackbone, WeightsNotFound
-from embedstore.media.audio.decode import decode_sound
+from embedstore.media.audio.isolation import SoundDecoder
 from embedstore.modality import AudioInput, TextInput
 from embedstore.space import Recipe
 from embedstore.types import ContentInfo, FailureReason
@@ -74,8 +74,10 @@ def load(folder: ModelFolder, recipe: Recipe) -> SequenceNetwork:
     reading = _reading(folder, recipe, extractor, tower)
     is_clap = folder.model_type == "clap"
 
+    decoder = SoundDecoder(reading.sample_rate)
+
     def prepare(data: bytes) -> tuple[PreparedSequence, ContentInfo]:
-        samples, info = decode_sound(data, reading.sample_rate)
+        samples, info = decoder.decode(data)
         return PreparedSequence(split_windows(samples, reading, tower.least)), info
 
     return SequenceNetwork(
@@ -93,6 +95,7 @@ def load(folder: ModelFolder, recipe: Recipe) -> SequenceNetwork:
         text=_clap_texts(folder, tower.module) if is_clap else None,
         logit_scale=float(tower.module.logit_scale_a.detach().exp()) if is_clap else None,
         origin=weights_origin(recipe, folder.name),
+        release=decoder.close,
     )
 
 

@@ -11,11 +11,16 @@ are grouped at the threshold, one row of each group is kept, and the law is fitt
 Where every picture has many copies, all fitted pairs are copies. Then the distances have a gap, and the rounds begin
 with the rows grouped in it. A gap is also around the rows of a class that a network has learned to tell apart, so the
 gap counts only where the labels say that a class has many such groups.
+
+Where the law expects false pairs even among rows that are equal but for rounding, the rows cannot say which of them are
+copies: few numbers, or classes so tight that all their rows look like one. Then only rows of equal numbers count.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +36,12 @@ LEAST_COSINE = (
     0.7  # of copies: of 241 photos, 1 half-size copy in MobileNetV2's space is below, no re-saved or mirrored one
 )
 EQUAL_COSINE = 1 - 1e-5  # of vectors that are equal but for rounding
+ONLY_EQUAL = 1.0
+"""The threshold of rows that cannot tell: only rows of equal numbers are copies."""
 _NEIGHBORS = 32
 # Pairs per row, the nearest first, that the law is fitted to. c copies of every picture give each row (c - 1) / 2
-# pairs, and from six copies on these fill the ranges. Ranges further out would take every small, tight class (twenty
-# images, or the features of a fine-tuned network) for copies.
+# pairs; from six copies on these fill the ranges, which matters unless their vectors are equal but for rounding. Ranges
+# further out would take every small, tight class (twenty images, or the features of a fine-tuned network) for copies.
 _FITTED_RANKS = ((0.25, 2.0), (2.0, 8.0))
 _MIN_FITTED_PAIRS = 20
 _MAX_ROUNDS = 12
@@ -54,22 +61,55 @@ def choose_copy_threshold(
         n_rows: how many rows there are, if X is a sample already.
         classes: int64 ``(N,)``, the class of each row. Without them many copies of every picture cannot be told from
             tight classes, and are not found.
+
+    Returns:
+        The cosine; ``ONLY_EQUAL`` where the rows cannot tell.
     """
     rows = _sample(len(X))
     expected = EXPECTED_FALSE_PAIRS * (len(rows) / max(n_rows or len(X), 1)) ** 2
+    rows = rows[first_of_equal_rows(X[rows])]
     sample = X[rows]
     pairs = nearest_pairs(sample, _NEIGHBORS)
-    kept, threshold = np.arange(len(rows)), EQUAL_COSINE
-    if classes is not None and (start := _gap_threshold(sample, pairs, classes[rows], expected)) is not None:
+    start = None if classes is None else _gap_threshold(sample, pairs, classes[rows], expected)
+    kept, threshold = np.arange(len(sample)), EQUAL_COSINE
+    if start is not None:
         kept, threshold = np.unique(group_copies(sample, pairs, start)), start + _SETTLED
+    elif len(sample) >= MIN_ROWS and _fitted_threshold(pairs.cosine, len(sample), expected) >= EQUAL_COSINE:
+        kept = np.unique(group_copies(sample, pairs, EQUAL_COSINE))
+        if len(kept) < MIN_ROWS or len(kept) == len(sample):
+            return ONLY_EQUAL
     for _ in range(_MAX_ROUNDS):
-        kept_pairs = pairs if len(kept) == len(rows) else nearest_pairs(sample[kept], _NEIGHBORS)
-        lower = max(LEAST_COSINE, min(threshold, _fitted_threshold(kept_pairs.cosine, len(kept), expected)))
+        kept_pairs = pairs if len(kept) == len(sample) else nearest_pairs(sample[kept], _NEIGHBORS)
+        fitted = _fitted_threshold(kept_pairs.cosine, len(kept), expected)
+        if threshold == EQUAL_COSINE and fitted >= EQUAL_COSINE:
+            return ONLY_EQUAL
+        lower = max(LEAST_COSINE, min(threshold, fitted))
         if threshold - lower < _SETTLED:
             break
         threshold = lower
         kept = np.unique(group_copies(sample, pairs, threshold))
     return threshold
+
+
+def first_of_equal_rows(X: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the first row of each set of rows of equal numbers, int64, ascending."""
+    as_bytes = np.ascontiguousarray(X + 0.0).view(np.dtype((np.void, X.shape[1] * X.itemsize)))  # -0.0 becomes 0.0
+    return np.sort(np.unique(as_bytes.ravel(), return_index=True)[1])
+
+
+def equal_row_pairs(blocks: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each row of equal numbers with the first such row: ``(first, other)``, by rows of all blocks together."""
+    firsts: dict[bytes, int] = {}
+    pairs: list[tuple[int, int]] = []
+    n = 0
+    for block in blocks:
+        for row in block + 0.0:  # -0.0 becomes 0.0
+            first = firsts.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), n)
+            if first != n:
+                pairs.append((first, n))
+            n += 1
+    found = np.array(pairs, np.int64).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
 
 
 def _gap_threshold(

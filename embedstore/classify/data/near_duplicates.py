@@ -17,7 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.copy_groups import DisjointSets, group_copies
-from embedstore.classify.data.copy_threshold import EXPECTED_FALSE_PAIRS, choose_copy_threshold
+from embedstore.classify.data.copy_threshold import (
+    EXPECTED_FALSE_PAIRS,
+    ONLY_EQUAL,
+    choose_copy_threshold,
+    equal_row_pairs,
+)
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.self_join import is_exact, nearest_pairs
 from embedstore.classify.data.splits import groups_per_class
@@ -49,7 +54,8 @@ class NearDuplicates:
     """The near-duplicates among labeled items.
 
     Attributes:
-        thresholds: cosine from which a pair counts, by name of the space.
+        thresholds: cosine from which a pair counts, by name of the space; 1 where its vectors cannot tell copies from
+            items that look alike, and only equal vectors count.
         expected_false_pairs: pairs of different pictures that are expected among the pairs, from the distances of all
             rows; None where the threshold was given.
         items: int64 ``(P, 2)``, the items of each pair, the most similar first.
@@ -176,10 +182,20 @@ class _Join:
 def _join(data: Features, threshold: float | None) -> _Join:
     """Find the pairs of one space."""
     chosen = choose_copy_threshold(data.X, classes=_classes(data)) if threshold is None else threshold
+    if threshold is None and chosen == ONLY_EQUAL:
+        return _join_equal(data)
     pairs = nearest_pairs(data.X, _NEIGHBORS, min_cosine=chosen)
     group = group_copies(data.X, pairs, chosen)
     group[np.bincount(group, minlength=len(group))[group] < 2] = -1
     return _Join(data.space, chosen, pairs.a, pairs.b, pairs.cosine, group, is_exact(*data.X.shape))
+
+
+def _join_equal(data: Features) -> _Join:
+    """Find the rows of equal numbers of one space, whose rows cannot tell copies from what looks alike."""
+    a, b = equal_row_pairs([data.X])
+    group = np.full(len(data), -1, np.int64)
+    group[a], group[b] = a, a
+    return _Join(data.space, ONLY_EQUAL, a, b, np.ones(len(a), np.float32), group, exact=True)
 
 
 def _classes(data: Features) -> NDArray[np.int64]:
@@ -226,7 +242,7 @@ def _result(
     changed = groups_with_near_duplicates(data.groups, groups)
     return NearDuplicates(
         thresholds={j.space: j.threshold for j in joins},
-        expected_false_pairs=None if given else EXPECTED_FALSE_PAIRS * len(joins),
+        expected_false_pairs=None if given else EXPECTED_FALSE_PAIRS * sum(j.threshold < ONLY_EQUAL for j in joins),
         items=np.stack([data.ids[a], data.ids[b]], axis=1),
         cosine=cosine,
         n_groups=len(np.unique(groups[changed])),

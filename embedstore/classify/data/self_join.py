@@ -9,11 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.arrays import unit_rows
+from embedstore.cosine_bounds import ROUNDING, SAMPLE_ROWS, main_directions, shorten
 
 MAX_EXACT_WORK = 5e11  # multiplications of comparing all rows: about five seconds on two cores
 ROWS_PER_CELL = 1000
 CELLS_PER_ROW = 2  # nearest cells that a row is compared in
 _BLOCK = 4096
+_BOUNDED_COSINE = 0.5  # from which bounds in few dimensions rule out most pairs
+_TILE = (1024, 2048)  # rows of each side of one product: its 8 MiB of scores stay in the processor's cache
+_CROWDED = 8  # pairs per row that bounds leave in one product: beyond, all pairs of the rows are computed
 _TRAINING_ROWS_PER_CELL = 40  # FAISS advises at least 39
 
 
@@ -59,27 +63,111 @@ def nearest_pairs(X: NDArray[np.float32], neighbors: int, *, min_cosine: float =
         At most ``N * neighbors`` pairs.
     """
     n = len(X)
+    directions = _directions(X) if min_cosine >= _BOUNDED_COSINE else None
     found = [NO_PAIRS]
     for members in [np.arange(n)] if is_exact(n, X.shape[1]) else _cells(X):
-        found.append(_pairs_within(X, members, neighbors, min_cosine))
+        found.append(_pairs_within(X, members, neighbors, min_cosine, directions))
     return _sorted_once(found, n)
 
 
-def _pairs_within(X: NDArray[np.float32], members: NDArray[np.int64], neighbors: int, min_cosine: float) -> Pairs:
-    """Return the nearest pairs among some rows; only their unit rows are in memory."""
-    import faiss
+def _directions(X: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the main directions of a sample of rows."""
+    rows = np.random.default_rng(0).permutation(len(X))[:SAMPLE_ROWS]
+    return main_directions(unit_rows(X[np.sort(rows)]))
 
-    index = faiss.IndexFlatIP(X.shape[1])
-    for begin in range(0, len(members), _BLOCK):
-        index.add(unit_rows(X[members[begin : begin + _BLOCK]]))
+
+def _pairs_within(
+    X: NDArray[np.float32],
+    members: NDArray[np.int64],
+    neighbors: int,
+    min_cosine: float,
+    directions: NDArray[np.float32] | None,
+) -> Pairs:
+    """Return the nearest pairs among some rows; only their unit rows are in memory.
+
+    Args:
+        X: rows ``(N, D)``.
+        members: int64 ``(M,)``, rows.
+        neighbors: at most so many nearest rows of each row.
+        min_cosine: leave out pairs below.
+        directions: main directions, where bounds in few dimensions rule out pairs first; they lose none.
+    """
+    rows = np.concatenate([unit_rows(X[members[n : n + _BLOCK]]) for n in range(0, len(members), _BLOCK)])
+    block, few = _BLOCK, None
+    if directions is not None:
+        block, few = _TILE[0], _FewPairs(rows, shorten(rows, directions), min_cosine)
+    nearest = _Nearest(rows, min(neighbors + 1, len(rows)), min_cosine)
     found = [NO_PAIRS]
-    for begin in range(0, len(members), _BLOCK):
-        ids = members[begin : begin + _BLOCK]
-        cosine, place = index.search(unit_rows(X[ids]), min(neighbors + 1, len(members)))
-        row, rank = np.nonzero(cosine >= min_cosine)
-        one, other = ids[row], members[place[row, rank]]
-        found.append(Pairs(np.minimum(one, other), np.maximum(one, other), cosine[row, rank]))
+    for begin in range(0, len(rows), block):
+        pairs = few.of(begin) if few is not None else None
+        if pairs is None or np.bincount(pairs[0], minlength=1).max() > neighbors:
+            pairs = nearest.of(begin, begin + block)
+        one, other = members[begin + pairs[0]], members[pairs[1]]
+        found.append(Pairs(np.minimum(one, other), np.maximum(one, other), pairs[2]))
     return _sorted_once(found, len(X))
+
+
+_PlacedPairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # row in its block, row, cosine
+
+
+class _Nearest:
+    """The nearest rows of each row, by comparing all of them.
+
+    Args:
+        rows: float32 ``(M, D)``, unit rows.
+        count: nearest rows of each row, the row itself included.
+        min_cosine: leave out pairs below.
+    """
+
+    def __init__(self, rows: NDArray[np.float32], count: int, min_cosine: float) -> None:
+        self._rows, self._count, self._min_cosine = rows, count, min_cosine
+
+    def of(self, begin: int, end: int) -> _PlacedPairs:
+        """Return the pairs of a block of rows."""
+        import faiss
+
+        cosine, place = faiss.knn(self._rows[begin:end], self._rows, self._count, metric=faiss.METRIC_INNER_PRODUCT)
+        row, rank = np.nonzero(cosine >= self._min_cosine)
+        return row, place[row, rank], cosine[row, rank]
+
+
+class _FewPairs:
+    """All pairs of a block of rows where they are few: bounds in few dimensions rule out most of them.
+
+    Args:
+        rows: float32 ``(M, D)``, unit rows.
+        short: float32 ``(M, W)``, their short rows.
+        min_cosine: leave out pairs below.
+    """
+
+    def __init__(self, rows: NDArray[np.float32], short: NDArray[np.float32], min_cosine: float) -> None:
+        self._rows, self._short, self._min_cosine = rows, short, min_cosine
+        self._scores = np.empty(_TILE, np.float32)
+
+    def of(self, begin: int) -> _PlacedPairs | None:
+        """Return the pairs of a block of rows with all rows but themselves, None where bounds leave too many."""
+        parts = []
+        for first in range(0, len(self._rows), _TILE[1]):
+            row, other = self._possible(begin, first)
+            if len(row) > _CROWDED * _TILE[0]:
+                return None
+            cosine = np.einsum("ij,ij->i", self._rows[begin + row], self._rows[other])
+            is_near = cosine >= self._min_cosine
+            parts.append((row[is_near], other[is_near], cosine[is_near]))
+        row, other, cosine = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return row, other, cosine
+
+    def _possible(self, begin: int, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the pairs of one tile that may be near enough."""
+        one, other = self._short[begin : begin + _TILE[0]], self._short[first : first + _TILE[1]]
+        scores = self._scores.ravel()[: len(one) * len(other)].reshape(len(one), len(other))
+        np.matmul(one, other.T, out=scores)
+        limit = np.float32(self._min_cosine - ROUNDING)
+        near = np.flatnonzero(scores.max(axis=1) >= limit)
+        row, column = np.nonzero(scores[near] >= limit)
+        row, column = near[row], column + first
+        is_other = begin + row != column
+        return row[is_other], column[is_other]
 
 
 def _sorted_once(parts: list[Pairs], n: int) -> Pairs:

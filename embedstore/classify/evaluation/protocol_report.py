@@ -41,6 +41,8 @@ class ProtocolReport(Table):
         candidates: every value that was tried, ascending.
         source: where the protocol is published.
         notes: what differs from the published procedure, one sentence each.
+        mean_accuracy: the mean held-out accuracy of the candidates, where that is the figure of the protocol: they are
+            draws, and none is selected.
     """
 
     name: str
@@ -53,13 +55,16 @@ class ProtocolReport(Table):
     candidates: tuple[ProtocolCandidate, ...]
     source: str
     notes: tuple[str, ...] = ()
+    mean_accuracy: float | None = None
 
     @property
     def best_on_held_out(self) -> ProtocolCandidate | None:
         """Return the candidate with the highest held-out accuracy; None where only the selected value has one.
 
-        It is picked on the held-out items themselves, and so no honest estimate.
+        It is picked on the held-out items themselves, and so no honest estimate. None where the mean counts.
         """
+        if self.mean_accuracy is not None:
+            return None
         evaluated = [c for c in self.candidates if c.accuracy is not None]
         return max(evaluated, key=lambda c: c.accuracy.value if c.accuracy else 0.0) if evaluated else None
 

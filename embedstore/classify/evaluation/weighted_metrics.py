@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TypeVar
 
@@ -9,19 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.evaluation import Evaluation
+from embedstore.classify.evaluation.evaluation import Evaluation, HeldOutPredictions
 from embedstore.classify.evaluation.regression.evaluation import RegressionEvaluation
 from embedstore.classify.metrics import MetricEstimate
+from embedstore.classify.metrics.intervals import ScoredRows, loss_interval
+from embedstore.classify.metrics.point_metrics import ROW_LOSSES
 from embedstore.classify.metrics.resampling import studentized_interval
 from embedstore.classify.metrics.shares import WeightedRows, share_interval
 from embedstore.errors import BadOption, LabelError
 
-WEIGHTED_ACCURACY, WEIGHTED_MAE = "weighted_accuracy", "weighted_mae"
+WEIGHTED_ACCURACY, WEIGHTED_RECALL = "weighted_accuracy", "weighted_mean_per_class_recall"
+WEIGHTED_MAE, WEIGHTED_RMSE = "weighted_mae", "weighted_rmse"
 Result = TypeVar("Result", Evaluation, RegressionEvaluation)
 
 
 def add_weighted_metrics(result: Result, data: Features) -> Result:
-    """Return the evaluation with its accuracy (of numbers the mean absolute error) over weighted held-out rows.
+    """Return the evaluation with its figures over weighted held-out rows.
+
+    These are accuracy, mean recall, log-loss and Brier score, or of numbers the mean absolute and the root mean squared
+    error; of several labels per item the accuracy.
 
     Args:
         result: the evaluation.
@@ -33,27 +40,62 @@ def add_weighted_metrics(result: Result, data: Features) -> Result:
     """
     if data.weights is None:
         raise BadOption("weighted_metrics weighs the held-out items, and there are no weights: give weight, a column")
-    held_out = result.held_out_predictions
-    weights = data.weights[np.searchsorted(data.ids, held_out.ids)]
-    kept = weights > 0
-    if not kept.any():
+    weights = data.weights[np.searchsorted(data.ids, result.held_out_predictions.ids)]
+    kept = np.flatnonzero(weights > 0)
+    if not len(kept):
         raise LabelError("every held-out item has the weight 0; leave out weighted_metrics")
     if isinstance(result, RegressionEvaluation):
-        errors = np.abs(result.held_out_predictions.y - result.held_out_predictions.predicted)
-        own = {WEIGHTED_MAE: _weighted_mean(errors[kept], weights[kept], held_out.groups[kept])}
+        own = _of_numbers(result, kept, weights[kept])
     else:
-        correct = result.held_out_predictions.correct
-        own = {WEIGHTED_ACCURACY: _weighted_share(correct[kept], weights[kept], held_out.groups[kept])}
+        own = _of_classes(result.held_out_predictions, kept, weights[kept])
     return replace(result, report=replace(result.report, scores=result.report.scores | own))
 
 
-def _weighted_share(
-    correct: NDArray[np.bool_], weights: NDArray[np.float64], groups: NDArray[np.int64]
-) -> MetricEstimate:
+def _of_numbers(
+    result: RegressionEvaluation, kept: NDArray[np.int64], weights: NDArray[np.float64]
+) -> dict[str, MetricEstimate]:
+    """Return the errors of predicted numbers over weighted rows."""
+    rows = result.held_out_predictions
+    errors, groups = np.abs(rows.y - rows.predicted)[kept], rows.groups[kept]
+    squared = _weighted_mean(errors**2, weights, groups)
+    roots = (math.sqrt(v) for v in (squared.value, squared.low, squared.high))
+    return {WEIGHTED_MAE: _weighted_mean(errors, weights, groups), WEIGHTED_RMSE: MetricEstimate(*roots)}
+
+
+def _of_classes(
+    rows: HeldOutPredictions, kept: NDArray[np.int64], weights: NDArray[np.float64]
+) -> dict[str, MetricEstimate]:
+    """Return the figures of classes over weighted rows; of several labels per item only the accuracy."""
+    correct, groups = rows.correct[kept].astype(np.float64), rows.groups[kept]
+    one = WeightedRows(correct, weights / weights.sum(), np.zeros(len(kept), np.int64), groups)
+    out = {WEIGHTED_ACCURACY: _weighted_share(one)}
+    if rows.multilabel:
+        return out
+    strata = np.unique(rows.y[kept].astype(str), return_inverse=True)[1]
+    totals = np.bincount(strata, weights)
+    out[WEIGHTED_RECALL] = _weighted_share(
+        WeightedRows(correct, weights / (len(totals) * totals[strata]), strata, groups)
+    )
+    if rows.has_probabilities:
+        column = {name: k for k, name in enumerate(rows.classes)}
+        codes = np.array([column[str(v)] for v in rows.y[kept].tolist()], dtype=np.int64)
+        out |= _weighted_losses(ScoredRows(codes, rows.proba[kept], groups), weights)
+    return out
+
+
+def _weighted_losses(rows: ScoredRows, weights: NDArray[np.float64]) -> dict[str, MetricEstimate]:
+    """Return log-loss and Brier score over weighted rows."""
+    out = {}
+    for metric, row_losses in ROW_LOSSES.items():
+        losses = row_losses(rows.y, rows.proba)
+        interval = loss_interval(metric, losses, rows, weights=weights)
+        out[f"weighted_{metric.value}"] = MetricEstimate(float(np.average(losses, weights=weights)), *interval)
+    return out
+
+
+def _weighted_share(rows: WeightedRows) -> MetricEstimate:
     """Return a weighted share with the interval of the independent draws that the weights leave (Kish 1965)."""
-    shares = weights / weights.sum()
-    rows = WeightedRows(correct.astype(np.float64), shares, np.zeros(len(shares), np.int64), groups)
-    return MetricEstimate(min(1.0, float(shares @ correct)), *share_interval(rows))
+    return MetricEstimate(min(1.0, float(rows.weights @ rows.correct)), *share_interval(rows))
 
 
 def _weighted_mean(

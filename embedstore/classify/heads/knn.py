@@ -10,9 +10,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.arrays import Array, FloatArray, IntArray, unit_rows
 from embedstore.classify.heads.base import check_classes
-from embedstore.classify.heads.numerics import blocks
+from embedstore.classify.heads.numerics import block_rows, blocks
 from embedstore.classify.heads.options import check_positive, check_whole, parse_option
 
+_QUERY_BYTES = 4096  # of FAISS's products of a query with a thousand rows at a time
 _EXTRA = 32  # neighbors fetched beyond k, to see ties at the border
 _DIGITS = 6  # float32 products of unit vectors are precise to about 1e-7: scores within 1e-6 are a tie
 
@@ -35,7 +36,7 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         k: neighbors. In DINO's experiments 20 is usually best on ImageNet; a few hundred labels need fewer.
         weights: ``softmax``, ``uniform`` or ``distance``.
         temperature: of ``softmax``; 0.07 is DINO's.
-        block_size: queries searched at once.
+        block_size: queries searched at once, fewer where memory is short.
 
     Attributes:
         classes_: labels ``(K,)``.
@@ -79,7 +80,8 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return cosines and rows of the ``k_`` nearest training rows, nearest first, two arrays ``(Q, k_)``."""
         check_is_fitted(self)
         queries = unit_rows(validate_data(self, X, reset=False))
-        parts = [_nearest(queries[s], self.vectors_, self.k_) for s in blocks(len(queries), self.block_size)]
+        size = block_rows(self.block_size, _QUERY_BYTES + 4 * queries.shape[1] + 48 * (self.k_ + _EXTRA))
+        parts = [_nearest(queries[s], self.vectors_, self.k_) for s in blocks(len(queries), size)]
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
     def predict_proba(self, X: Array) -> FloatArray:

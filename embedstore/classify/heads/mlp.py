@@ -10,11 +10,11 @@ from embedstore.classify.data.folds import stratified_group_holdout
 from embedstore.classify.heads.base import LogitClassifier, check_classes
 from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.mlp_training import MLPTraining, WeightedBatch
-from embedstore.classify.heads.numerics import blocks
+from embedstore.classify.heads.numerics import block_rows, blocks
 from embedstore.classify.heads.options import check_not_negative, check_positive, check_share, check_whole
 from embedstore.classify.heads.sample_weights import drop_unweighted
 
-_BLOCK = 8192
+_BLOCK = 8192  # rows of a block of predictions, fewer where memory is short
 
 
 class MLPHead(LogitClassifier):
@@ -140,7 +140,8 @@ class MLPHead(LogitClassifier):
     def _logits(self, X: Array) -> FloatArray:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
-        return np.concatenate([self._forward(self._standardize(X[s])) for s in blocks(len(X), _BLOCK)])
+        size = block_rows(_BLOCK, 4 * (X.shape[1] + 2 * self.coefs_[0].shape[1] + self.coefs_[1].shape[1]))
+        return np.concatenate([self._forward(self._standardize(X[s])) for s in blocks(len(X), size)])
 
     def _forward(self, X: FloatArray) -> FloatArray:
         hidden = np.maximum(X @ self.coefs_[0] + self.intercepts_[0], 0)

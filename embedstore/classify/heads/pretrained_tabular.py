@@ -10,6 +10,7 @@ import importlib
 import os
 from enum import StrEnum
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,13 @@ from sklearn.decomposition import PCA
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from embedstore.arrays import Array, FloatArray
+from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.options import check_whole
 from embedstore.errors import BadHead, MissingExtra, WeightsNotFound
 
+# What the packages and torch.load raise for a file that is no checkpoint, of another kind, or of another version.
+_UNREADABLE = (OSError, EOFError, KeyError, RuntimeError, AssertionError, AttributeError, UnpicklingError)
+_REASON = 120  # letters of their message that are repeated
 MAX_ROWS = 10_000  # that the first was trained for; more take minutes
 
 
@@ -68,7 +72,7 @@ class PretrainedTabularHead(ClassifierMixin, BaseEstimator):  # type: ignore[mis
 
         Raises:
             MissingExtra: if the package is not installed.
-            WeightsNotFound: if its weights are not on this machine.
+            WeightsNotFound: if its weights are not on this machine, or the package cannot read them.
             BadHead: if there are more than 10,000 rows, or ``n_components`` is no whole number of at least 1.
         """
         check_whole("n_components", self.n_components)
@@ -79,8 +83,20 @@ class PretrainedTabularHead(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         network = self._load()
         self.components_ = PCA(min(self.n_components, *X.shape), random_state=self.random_state).fit(X)
         self.classes_, codes = np.unique(y, return_inverse=True)
-        self.network_ = network.fit(self.components_.transform(X), codes)
+        self.network_ = self._give_rows(network, self.components_.transform(X), codes)
         return self
+
+    def _give_rows(self, network: Any, X: FloatArray, y: IntArray) -> Any:
+        """Return the classifier of the package with the rows; it reads its weights now."""
+        try:
+            return network.fit(X, y)
+        except _UNREADABLE as e:
+            model = TabularModel(self.model)
+            reason = " ".join(str(e).split())[:_REASON] or type(e).__name__
+            raise WeightsNotFound(
+                f"the package {model} cannot use the weights {self._weights_file(model)} ({reason}); give a checkpoint "
+                f"of a classifier that this version of {model} reads"
+            ) from e
 
     def _load(self) -> Any:
         """Return the unfitted classifier of the package with local weights."""

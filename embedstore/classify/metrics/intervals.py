@@ -168,6 +168,7 @@ def loss_interval(
     losses: FloatArray,
     rows: ScoredRows,
     *,
+    weights: FloatArray | None = None,
     n_replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
 ) -> Interval:
@@ -180,22 +181,27 @@ def loss_interval(
         metric: log-loss or Brier score.
         losses: float ``(N,)``, one per row.
         rows: the true classes, scores and groups of these rows.
+        weights: float ``(N,)``, above 0, how often each row counts in the mean; by default once.
         n_replicates: of the bootstrap.
         seed: random seed of the bootstrap.
     """
-    low, high = studentized_interval(losses, rows.groups, n_replicates=n_replicates, seed=seed)
-    mean, worst = float(losses.mean()), WORST_LOSS[metric]
+    low, high = studentized_interval(losses, rows.groups, weights=weights, n_replicates=n_replicates, seed=seed)
+    mean, worst, draws = float(np.average(losses, weights=weights)), WORST_LOSS[metric], _draws(rows.groups, weights)
     if low == high or rows.n_groups_with_errors == 0:
-        high = min(high, _bounded_mean_end(mean, _worst_right_loss(metric, rows.proba.shape[1]), rows.groups))
-        unseen = 1 - shares.wilson_interval(1.0, rows.n_groups)[0]
+        high = min(high, _bounded_mean_end(mean, _worst_right_loss(metric, rows.proba.shape[1]), draws))
+        unseen = 1 - shares.wilson_interval(1.0, draws)[0]
         high += unseen * max(0.0, worst - high)
-    return low, max(min(high, _bounded_mean_end(mean, worst, rows.groups)), mean)
+    return low, max(min(high, _bounded_mean_end(mean, worst, draws)), mean)
 
 
-def _bounded_mean_end(mean: float, most: float, groups: IntArray) -> float:
-    """Return Wilson's upper end of a mean of numbers between 0 and ``most``; unequal groups are fewer draws."""
-    sizes = np.unique(groups, return_counts=True)[1].astype(np.float64)
-    draws = float(sizes.sum() ** 2 / (sizes**2).sum())
+def _draws(groups: IntArray, weights: FloatArray | None) -> float:
+    """Return how many groups of equal weight are as precise as these (Kish 1965)."""
+    sizes = np.bincount(np.unique(groups, return_inverse=True)[1], weights).astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def _bounded_mean_end(mean: float, most: float, draws: float) -> float:
+    """Return Wilson's upper end of a mean of numbers between 0 and ``most``."""
     return most * shares.wilson_interval(min(1.0, mean / most), draws)[1]
 
 

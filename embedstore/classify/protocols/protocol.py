@@ -19,6 +19,7 @@ class Protocol(StrEnum):
     DINOV2 = "dinov2"  # Oquab et al. 2023, and its published evaluation code
     DINOV3 = "dinov3"  # Siméoni et al. 2025, and its published evaluation code
     VTAB1K = "vtab1k"  # Zhai et al. 2019
+    MTEB = "mteb"  # Muennighoff et al. 2023, classification, and its published code
 
 
 PROBE_PROTOCOLS = tuple(p.value for p in Protocol)
@@ -28,6 +29,7 @@ SOURCES = {
     Protocol.DINOV2: "Oquab et al. 2023; facebookresearch/dinov2, dinov2/eval",
     Protocol.DINOV3: "Siméoni et al. 2025; facebookresearch/dinov3, dinov3/eval",
     Protocol.VTAB1K: "Zhai et al. 2019; google-research/task_adaptation",
+    Protocol.MTEB: "Muennighoff et al. 2023; embeddings-benchmark/mteb, classification",
 }
 _DEFAULTS = EvaluationSettings()
 _FIXED = ("folds", "calibrate", "abstain_precision", "conformal_alpha", "conformal_by_class")
@@ -84,7 +86,7 @@ def parse_protocol(name: str, given: ProtocolOptions) -> Protocol:
         )
     if name not in known:
         raise BadOption(f"protocol {name} has no nearest neighbors; those with them are {', '.join(known)}")
-    conflicts = _contradictions(given)
+    conflicts = _contradictions(given, Protocol(name))
     if conflicts:
         raise BadOption(f"protocol {name} fixes {', '.join(conflicts)}: leave out {_them(conflicts)}, or the protocol")
     return Protocol(name)
@@ -94,14 +96,16 @@ def _them(conflicts: list[str]) -> str:
     return "it" if len(conflicts) == 1 else "them"
 
 
-def _contradictions(given: ProtocolOptions) -> list[str]:
-    """Return the options that contradict every protocol of the head, by the names that a person gave."""
+def _contradictions(given: ProtocolOptions, protocol: Protocol) -> list[str]:
+    """Return the options that contradict a protocol, by the names that a person gave."""
     settings, agreed = given.settings, _AGREED[given.head]
+    if protocol is Protocol.MTEB:
+        agreed = agreed | {"max_iter": 100}
     out = [given.spelling(k, v) for k, v in given.head_options.items() if k not in agreed or agreed[k] != v]
     out += [given.spelling(k, None) for k in _FIXED if getattr(settings, k) != getattr(_DEFAULTS, k)]
     out += [given.spelling("task", None)] if given.task not in (AUTO, Task.CLASSIFICATION) else []
     out += [given.spelling("weight", None)] if given.weight is not None else []
-    if given.head == "knn":
+    if given.head == "knn" or protocol is Protocol.MTEB:
         out += [given.spelling("refit", None)] if settings.refit else []
         out += [given.spelling("choose_on", None)] if settings.choose_on != ChoiceRows.FOLDS else []
     return out

@@ -16,7 +16,7 @@ BLOCK_FRAMES = 1 << 16  # that are decoded at once: a header may claim any numbe
 MAX_SECONDS = 4 * 3600.0  # of one sound
 MAX_BYTES = 2 << 30  # of its samples
 COMPLETE = 0.98  # of the frames that a header states: encoders count their own delay differently
-RIFF_SIZES_WITHOUT_MEANING = (0, 0xFFFFFFFF)  # a program that writes to a pipe does not know the size
+SIZES_WITHOUT_MEANING = (0, 0xFFFFFFFF)  # a program that writes to a pipe does not know the size
 
 _VIDEO = "a video or an MP4 file; write its sound as FLAC first: ffmpeg -i FILE sound.flac"
 _EXTRA = "sound needs the packages soundfile and soxr; run `pip install 'embedstore[audio]'` and embed again"
@@ -44,13 +44,13 @@ def decode_sound(data: bytes, sample_rate: int) -> tuple[NDArray[np.float32], Co
         import soxr
     except (ImportError, OSError) as e:
         raise AudioError(FailureReason.MISSING_EXTRA, _EXTRA) from e
-    _check_riff(data)
+    _check_size(data)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             samples, rate, name = _read(file), int(file.samplerate), str(file.format)
     except soundfile.LibsndfileError as e:
         reason = FailureReason.CORRUPT if _has_known_begin(data) else FailureReason.NOT_A_SOUND
-        raise AudioError(reason, " ".join(str(e).split())[:200]) from e
+        raise AudioError(reason, " ".join(e.error_string.split())[:200]) from e
     _check(samples)
     if rate != sample_rate:
         samples = soxr.resample(samples, rate, sample_rate)
@@ -82,13 +82,27 @@ def _check(samples: NDArray[np.float32]) -> None:
         raise AudioError(FailureReason.SILENT, "all samples are equal")
 
 
-def _check_riff(data: bytes) -> None:
-    """Refuse a WAV file that is shorter than its header says."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        return
-    stated = int.from_bytes(data[4:8], "little")
-    if stated not in RIFF_SIZES_WITHOUT_MEANING and stated + 8 > len(data) + 1:  # some writers forget the last pad byte
-        raise AudioError(FailureReason.TRUNCATED, f"it has {len(data):,} of {stated + 8:,} bytes")
+def _check_size(data: bytes) -> None:
+    """Refuse a WAV, AIFF, AU or Wave64 file that is shorter than its header says; the library reads what is there."""
+    stated = _stated_size(data)
+    if stated is not None and stated > len(data) + 1:  # some writers forget the last pad byte
+        raise AudioError(FailureReason.TRUNCATED, f"it has {len(data):,} of {stated:,} bytes")
+
+
+def _stated_size(data: bytes) -> int | None:
+    """Return how many bytes a header says that the file has; None where it says nothing."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        size = int.from_bytes(data[4:8], "little")
+        return None if size in SIZES_WITHOUT_MEANING else size + 8
+    if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
+        size = int.from_bytes(data[4:8], "big")
+        return None if size in SIZES_WITHOUT_MEANING else size + 8
+    if data[:4] == b".snd":
+        start, size = (int.from_bytes(data[at : at + 4], "big") for at in (4, 8))
+        return None if size in SIZES_WITHOUT_MEANING else start + size
+    if data[:4] == b"riff" and len(data) >= 24:  # Wave64: its size includes the header
+        return int.from_bytes(data[16:24], "little")
+    return None
 
 
 def _is_video(data: bytes) -> bool:

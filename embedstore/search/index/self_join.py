@@ -2,7 +2,7 @@
 
 Up to ``EXACT_MAX_ROWS`` rows, every row is compared with every other. Beyond, a row is compared with the rows whose
 nearest k-means cell is among its own nearest cells; the caller measures what that misses. Rows are compared in few
-dimensions first (:mod:`embedstore.search.index.short_rows`): that rules out pairs and loses none.
+dimensions first (:mod:`embedstore.cosine_bounds`): that rules out pairs and loses none.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.cosine_bounds import ROUNDING
 from embedstore.search.index.faiss_library import faiss
 from embedstore.search.index.kmeans import UnitRowReader, spherical_kmeans
-from embedstore.search.index.short_rows import ROUNDING
 
 EXACT_MAX_ROWS = 200_000  # rows: 2e10 products of 65 numbers, about 20 s on two idle cores
 BLOCK_ROWS = 4096  # most rows that are read at once for one side

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from embedstore.storage.sql import (
 
 CHUNK_ROWS = 4096
 _HELD_COLUMNS = {"item": "BIGINT", "content": "UUID"}
+_PRINT = {"print": "BIGINT"}  # which files of earlier versions lack
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,9 @@ class ChangedRows:
 def stage_space(con: duckdb.DuckDBPyConnection, space: str, columns: Sequence[str]) -> int:
     """Collect the present items with a vector in a space in a table of this connection, and return their number."""
     names = "".join(f", i.{quote_identifier(c)} AS c{n}" for n, c in enumerate(columns))
-    fingerprint = f"(hash({', '.join(f'i.{quote_identifier(c)}' for c in columns)}) >> 1)::BIGINT" if columns else "0"
     con.execute(
-        f"CREATE OR REPLACE TABLE memory.main.replica_now AS SELECT i.item, i.content, {fingerprint} AS print, "
-        "v.shard, "
+        "CREATE OR REPLACE TABLE memory.main.replica_now AS SELECT i.item, i.content, "
+        f"{_fingerprint(columns)} AS print, v.shard, "
         f'v."row"::BIGINT AS r{names} FROM items i JOIN vectors v ON v.content = i.content AND v.space = ? '
         "WHERE i.present",
         [space],
@@ -112,10 +112,10 @@ def changed_rows(con: duckdb.DuckDBPyConnection, server: int, servers: int, colu
 
 
 def write_held(con: duckdb.DuckDBPyConnection, parquet: Path) -> None:
-    """Write the items of the staged space with their contents to a Parquet file, and drop the tables."""
+    """Write the items of the staged space, their contents and the fingerprints of their columns to a Parquet file."""
     con.execute(
-        f"COPY (SELECT item, content FROM memory.main.replica_now ORDER BY item) TO {quote_literal(str(parquet))} "
-        "(FORMAT parquet)"
+        "COPY (SELECT item, content, print FROM memory.main.replica_now ORDER BY item) "
+        f"TO {quote_literal(str(parquet))} (FORMAT parquet)"
     )
 
 
@@ -142,18 +142,49 @@ def sample_held(con: duckdb.DuckDBPyConnection, count: int) -> ChangedRows:
     )
 
 
-def require_held_columns(con: duckdb.DuckDBPyConnection, parquet: Path) -> None:
-    """Require that a file is one of :func:`write_held`.
+def has_prints(con: duckdb.DuckDBPyConnection, parquet: Path) -> bool:
+    """Require that a file is one of :func:`write_held`, and return whether it has fingerprints of the columns.
 
     Raises:
         ValueError: if it has other columns.
     """
-    if column_types(con, f"FROM {parquet_source(parquet)}") != _HELD_COLUMNS:
-        raise ValueError(f"{parquet} has other columns than item and content")
+    found = column_types(con, f"FROM {parquet_source(parquet)}")
+    if found not in (_HELD_COLUMNS, _HELD_COLUMNS | _PRINT):
+        raise ValueError(f"{parquet} has other columns than item, content and print")
+    return len(found) > len(_HELD_COLUMNS)
+
+
+@dataclass(frozen=True)
+class PushedColumns:
+    """Columns that a server compares by itself.
+
+    Attributes:
+        copied: the DuckDB type of each column that the copy has, by name.
+        compared: those that the filter compares there.
+    """
+
+    copied: Mapping[str, str]
+    compared: Collection[str]
+
+    def sql(self) -> str:
+        """Return SQL that is true for a row whose columns the copy has as they are.
+
+        Texts with a zero character and numbers that are not finite are not the same everywhere.
+        """
+        strange = {"VARCHAR": "contains({}, chr(0))", "DOUBLE": "NOT isfinite({})"}
+        parts = [f"h.print IS NOT DISTINCT FROM {_fingerprint(list(self.copied))}"]
+        for name in sorted(self.compared):
+            if form := strange.get(self.copied[name]):
+                parts.append(f"NOT coalesce({form.format(f'i.{quote_identifier(name)}')}, false)")
+        return " AND ".join(parts)
 
 
 def split_by_copy(
-    con: duckdb.DuckDBPyConnection, space: str, where: str | None, parquet: Path
+    con: duckdb.DuckDBPyConnection,
+    space: str,
+    where: str | None,
+    parquet: Path,
+    pushed: PushedColumns | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the matching items that a copy holds as they are, and those that are newer: int64 ``(n,)``, ascending.
 
@@ -162,21 +193,28 @@ def split_by_copy(
         space: the key of the space.
         where: only items that match this filter.
         parquet: what the copy holds.
+        pushed: columns that the server compares; a row with other values there counts as newer.
 
     Raises:
         BadFilter: if the filter cannot be used.
         UnknownColumn: if the filter names a column that the items lack.
     """
+    same = f" AND {pushed.sql()}" if pushed else ""
     with filters.filter_errors(con, where):
         condition = filters.compile_filter(con, where)
         rows = con.execute(
-            f"SELECT i.item, coalesce(h.content = i.content, false) AS held FROM (SELECT * FROM items WHERE "
+            f"SELECT i.item, coalesce(h.content = i.content{same}, false) AS held FROM (SELECT * FROM items WHERE "
             f"present AND ({condition})) i JOIN vectors v ON v.content = i.content AND v.space = ? "
             f"LEFT JOIN {parquet_source(parquet)} h ON h.item = i.item ORDER BY i.item",
             [space],
         ).fetchnumpy()
     items, held = int64_column(rows["item"]), np.asarray(rows["held"], bool)
     return items[held], items[~held]
+
+
+def _fingerprint(columns: Sequence[str]) -> str:
+    """Return SQL for a number that changes with the columns of the item ``i``."""
+    return f"(hash({', '.join(f'i.{quote_identifier(c)}' for c in columns)}) >> 1)::BIGINT" if columns else "0::BIGINT"
 
 
 def _server(content: str) -> str:

@@ -14,8 +14,12 @@ from embedstore.storage.disk_errors import duckdb_output
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import column_types, fetch_value, first_row, int64_column, scratch_tables
 from embedstore.storage.vectors import VectorReader
+from embedstore.temporary import temporary_folder
 
 BLOCK_ROWS = 4096  # vectors read at a time
+PART_ROWS = 16384  # rows that are joined with their vectors at a time
+GROUP_ROWS = 16384  # of a Parquet file, which a writer has in memory once per thread; 122,880 are DuckDB's default
+_NUMBER = '"embedstore: number of the row"'  # a column for the time of the export
 
 _WIDE = frozenset({"hugeint", "uhugeint"})
 _NESTED = frozenset({"list", "array", "struct"})
@@ -66,12 +70,17 @@ class NumberedVectors:
             path: the file.
             columns: columns of the table, as SQL after ``SELECT``; the table is called ``t``.
         """
-        with scratch_tables(self.con, "exported") as (staged,):
-            self.con.execute(f"CREATE TABLE {staged} (n BIGINT, vector FLOAT[])")
-            for first, block in self.iter_blocks():
-                _insert_vectors(self.con, staged, first, block)
-            rows = f"FROM {self.table} t JOIN {staged} e ON e.n = t.n ORDER BY t.n"
-            write_parquet(self.con, f"SELECT {columns}, e.vector AS vector {rows}", path)
+        rows = portable_rows(self.con, f"SELECT {columns}, t.n AS {_NUMBER} FROM {self.table} t")
+        with temporary_folder() as folder, scratch_tables(self.con, "exported") as (staged,):
+            parts = [str(folder / f"{n}.parquet") for n in range(0, len(self), PART_ROWS)]
+            for part, file in zip(self.split(PART_ROWS), parts, strict=True):
+                self.con.execute(f"CREATE OR REPLACE TABLE {staged} (n BIGINT, vector FLOAT[])")
+                for first, block in part.iter_blocks():
+                    _insert_vectors(self.con, staged, first, block)
+                chosen = f"SELECT * FROM ({rows}) WHERE {_NUMBER} >= {part.begin} AND {_NUMBER} < {part.end}"
+                joined = f"FROM ({chosen}) t JOIN {staged} e ON e.n = t.{_NUMBER} ORDER BY e.n"
+                _copy(self.con, f"SELECT t.* EXCLUDE ({_NUMBER}), e.vector AS vector {joined}", Path(file))
+            _copy(self.con, f"FROM read_parquet([{', '.join(map(quote_literal, parts))}])", path)
 
 
 def write_parquet(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
@@ -80,11 +89,20 @@ def write_parquet(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> Non
     Parquet has no integers of more than 64 bits, and DuckDB would round them to DOUBLE: they are written as
     DECIMAL(38, 0), or as text where a value has more digits or is in a list.
     """
+    _copy(con, portable_rows(con, query), path)
+
+
+def portable_rows(con: duckdb.DuckDBPyConnection, query: str) -> str:
+    """Return a query whose integers of more than 64 bits have a type that Parquet has; see :func:`write_parquet`."""
     wide = {c: kind for c, kind in column_types(con, query).items() if "HUGEINT" in kind}
     exact = ", ".join(f"{_exact(con, query, c, kind)} AS {quote_identifier(c)}" for c, kind in wide.items())
-    rows = f"SELECT * REPLACE ({exact}) FROM ({query})" if wide else query
+    return f"SELECT * REPLACE ({exact}) FROM ({query})" if wide else query
+
+
+def _copy(con: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
+    """Write the rows of a query as they are; memory is that of a group of rows."""
     with duckdb_output(path):
-        con.execute(f"COPY ({rows}) TO {quote_literal(path)} (FORMAT parquet)")
+        con.execute(f"COPY ({query}) TO {quote_literal(str(path))} (FORMAT parquet, ROW_GROUP_SIZE {GROUP_ROWS})")
 
 
 def _exact(con: duckdb.DuckDBPyConnection, query: str, column: str, kind: str) -> str:

@@ -1,0 +1,34 @@
+"""Upper bounds of cosines from few dimensions, which rule out pairs of rows and lose none.
+
+A unit row x is split into its part p in a subspace and the rest, of length r. By the inequality of Cauchy and Schwarz
+the cosine of two rows is at most ``p·p' + r r'``, which is the product of the rows ``(p, r)`` and ``(p', r')``. So a
+pair whose bound is below a threshold is below it, whatever the subspace; the main directions of the rows make the
+bound tight.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+WIDTH = 64  # directions that are kept
+ROUNDING = 1e-5  # float32 sums of so few products are right to this
+SAMPLE_ROWS = 4096  # rows that give the main directions
+_MIN_DIM = 2 * WIDTH  # rows of fewer dimensions are used whole
+
+
+def main_directions(sample: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the main directions of a sample of unit rows, float32 ``(D, W)``; the identity if D is small."""
+    if sample.shape[1] <= _MIN_DIM:
+        return np.eye(sample.shape[1], dtype=np.float32)
+    _, directions = np.linalg.eigh((sample.T @ sample).astype(np.float64))
+    return np.ascontiguousarray(directions[:, : -WIDTH - 1 : -1], dtype=np.float32)
+
+
+def shorten(rows: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the parts of unit rows along the directions and the length of the rest; the rows if nothing is cut."""
+    if directions.shape[0] == directions.shape[1]:
+        return rows
+    part = rows @ directions
+    rest = np.einsum("ij,ij->i", rows, rows) - np.einsum("ij,ij->i", part, part)
+    return np.column_stack([part, np.sqrt(np.maximum(rest, 0))])
