@@ -108,8 +108,8 @@ def copy_database(file: Path, new: Path) -> None:
         connect(memory_limit=memory_limit(), temp_directory=str(folder)) as con,
     ):
         con.execute(f"ATTACH {quote_literal(file)} AS old (READ_ONLY)")
-        attach_new_file(con, new, "new")
         try:
+            attach_new_file(con, new, "new")
             con.execute("COPY FROM DATABASE old TO new")
             con.execute("CHECKPOINT new")
         except (duckdb.IOException, duckdb.OutOfMemoryException) as e:

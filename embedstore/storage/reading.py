@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,9 @@ _CURES = {
 _MESSAGES = sorted(((os.strerror(c), c) for c in errno.errorcode if c not in ABSENT), key=lambda m: -len(m[0]))
 
 
+_FILE_IN_MESSAGE = re.compile(r'file "([^"]+)"')  # as DuckDB names it
+
+
 def is_absent(error: OSError) -> bool:
     """Return whether an error says that there is no such file, or that something else is at its path."""
     return error.errno in ABSENT
@@ -58,7 +62,16 @@ def passing_error(path: Path, message: str) -> StoreUnreadable | None:
         message: of the library; DuckDB and FAISS end theirs with the text of the system's error.
     """
     code = next((code for text, code in _MESSAGES if f": {text}" in message), None)
-    return None if code is None else _unreadable(path, os.strerror(code), code)
+    named = _FILE_IN_MESSAGE.search(message)
+    if code is None or (named and not _is_file_or_log(named[1], path)):
+        return None
+    return _unreadable(path, os.strerror(code), code)
+
+
+def _is_file_or_log(named: str, path: Path) -> bool:
+    """Return whether DuckDB names a file or its log; the path may be the name alone, as reports show it."""
+    file = Path(named.removesuffix(".wal"))
+    return file.name == path.name and (len(path.parts) == 1 or file.resolve() == path.resolve())
 
 
 @contextmanager

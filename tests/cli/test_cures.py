@@ -44,6 +44,7 @@ class Cure:
     works: str | None = None
 
 
+TAGS = [[y, "x"] if n % 2 else [y] for n, y in enumerate(clusters(80, noise=0.1)[1])]
 YEARS = [1980.5 + n for n in range(40)]
 
 
@@ -330,6 +331,22 @@ ROWS += [
         "info S",
     ),
     Cure("probe STORE {}", lambda f: numbers(f, year=YEARS), "label-errors S year", {}, 0, "info S"),
+    Cure(
+        "suggest-labels STORE {}",
+        lambda f: numbers(f, **{"my l": [*Y[:5], *[None] * 35]}),
+        "suggest-labels S 'my l' --forecast",
+        {},
+        0,
+        "info S",
+    ),
+    Cure(
+        "learning-curve STORE {}",
+        lambda f: store_of(f / "my store", clusters(80, noise=0.1)[0], **{"my tags": TAGS}),
+        "suggest-labels S 'my tags' --forecast",
+        {},
+        0,
+        "info S",
+    ),
     Cure("backbones --text", numbers, "search S 'a red car'", {}, 0, "info S"),
     Cure("probe STORE {} --head {} --save {}", with_lost_head, "predict S line", {}),
     Cure(
@@ -344,6 +361,9 @@ ROWS += [
 ]
 
 ELSEWHERE = {
+    "plan-parts STORE SOURCE --inbox": "needs a bucket: tests/engines/test_bucket_inbox.py",
+    "plan-parts STORE SOURCE --inbox s3://BUCKET/FOLDER": "needs a bucket: tests/engines/test_bucket_inbox.py",
+    "work {} --part N/{}": "printed with a plan that is in a bucket: tests/engines/test_bucket_inbox.py",
     "replicate": "a help text",
     "replicate STORE ADDRESS --name NAME": "needs a server: tests/engines",
     "replicate STORE ADDRESS --name {}": "needs a server: tests/engines",

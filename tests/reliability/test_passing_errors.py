@@ -7,11 +7,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
 import embedstore as es
 from embedstore.classify import registry
+from embedstore.errors import StoreIOError, StoreUnreadable
 from embedstore.finetuning.checkpoint_manifest import dump_manifest
 from embedstore.search.index import build
 from embedstore.storage import checkpoint, durable_files, layout, shard
@@ -282,3 +284,36 @@ def test_every_error_of_the_system_is_recognized_in_the_message_of_a_library(cod
     assert problem is not None
     assert os.strerror(code) in str(problem)
     assert cure_of(code) in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("named", "is_about_it"),
+    [
+        ("catalog.duckdb", True),
+        ("catalog.duckdb.wal", True),
+        ("catalog.duckdb.new", False),
+        ("b/catalog.duckdb", False),
+    ],
+)
+def test_an_error_about_another_file_is_no_error_of_reading(tmp_path, named, is_about_it):
+    """A disk that is full while a copy is written says nothing about the file that is copied."""
+    message = f'IO Error: Cannot open file "{tmp_path / named}": {os.strerror(errno.EIO)}'
+    assert (passing_error(tmp_path / "catalog.duckdb", message) is not None) == is_about_it
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_full_disk_during_a_backup_or_a_rewrite_is_named_for_what_is_written(tmp_path, code, monkeypatch):
+    """DuckDB cannot make the new file: the error says so, and the store is as it was."""
+    storage = make(tmp_path / "s", ITEMS)
+
+    def refuse(con, file, name="cat"):
+        raise duckdb.IOException(f'IO Error: Cannot open file "{file}": {os.strerror(code)}')
+
+    monkeypatch.setattr("embedstore.storage.connection.attach_new_file", refuse)
+    for action in (es.open(tmp_path / "s").compact, lambda: es.open(tmp_path / "s").backup(tmp_path / "b")):
+        with pytest.raises(StoreIOError) as e:
+            action()
+        assert not isinstance(e.value, StoreUnreadable), e.value
+    assert not (tmp_path / "b").exists()
+    monkeypatch.undo()
+    assert rows(storage) == expected(ITEMS)

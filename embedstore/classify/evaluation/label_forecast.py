@@ -13,6 +13,7 @@ the intervals hold the truth on others.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -118,10 +119,13 @@ def forecast_labels(head: str, data: Features, *, seed: int = 0) -> LabelForecas
 def _refusal(data: Features, n_labels: int, n_classes: int) -> str:
     """Return why these labels have no forecast."""
     if data.multilabel:
-        return f"a forecast needs one label per item, and {data.label!r} holds several; see `embedstore learning-curve`"
+        return (
+            f"a forecast needs one label per item, and {data.label!r} holds several; "
+            f"`embedstore learning-curve STORE {shlex.quote(data.label)}` shows what they were worth so far"
+        )
     return (
         f"a forecast needs at least {MIN_LABELS} labeled pictures of two classes, and {data.label!r} has {n_labels} of "
-        f"{n_classes}; `embedstore suggest-labels STORE {data.label}` says what to label next"
+        f"{n_classes}; `embedstore suggest-labels STORE {shlex.quote(data.label)}` says what to label next"
     )
 
 
