@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import MissingExtra, OutputError
 from embedstore.exports.formats import ExportOptions, VectorType
-from embedstore.storage.durable_files import atomic_path, sync_tree
+from embedstore.storage.durable_files import atomic_write, sync_tree
 from embedstore.storage.transfer.selection import SelectedItems
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def write_parquet_vectors(selected: SelectedItems, path: Path, options: ExportOp
     import pyarrow.parquet as pq
 
     first = next(tables)
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, first.schema) as writer:
+    with atomic_write(path) as file, pq.ParquetWriter(file, first.schema) as writer:  # a name may look like an address
         writer.write_table(first)
         for table in tables:
             writer.write_table(table)

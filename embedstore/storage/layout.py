@@ -215,6 +215,7 @@ def create_folder(path: Path, fill: Callable[[Layout], None]) -> Layout:
         StoreExists: if ``path`` exists and is not an empty folder.
         StoreIOError: if the disk refuses; nothing is left at ``path``.
     """
+    _refuse_address(path)
     path = path.absolute()
     _require_usable_path(path)
     with new_folder(path, f"create {path}") as temporary:
@@ -271,17 +272,22 @@ def locate_store(path: Path) -> Layout:
     return layout
 
 
+def _refuse_address(path: Path) -> None:
+    """Raise BadOption for an address of another machine, as a user wrote it: a folder may be called ``s3:``."""
+    if path.parts and path.parts[0] in _SCHEMES:
+        raise BadOption(
+            f"a store is a folder of this machine, since its catalog needs a local disk, and {path.parts[0]}// is none;"
+            " images may be there, and the inbox of workers: `embedstore plan-parts STORE SOURCE --inbox "
+            "s3://BUCKET/FOLDER`"
+        )
+
+
 def _require_usable_path(path: Path) -> None:
     """Check that DuckDB can open files below a folder: it parses ``?`` and backslashes, and wants UTF-8.
 
     Raises:
-        BadOption: if it cannot, or if it is an address.
+        BadOption: if it cannot.
     """
-    if scheme := next((part for part in path.parts if part in _SCHEMES), None):
-        raise BadOption(
-            f"a store is a folder of this machine, since its catalog needs a local disk, and {scheme}// is none; "
-            "images may be there, and the inbox of workers: `embedstore plan-parts STORE SOURCE --inbox s3://BUCKET/FOLDER`"
-        )
     problem = next((f"has {c!r} in it" for c in ("?", "\\") if c in str(path) and c not in (os.sep, os.altsep)), None)
     if display_uri(str(path)) != str(path):
         problem = "is not UTF-8"

@@ -89,8 +89,8 @@ def test_a_part_that_always_fails_is_given_up_and_the_rest_is_stored(cluster, tm
 
     real = inboxes.PlanFolder.write_plan
 
-    def write_plan_and_break_a_list(self, plan):
-        real(self, plan)
+    def write_plan_and_break_a_list(self, plan, bucket):
+        real(self, plan, bucket)
         path = self.folder / "lists" / "000000003.jsonl"
         path.write_bytes(b"broken" + path.read_bytes())
 

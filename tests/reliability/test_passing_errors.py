@@ -280,7 +280,8 @@ def test_repair_takes_back_a_whole_head_from_the_quarantine(base, tmp_path):
 @pytest.mark.parametrize("code", sorted(set(errno.errorcode) - ABSENT))
 def test_every_error_of_the_system_is_recognized_in_the_message_of_a_library(code):
     """A library's message with any error that is not "absent" is not taken for damage, and a cure is named."""
-    problem = passing_error(Path("/s/catalog.duckdb"), f'IO Error: Cannot open file "/s/x": {os.strerror(code)}')
+    catalog = Path("/s/catalog.duckdb")
+    problem = passing_error(catalog, f'IO Error: Cannot open file "{catalog}": {os.strerror(code)}')
     assert problem is not None
     assert os.strerror(code) in str(problem)
     assert cure_of(code) in str(problem)

@@ -87,8 +87,9 @@ def test_items_are_near_those_that_they_resemble(own):
     assert (cluster[distance.argmin(axis=1)] == cluster[sample]).mean() > 0.97
 
 
-def test_a_drawing_is_cancelled_and_begun_again(own):
+def test_a_drawing_is_cancelled_and_begun_again(own, monkeypatch):
     """Nothing is kept of a cancelled map; who waits for it gets a sentence, and the next request draws it."""
+    monkeypatch.setattr(point_map, "ANCHORS", ITEMS)  # so that it takes longer than the request that cancels it
     with running(own) as server, server.client() as client:
         assert client.delete("/api/v1/map/work").status_code == 404
         for event in map_events(client):

@@ -26,7 +26,7 @@ from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation.fit import fit_head_to_few
 from embedstore.classify.metrics.shares import wilson_interval
 from embedstore.errors import LabelError
-from embedstore.tables import Record, Table
+from embedstore.tables import OneRow, Record, Table
 
 MIN_LABELS = 20  # fewer pictures with a label show no curve
 PAYS = 0.01  # accuracy that twice the labels must promise for more labels to pay
@@ -40,12 +40,16 @@ _Z = 1.96
 
 
 @dataclass(frozen=True)
-class AccuracyForecast:
+class AccuracyForecast(OneRow):
     """An accuracy in 0 to 1 and its 95% interval."""
 
     value: float
     low: float
     high: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the three numbers."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
