@@ -79,13 +79,13 @@ def test_labels_pay_while_the_curve_rises_and_not_after():
     assert rising.pays
     assert rising.gain.value > 0.01
     assert 0 < rising.labels_for_a_point < 60
-    assert "more labels pay" in str(rising)
+    assert "more labels are expected to pay" in str(rising)
     far, side = np.eye(2, 16, dtype=np.float32), np.arange(80) % 2
     flat = forecast_labels("logistic", features(far[side], side.astype(str).astype(object)))
     assert (flat.accuracy.value, flat.at_twice.value, flat.gain.value) == (1, 1, 0)
     assert flat.labels_for_a_point is None
     assert not flat.pays
-    assert "hardly pay" in str(flat)
+    assert "hardly expected to pay" in str(flat)
     assert 0.94 < flat.at_twice.low < 0.96, "Wilson: 80 of 80 is at least 0.954"
 
 
