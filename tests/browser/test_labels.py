@@ -76,7 +76,7 @@ def test_a_selection_limits_the_search_and_is_left_again(visits, writer):
     expect(page.get_by_test_id("count")).to_have_text(f"4 of {ITEMS} items")
     page.get_by_label("Search", exact=True).fill("a red heart")
     page.keyboard.press("Enter")
-    expect(page.get_by_test_id("count")).to_contain_text(" hits")
+    expect(page.get_by_test_id("count")).to_contain_text(" hit")
     page.get_by_label("Clear the search").click()
     page.get_by_label("Leave the selection").click()
     expect(page.get_by_test_id("count")).to_have_text(f"{ITEMS} of {ITEMS} items")

@@ -26,7 +26,7 @@ def test_words_by_key(page):
     page.keyboard.press("/")
     page.keyboard.type("a red heart")
     page.keyboard.press("Enter")
-    expect(page.get_by_test_id(COUNT)).to_contain_text("hits")
+    expect(page.get_by_test_id(COUNT)).to_contain_text("hit")
     scores = [float(label.rpartition("score ")[2]) for label in labels(page)]
     assert scores == sorted(scores, reverse=True)
     page.get_by_label("Clear the search").click()
@@ -39,7 +39,7 @@ def test_a_picture_from_a_file(page, tmp_path):
     path.write_bytes(image_bytes())
     page.set_input_files("input[type=file]", str(path))
     expect(page.get_by_role("search")).to_contain_text("a <b>.png")
-    expect(page.get_by_test_id(COUNT)).to_contain_text("hits")
+    expect(page.get_by_test_id(COUNT)).to_contain_text("hit")
     page.get_by_label("Remove the picture from the search").click()
     expect(page.get_by_test_id(COUNT)).to_have_text(f"{ITEMS} of {ITEMS} items")
 
@@ -56,7 +56,7 @@ def test_a_dropped_picture_and_a_dropped_text(page):
     expect(page.get_by_test_id("message")).to_contain_text("is not an image")
     page.evaluate(f"([kind, name]) => ({drop})(kind, name)", ["image/png", "dropped.png"])
     expect(page.get_by_role("search")).to_contain_text("dropped.png")
-    expect(page.get_by_test_id(COUNT)).to_contain_text("hits")
+    expect(page.get_by_test_id(COUNT)).to_contain_text("hit")
 
 
 def test_more_like_this_and_less_like_that(page):
@@ -68,7 +68,7 @@ def test_more_like_this_and_less_like_that(page):
     page.get_by_role("button", name="More like this").click()
     search = page.get_by_role("search")
     expect(search).to_contain_text(f"like {name}")
-    expect(page.get_by_test_id(COUNT)).to_contain_text("hits")
+    expect(page.get_by_test_id(COUNT)).to_contain_text("hit")
     page.locator("#cell-5").click()
     expect(wanted).not_to_have_text(name)
     page.get_by_role("button", name="Less like this").click()
