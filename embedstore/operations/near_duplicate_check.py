@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from embedstore.arrays import unit_rows
-from embedstore.classify.data.copy_threshold import EXPECTED_FALSE_PAIRS
 from embedstore.classify.data.features import Features, load_features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.errors import ItemError, LabelError
@@ -130,7 +129,7 @@ def check_near_duplicates(
         return NearDuplicateCheck(
             threshold=found.threshold,
             kinds=tuple(kinds),
-            expected_false_pairs=EXPECTED_FALSE_PAIRS if threshold is None else None,
+            expected_false_pairs=found.expected_false_pairs,
             pairs=len(found.cosine),
             pairs_with_different_labels=found.n_across_labels,
         )
