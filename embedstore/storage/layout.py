@@ -256,11 +256,12 @@ def locate_store(path: Path) -> Layout:
     """Return the layout of a folder that has a marker file, without looking at anything else.
 
     Raises:
-        BadOption: if DuckDB cannot open files below ``path``.
+        BadOption: if DuckDB cannot open files below ``path``, or it is an address.
         StoreNotFound: if nothing is at ``path``.
         NotAStore: if the folder is not a store.
         StoreUnreadable: if the folder cannot be read now.
     """
+    _refuse_address(path)
     given, layout = path, Layout(path.absolute())
     _require_usable_path(layout.root)
     if not reading.exists(layout.root):
