@@ -8,14 +8,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import duckdb
+
 from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.storage import commit_counter, connection, layout, reading, shard
+from embedstore.storage.catalog_errors import FAILURES, concerns_file, is_disk_error
 from embedstore.storage.inbox.inbox import BUCKET, inboxes
 from embedstore.storage.integrity.report import CheckProgress
 from embedstore.storage.integrity.verify import is_registered
 from embedstore.storage.layout import COPIED_FOLDERS, Layout
 from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.queries.shards import ShardRecord, all_shards
+from embedstore.storage.sql import first_line
 from embedstore.storage.storage import Storage
 from embedstore.storage.store_files import copy_regular
 
@@ -125,12 +129,17 @@ def _copy_catalog(storage: Storage, at: Layout) -> tuple[list[str], list[ShardRe
         files = all_shards(con)
         spaces = [s for (s,) in con.execute("SELECT space FROM spaces").fetchall()]
         count = read_commit_count(con)
-        connection.attach_new_file(con, at.catalog, "copy")
         try:
+            connection.attach_new_file(con, at.catalog, "copy")
             con.execute("COPY FROM DATABASE cat TO copy")
             con.execute("CHECKPOINT copy")
+        except FAILURES as e:
+            if is_disk_error(e) and not concerns_file(e, storage.catalog.file):  # "fsync failed" names no file
+                raise OSError(first_line(e)) from e
+            raise
         finally:
-            con.execute("DETACH copy")
+            with suppress(duckdb.Error):  # a failure of the disk may have detached it
+                con.execute("DETACH copy")
     commit_counter.reset(at.root, count)
     return spaces, files
 
