@@ -118,7 +118,10 @@ def serve(answer: Callable[[bytes, bytes], Answer], timeout_seconds: float, memo
     _prefer_as_victim()
     while (request := receive(requests)) is not None:
         _set_alarm(timeout_seconds + GRACE_SECONDS)
-        facts, data = answer(*request)
+        try:
+            facts, data = answer(*request)
+        except MemoryError:
+            facts, data = {"reason": FailureReason.NO_MEMORY.value, "detail": "decoding ran out of memory"}, b""
         _set_alarm(0)
         send(answers, json.dumps(facts).encode(), data)
         del request, data

@@ -86,7 +86,7 @@ Condition: TypeAlias = "Comparison | AllOf | AnyOf"
 
 @dataclass(frozen=True)
 class PortableFilter:
-    """What can be said of a filter.
+    """The part of a filter that a vector database can evaluate.
 
     Attributes:
         condition: every match fulfills it.

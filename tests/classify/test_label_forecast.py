@@ -85,7 +85,7 @@ def test_labels_pay_while_the_curve_rises_and_not_after():
     assert (flat.accuracy.value, flat.at_twice.value, flat.gain.value) == (1, 1, 0)
     assert flat.labels_for_a_point is None
     assert not flat.pays
-    assert "hardly expected to pay" in str(flat)
+    assert "not expected to pay" in str(flat)
     assert 0.94 < flat.at_twice.low < 0.96, "Wilson: 80 of 80 is at least 0.954"
 
 

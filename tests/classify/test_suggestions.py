@@ -91,7 +91,7 @@ def test_labels_that_neighbors_contradict_are_not_relied_on():
 
 
 def test_classes_with_few_labels_come_first():
-    """Of items between two pairs of classes, those of the pair with few labels are suggested."""
+    """Items between two classes with few labels are suggested before items between two with many."""
     rng = np.random.default_rng(0)
     centers = np.eye(4, 16)
     y = np.repeat([0, 1, 2, 3], [40, 40, 4, 4])

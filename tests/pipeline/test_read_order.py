@@ -77,7 +77,7 @@ def test_every_folder_comes_before_any_comes_twice(storage, files, random):
 
 
 def test_the_first_files_of_a_folder_are_from_all_dates(storage):
-    """Of any number of files of one folder that are read first, the largest gap in time is at most a few times fair."""
+    """The first files of a folder, however many, leave no gap in time much larger than an even spacing would."""
     files = [("a", f"{n:04}.jpg", n) for n in range(1000)]
     order = [int(uri[-8:-4]) for uri in planned(storage, files, ReadOrder.SPREAD)]
     for first in (5, 10, 50, 200):

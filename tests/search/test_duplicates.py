@@ -274,7 +274,7 @@ def test_tight_classes_are_no_copies(dim, classes, noise):
 
 
 def test_vectors_that_cannot_tell_leave_only_equal_vectors(tmp_path):
-    """Of sixty rows of four numbers in four tight classes one is there twice: that alone counts, and is said."""
+    """In four tight classes of four numbers, only the row that is there twice is a duplicate, and a note says so."""
     X = tight_classes(60, 4, 4, 1e-3, 0)
     X[59] = X[3]
     store = create(tmp_path / "s")

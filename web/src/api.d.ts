@@ -873,7 +873,7 @@ export interface components {
             behind: components["schemas"]["EstimateBody"] | null;
             /**
              * P Value
-             * @description Of the test against the best, corrected for all of them.
+             * @description p-value of the test against the best, corrected for all comparisons.
              */
             p_value: number | null;
             /** Is Best */

@@ -92,7 +92,7 @@ class LabelForecast(Table):
         """Return what to do, in one sentence."""
         a, b, g = self.accuracy, self.at_twice, self.gain
         cost = "" if self.labels_for_a_point is None else f"; the next point costs about {self.labels_for_a_point:,}"
-        advice = "more labels are expected to pay" if self.pays else "more labels are hardly expected to pay"
+        advice = "more labels are expected to pay" if self.pays else "more labels are not expected to pay"
         return (
             f"{advice}: {self.labels:,} labels give an accuracy of {a.value:.3f} ({a.low:.3f} to {a.high:.3f}), twice "
             f"as many are expected to give {b.value:.3f} ({b.low:.3f} to {b.high:.3f}), {100 * g.value:+.1f} points "

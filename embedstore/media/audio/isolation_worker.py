@@ -12,7 +12,6 @@ from typing import Any
 from embedstore.errors import AudioError
 from embedstore.media.audio.decode import decode_sound
 from embedstore.media.worker_process import serve
-from embedstore.types import FailureReason
 
 
 def main(timeout_seconds: float, memory_bytes: int) -> None:
@@ -31,6 +30,4 @@ def _answer(settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
         samples, info = decode_sound(data, json.loads(settings))
     except AudioError as e:
         return {"reason": e.reason.value, "detail": e.detail}, b""
-    except MemoryError:
-        return {"reason": FailureReason.NO_MEMORY.value, "detail": "decoding ran out of memory"}, b""
     return {"format": info.format}, samples.tobytes()

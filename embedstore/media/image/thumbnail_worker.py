@@ -38,8 +38,6 @@ def _answer(settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
         return {"reason": e.reason.value, "detail": e.detail}, b""
     except PluginError as e:
         return {"reason": FailureReason.CRASHED.value, "detail": str(e)}, b""
-    except MemoryError:
-        return {"reason": FailureReason.NO_MEMORY.value, "detail": "decoding ran out of memory"}, b""
 
 
 def encode_whole(image: Image.Image) -> bytes:

@@ -88,7 +88,7 @@ class ComparedBody(Model):
     head: str
     score: EstimateBody
     behind: EstimateBody | None = Field(description="How far behind the best; null for the best, and for numbers.")
-    p_value: float | None = Field(description="Of the test against the best, corrected for all of them.")
+    p_value: float | None = Field(description="p-value of the test against the best, corrected for all comparisons.")
     is_best: bool
 
 
