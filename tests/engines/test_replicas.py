@@ -469,7 +469,8 @@ def test_a_server_that_was_started_with_a_replica_searches_by_it(tmp_path, addre
         assert client.get("/api/v1/store").json()["replica"]["behind"] > 0
         assert client.get("/api/v1/replica/lag").json() == {"name": "copy", "lacks": 1}
         used, _, (note,) = search()
-        assert used == "copy" and "lacks 1 of the matching items" in note
+        assert used == "copy"
+        assert "lacks 1 of the matching items" in note
         store.replicate(name="copy")
         assert client.get("/api/v1/store").json()["replica"]["behind"] == 0
         assert client.get("/api/v1/replica/lag").json()["lacks"] == 0
@@ -508,4 +509,5 @@ def test_a_server_is_not_started_with_a_replica_that_is_not_there(tmp_path, data
     command = [sys.executable, "-m", "embedstore", "serve", str(tmp_path / "s"), "--no-open", "--replica", "none"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1 and "no replica none" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "no replica none" in done.stderr

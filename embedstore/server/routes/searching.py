@@ -108,9 +108,7 @@ def _find(context: ServerContext, request: SearchBody, image: bytes | None, repl
         templates=None,
     )
     within = context.selected(request.selection)
-    options = SearchOptions(
-        k=request.k, where=request.where, within=_as_set(within), words=parts.words(request.hybrid)
-    )
+    options = SearchOptions(k=request.k, where=request.where, within=_as_set(within), words=parts.words(request.hybrid))
     return search(context.session, parts, space=request.space, options=options, replica=replica)
 
 
