@@ -225,8 +225,8 @@ class SearchBody(Model):
     space: str | None = None
     replica: Annotated[str, Field(max_length=100)] | None = Field(
         default=None,
-        description="Search by this copy of the space in a vector database, see `embedstore replicate`. By default what "
-        "`serve --replica` names; an empty text searches the store itself.",
+        description="Search by this copy of the space in a vector database, see `embedstore replicate`. By default "
+        "what `serve --replica` names; an empty text searches the store itself.",
     )
     hybrid: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None,

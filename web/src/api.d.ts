@@ -731,10 +731,10 @@ export interface paths {
         };
         /**
          * Get Events
-         * @description Send an event `state` with generation, counts, writer and replica at first, and after every change of one of them.
+         * @description Send an event `state` with generation, counts, writer and replica at first, and after each change of one of them.
          *
-         *     While another process embeds, its progress and each of its commits are changes, as is an update of the replica. While a map is drawn, an
-         *     event `map` says after every step how far that is.
+         *     While another process embeds, its progress and each of its commits are changes, as is an update of the replica.
+         *     While a map is drawn, an event `map` says after every step how far that is.
          */
         get: operations["get_events"];
         put?: never;

@@ -38,10 +38,10 @@ class StateBody(Model):
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def get_events(request: Request, context: Context) -> StreamingResponse:
-    """Send an event `state` with generation, counts, writer and replica at first, and after every change of one of them.
+    """Send an event `state` with generation, counts, writer and replica at first, and after each change of one of them.
 
-    While another process embeds, its progress and each of its commits are changes, as is an update of the replica. While a map is drawn, an
-    event `map` says after every step how far that is.
+    While another process embeds, its progress and each of its commits are changes, as is an update of the replica.
+    While a map is drawn, an event `map` says after every step how far that is.
     """
     return StreamingResponse(_events(request, context), media_type="text/event-stream")
 

@@ -222,7 +222,8 @@ def count_newer(con: duckdb.DuckDBPyConnection, space: str, parquet: Path) -> in
     """
     query = (
         "SELECT count(*) FROM items i JOIN vectors v ON v.content = i.content AND v.space = ? "
-        f"LEFT JOIN {parquet_source(parquet)} h ON h.item = i.item WHERE i.present AND h.content IS DISTINCT FROM i.content"
+        f"LEFT JOIN {parquet_source(parquet)} h ON h.item = i.item WHERE i.present "
+        "AND h.content IS DISTINCT FROM i.content"
     )
     return int(fetch_value(con, query, [space]))
 
