@@ -57,8 +57,8 @@ class SourceOptions:
         """Return the source that a user names, for a space of a modality.
 
         Raises:
-            BadOption: if a column of texts is named for a space of another modality, or pages and frames for one that is
-                not of images.
+            BadOption: if a column of texts is named for a space of another modality, or pages and frames are for one of
+                another than images.
         """
         if self.table.text_column is not None and modality is not Modality.TEXT:
             raise BadOption(

@@ -23,7 +23,7 @@ def _whole_text(value: Any) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"the prompt {ascii(text)} is not valid text; write it in UTF-8") from error
+        raise ValueError(f"the prompt {text!a} is not valid text; write it in UTF-8") from error
     return text
 
 
