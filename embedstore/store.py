@@ -1807,6 +1807,7 @@ class Store:
         token: str | None = None,
         read_only: bool = False,
         open_browser: bool = True,
+        replica: str | None = None,
         announce: Callable[[str], None] | None = None,
     ) -> None:
         """Serve the page and its HTTP API until the process is interrupted (Ctrl-C).
@@ -1817,16 +1818,20 @@ class Store:
             token: the secret that a browser or program shows, of at least 32 characters; by default a new one.
             read_only: refuse every change of the store.
             open_browser: open the page in a browser.
+            replica: search by this copy of the space in a vector database, see :meth:`replicate`, unless a request
+                names another or none.
             announce: called with each line for the user, the first of which has the address; by default they are
                 written to stdout.
 
         Raises:
-            BadOption: if the port or token cannot be used, or other machines could connect without a token.
+            BadOption: if the port, the token or the name of the replica cannot be used, or other machines could connect
+                without a token.
+            ReplicaError: if no space has such a replica.
             ServerError: if the server cannot listen at the address, such as a port that is in use.
         """
         from embedstore.server.run import ServerOptions, serve
 
-        options = ServerOptions(host, port, token, read_only, open_browser)
+        options = ServerOptions(host, port, token, read_only, open_browser, replica)
         serve(self, self._session, options, announce)
 
     def serve_tools(self, *, read_only: bool = False) -> None:
