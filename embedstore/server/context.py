@@ -15,6 +15,7 @@ from embedstore.operations.point_map import PointMaps
 from embedstore.operations.queues import Queues
 from embedstore.operations.session import Session
 from embedstore.server.encoders import Encoders
+from embedstore.server.replica import ServedReplica
 from embedstore.server.reports import Reports
 from embedstore.server.security import Access
 from embedstore.server.selections import Selections
@@ -32,6 +33,7 @@ class ServerContext:
         store: the verbs.
         session: the open store behind them.
         access: what a request must show.
+        replica: what searches go by that name no replica; None searches the store itself.
         browser: pages of items.
         selections: sets of items, by handle.
         thumbnails: re-encoded images.
@@ -45,6 +47,7 @@ class ServerContext:
     store: Store
     session: Session
     access: Access
+    replica: ServedReplica | None = None
     browser: Browser = field(init=False)
     selections: Selections = field(init=False)
     thumbnails: Thumbnails = field(init=False)
