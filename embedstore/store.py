@@ -872,7 +872,7 @@ class Store:
     def checkup(
         self, label: str = "label", *, budget: float = 60.0, where: str | None = None, space: str | None = None
     ) -> CheckupReport:
-        """Check a set of images: failures, copies, leaks, doubtful labels, columns that tell them, classes, poor pictures.
+        """Check a set of images: failures, copies, leaks, doubtful labels, telling columns, classes, poor pictures.
 
         Args:
             label: the column of the labels.
