@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import QueryError
+from embedstore.errors import QueryError, ReplicaError
 from embedstore.operations.session import Session
 from embedstore.replicas import write
 from embedstore.replicas.candidates import WantedHits, replica_candidates
@@ -55,8 +55,11 @@ def search_replica(
             "a replica answers with the k nearest; leave out --exact, --min-score, --group-by, --diversity and --hybrid"
         )
     begin = time.perf_counter()
-    wanted = WantedHits(options.end, options.where, options.within)
-    proposed = replica_candidates(session.storage, record, name, unit_query(record, vector), wanted)
+    query, wanted = unit_query(record, vector), WantedHits(options.end, options.where, options.within)
+    try:
+        proposed = replica_candidates(session.storage, record, name, query, wanted)
+    except ReplicaError as e:
+        raise ReplicaError(f"{e}; or leave out --replica: the store itself answers") from e
     asked_ms = 1000 * (time.perf_counter() - begin)
     result = session.searcher.search(record, vector, replace(options, within=proposed.items))
     plan = replace(result.plan, reason=f"{proposed.method} in {asked_ms:.0f} ms")
