@@ -78,7 +78,7 @@ class ServerContext:
         return None if handle is None else self.selections.items(handle)
 
     def warm(self) -> None:
-        """Look up what the page shows first, while the browser starts; an error of that is the first request's to say."""
+        """Look up what the page shows first, while the browser starts; an error is left to the first request."""
         with suppress(EmbedstoreError):
             self.browser.overview()
             self.browser.ordered(ListOrder())
