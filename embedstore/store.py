@@ -872,12 +872,12 @@ class Store:
     def checkup(
         self, label: str = "label", *, budget: float = 60.0, where: str | None = None, space: str | None = None
     ) -> CheckupReport:
-        """Check a set of images: failures, equal files with two labels, copies, leaks, doubtful labels, poor pictures.
+        """Check a set of images: failures, copies, leaks, doubtful labels, telling columns, classes, poor pictures.
 
         Args:
             label: the column of the labels.
             budget: no further check begins after so many seconds, and pictures are measured until then.
-            where: see :class:`Store`; used by the checks of copies, labels and pictures.
+            where: see :class:`Store`; used by all checks but those of failures and equal files.
             space: see :class:`Store`.
 
         Returns:
