@@ -26,6 +26,7 @@ from embedstore.pipeline.run import EmbedJob, EmbedOptions, embed_source
 from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.sources.annotations.options import AnnotationOptions
 from embedstore.sources.open import open_source
+from embedstore.sources.parts.options import PartOptions
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
 from embedstore.sources.store_items import StoreItemsSource
@@ -56,12 +57,18 @@ class SourceOptions:
         """Return the source that a user names, for a space of a modality.
 
         Raises:
-            BadOption: if a column of texts is named for a space of another modality.
+            BadOption: if a column of texts is named for a space of another modality, or pages and frames are for one of
+                another than images.
         """
         if self.table.text_column is not None and modality is not Modality.TEXT:
             raise BadOption(
                 f"--text-column is for a space of texts, and this one is of {modality.plural}; name one with --space, "
                 "or a backbone of texts with --backbone"
+            )
+        if self.rules.parts != PartOptions() and modality is not Modality.IMAGE:
+            raise BadOption(
+                f"--pages, --every and --key-frames are for a space of images, and this one is of {modality.plural}; "
+                "leave them out, or name a space of images with --space"
             )
         return open_source(
             source,
@@ -159,7 +166,8 @@ def embed(
 
 def _note_text_tower(session: Session, record: SpaceRecord) -> None:
     """Let the text tower be exported at the end of this process if the network is loaded anyway."""
-    if record.space.text and session.loaded_backbone(record.key) is not None:
+    is_exported = record.space.text and record.space.modality is Modality.IMAGE
+    if is_exported and session.loaded_backbone(record.key) is not None:
         session.eager_towers.add((record.key, Tower.TEXT))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import Encoder
+from embedstore.errors import QueryError
 
 _SHOWN = 60  # characters of a text in a note
 
@@ -26,13 +27,35 @@ class TextEncoder:
     cut_texts: list[str] = field(default_factory=list)
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts to float32 ``(T, D)``, rows of length 1, and remember those that are cut."""
+        """Embed texts to float32 ``(T, D)``, rows of length 1, and remember those that are cut.
+
+        Raises:
+            QueryError: if a text has halves of characters, which no file of text can hold.
+        """
+        for text in texts:
+            require_characters(text)
         self.cut_texts.extend(self.encoder.cut_texts(texts))
         return self.encoder.encode_texts(texts)
 
     def notes(self) -> tuple[str, ...]:
         """Return one sentence if texts were cut, else nothing."""
         return cut_notes(self.cut_texts)
+
+
+def require_characters(text: str) -> None:
+    """Check that a text is made of whole characters.
+
+    Raises:
+        QueryError: if it has halves of characters: bytes of a terminal that are not UTF-8, or half of an emoji.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as e:
+        shown = text[:_SHOWN].encode("ascii", "backslashreplace").decode()
+        raise QueryError(
+            f"the text '{shown}' is not valid text: character {e.start + 1} is {ascii(text[e.start])[1:-1]}, which "
+            "stands for a byte that is not UTF-8 or for half of a character; write the text in UTF-8"
+        ) from e
 
 
 def cut_notes(texts: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import functools
 import itertools
 import json
 import operator
+import re
 from collections.abc import Iterable, Iterator
 from enum import Flag, auto
 from pathlib import Path
@@ -21,6 +22,9 @@ from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import object_array
 
 CHUNK_ROWS = 8192
+
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")  # a character beyond U+FFFF is two of them
+_CONTEXT = 20  # characters before an error that its message shows
 
 JsonRow = dict[str, Any]
 
@@ -134,9 +138,25 @@ def _json_array(file: Path, name: str) -> list[JsonRow]:
 def _parse(text: str, where: str) -> Any:
     """Parse JSON; numbers stay text, NaN and infinity are null."""
     try:
-        return json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=lambda _: None)
+        value = json.loads(text, parse_float=_Number, parse_int=_Number, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as e:
         raise BadManifest(f"{where} is not JSON: {e}") from e
+    if _SURROGATE_ESCAPE.search(text):
+        _require_characters(value, where)
+    return value
+
+
+def _require_characters(value: Any, where: str) -> None:
+    """Refuse strings with half of a character: JSON can write it (an emoji that was cut in two), and UTF-8 cannot."""
+    written = json.dumps(value, ensure_ascii=False)
+    try:
+        written.encode("utf-8")
+    except UnicodeEncodeError as e:
+        before = written[max(0, e.start - _CONTEXT) : e.start].encode("ascii", "replace").decode()
+        raise BadManifest(
+            f"{where} has half of a character, {ascii(written[e.start])[1:-1]}, after {before!r}; remove it, or write "
+            "the whole character"
+        ) from e
 
 
 def _object(value: Any, where: str) -> JsonRow:

@@ -126,7 +126,7 @@ def open_source(
     sources += open_remote(remote, labels=labels, splits=splits, rules=rules)
     files = sources[0] if len(sources) == 1 else ChainedSource(sources)
     hints = [hint for name in local if (hint := annotation_hint(name)) is not None]
-    return PartsSource(files, rules.parts, listings, hints)
+    return PartsSource(files, rules.parts, rules.modality, listings, hints)
 
 
 def _require_plain(rules: SkipRules, what: str) -> None:

@@ -12,11 +12,26 @@ from embedstore.space import JsonScalar
 
 AnyInput = TypeVar("AnyInput", bound=SequenceInput)
 
+
+def _whole_text(value: Any) -> str:
+    """Return a value as text.
+
+    Raises:
+        ValueError: if it has halves of characters.
+    """
+    text = str(value)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the prompt {text!a} is not valid text; write it in UTF-8") from error
+    return text
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_length": int,
     "long": LongText,
-    "prompt": str,
-    "query_prompt": str,
+    "prompt": _whole_text,
+    "query_prompt": _whole_text,
     "window": float,
     "hop": float,
 }

@@ -26,8 +26,14 @@ if TYPE_CHECKING:
 TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
 )  # fmt: skip
+COMPANIONS = {"vocab.json": "merges.txt"}  # the second file, without which the first is half of a tokenizer
 CHARACTERS_PER_TOKEN = 64  # that are read of a text for each token of the network: few tokens of any text have more
 MAX_WINDOWS = 64  # of one text
+
+_CURE = (
+    "copy the model's tokenizer.json there; where there is a network, `hf download MODEL tokenizer.json --local-dir "
+    "FOLDER` writes it"
+)
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,9 @@ class Tokenizer:
             prompt: text put before it.
 
         Raises:
-            TextError: if the tokenizer finds no token in it.
+            TextError: if the tokenizer finds no token in it, or it has halves of characters.
         """
+        _require_characters(text)
         most = CHARACTERS_PER_TOKEN * reading.max_length * (1 if reading.long is LongText.CUT else MAX_WINDOWS)
         is_cut, text = len(text) > most, text[:most]
         if reading.lowercase:
@@ -88,11 +95,7 @@ def load_tokenizer(folder: ModelFolder) -> Tokenizer:
         WeightsNotFound: when its files are not in the folder.
         BadBackbone: when they cannot be read.
     """
-    if not folder.has(*TOKENIZER_FILES):
-        raise WeightsNotFound(
-            f"{folder.name}: no tokenizer in {folder.path}: looked for {', '.join(TOKENIZER_FILES)}; copy the files of "
-            "the tokenizer there"
-        )
+    _require_files(folder)
     from transformers import AutoTokenizer
 
     try:
@@ -101,12 +104,37 @@ def load_tokenizer(folder: ModelFolder) -> Tokenizer:
             backend = loaded.backend_tokenizer
     except Exception as error:  # a damaged file or a tokenizer without a fast form fails in any way
         raise BadBackbone(
-            f"{folder.name}: the tokenizer in {folder.path} cannot be loaded: {one_line(error, 160)}; bring its "
-            "tokenizer.json"
+            f"{folder.name}: the tokenizer in {folder.path} cannot be loaded: {one_line(error, 160)}; {_CURE}"
         ) from error
     backend.no_truncation()
     backend.no_padding()
     return Tokenizer(backend, loaded.pad_token_id or 0, "token_type_ids" in loaded.model_input_names)
+
+
+def _require_files(folder: ModelFolder) -> None:
+    """Check that the folder holds a tokenizer, with every file of it."""
+    if folder.has(TOKENIZER_FILES[0]):
+        return
+    found = [name for name in TOKENIZER_FILES if folder.has(name)]
+    if not found:
+        raise WeightsNotFound(
+            f"{folder.name}: no tokenizer in {folder.path}: looked for {', '.join(TOKENIZER_FILES)}; {_CURE}"
+        )
+    companions = {name: COMPANIONS[name] for name in found if name in COMPANIONS}
+    for name, companion in companions.items():
+        if len(found) == len(companions) and not folder.has(companion):
+            raise WeightsNotFound(
+                f"{folder.name}: the tokenizer in {folder.path} has {name} and lacks {companion}, which belongs to it; "
+                f"copy {companion} there as well, or {_CURE}"
+            )
+
+
+def _require_characters(text: str) -> None:
+    """Refuse a text with halves of characters, which no tokenizer reads."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TextError(FailureReason.NOT_A_TEXT, f"character {error.start + 1:,} is half of a character") from error
 
 
 def stated_length(folder: ModelFolder) -> int | None:

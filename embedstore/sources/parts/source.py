@@ -8,6 +8,7 @@ from pathlib import Path
 
 from embedstore.errors import ItemError
 from embedstore.media.extraction.kinds import PDF, VIDEO, ExtractionKind
+from embedstore.modality import Modality
 from embedstore.sources.locations import part_reference, read_location
 from embedstore.sources.parts.extract import kind_of_file, list_parts
 from embedstore.sources.parts.listing import PartListings, Parts
@@ -17,23 +18,37 @@ from embedstore.sources.source import Scan, ScanSummary, Source
 from embedstore.types import Failure, ImageRef
 
 _FRAGMENTS = {PDF: "#page=", VIDEO: "#t="}
-_OPTIONS = {PDF: "--pages embeds the pages of PDF files", VIDEO: "--every SECONDS embeds frames of videos"}
+_CURES = {  # of what was skipped, by what the space embeds
+    Modality.IMAGE: {PDF: "--pages embeds the pages of PDF files", VIDEO: "--every SECONDS embeds frames of videos"},
+    Modality.TEXT: {PDF: "write their text to .txt files first: pdftotext FILE.pdf"},
+    Modality.AUDIO: {VIDEO: "write their sound as FLAC first: ffmpeg -i FILE sound.flac"},
+}
 
 
 class PartsSource:
     """The files of another source; of PDF files the pages, and of videos frames.
 
-    The group of a page or frame is its file. The other source leaves out PDF files and videos that are not wanted.
+    The group of a page or frame is its file. The other source leaves out PDF files and videos that are not wanted, and
+    all of them where the space embeds texts or sound.
 
     Args:
         files: the other source.
         options: which pages and frames.
+        modality: what the space embeds.
         listings: the folder that keeps the pages and moments of files; None keeps none.
         hints: what a person should know about options that would read more, one sentence each.
     """
 
-    def __init__(self, files: Source, options: PartOptions, listings: Path | None, hints: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        files: Source,
+        options: PartOptions,
+        modality: Modality,
+        listings: Path | None,
+        hints: Sequence[str] = (),
+    ) -> None:
         self._files, self._hints = files, tuple(hints)
+        self._cures = _CURES[modality]
         self._every = options.every if options.frames else DEFAULT_SECONDS
         self._key_frames = options.key_frames
         self._listings = {
@@ -85,7 +100,7 @@ class PartsSource:
     @property
     def notices(self) -> Sequence[str]:
         """What a person should know about the reading: also which option reads what was skipped."""
-        skipped = [self._hint(kind) for kind in (PDF, VIDEO) if self._count_skipped(kind)]
+        skipped = [self._hint(kind) for kind in self._cures if self._count_skipped(kind)]
         return [*self._files.notices, *self._hints, *skipped]
 
     def scan(self) -> Scan:
@@ -141,7 +156,7 @@ class PartsSource:
         return sum(self._skipped[suffix] for suffix in kind.suffixes)
 
     def _hint(self, kind: ExtractionKind) -> str:
-        """Return which option reads what was skipped."""
+        """Return how to embed what was skipped."""
         count = self._count_skipped(kind)
         files = "PDF files" if kind is PDF else "videos"
-        return f"{count:,} {files} were skipped; {_OPTIONS[kind]}"
+        return f"{count:,} {files} were skipped; {self._cures[kind]}"
