@@ -1,6 +1,6 @@
 """The votes of nearest neighbors next to their limit: FAISS's exact search, and the matrix product alone.
 
-``python -m tests.benchmarks.bench_knn [ROWS ...]`` searches the neighbors of a fifth of generated rows of 512 dimensions
+``python -m tests.benchmarks.bench_knn [ROWS ...]`` searches the neighbors of a fifth of generated rows of 512 numbers
 among the others, as an evaluation does, by the head, by ``faiss.knn`` and by NumPy's product, in turns. The table has
 the least processor time of all threads together, and its ratio to FAISS.
 """
