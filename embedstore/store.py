@@ -498,6 +498,7 @@ class Store:
         vectors: str | Path | Vectors,
         table: Any = None,
         *,
+        vector_column: str | None = None,
         uri_column: str | None = None,
         root: str | Path | None = None,
         encoding: str | None = None,
@@ -509,9 +510,11 @@ class Store:
         """Import vectors that were computed elsewhere.
 
         Args:
-            vectors: ``(N, D)`` array or the path of a ``.npy`` file.
-            table: with N rows: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns; or
-                None.
+            vectors: ``(N, D)`` array, or the path of a ``.npy`` file or of a Parquet file with a column of vectors.
+            table: with N rows: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns; by
+                default the other columns of the Parquet file.
+            vector_column: the column of a Parquet file that holds the vectors; by default ``vector``, or the only one
+                of lists of floats.
             uri_column: the column that names the images; by default ``uri``; without one, rows are named by number.
             root: the folder that relative uris start from; by default the table's own folder.
             encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
@@ -536,7 +539,7 @@ class Store:
             self._session,
             vectors,
             table,
-            options=TableOptions(uri_column, root, encoding),
+            options=TableOptions(uri_column, root, encoding, vector_column=vector_column),
             space=space,
             unit_norm=unit_norm,
             dtype=dtype,
@@ -869,12 +872,12 @@ class Store:
     def checkup(
         self, label: str = "label", *, budget: float = 60.0, where: str | None = None, space: str | None = None
     ) -> CheckupReport:
-        """Check a set of images: failures, equal files with two labels, copies, leaks, doubtful labels, poor pictures.
+        """Check a set of images: failures, copies, leaks, doubtful labels, telling columns, classes, poor pictures.
 
         Args:
             label: the column of the labels.
             budget: no further check begins after so many seconds, and pictures are measured until then.
-            where: see :class:`Store`; used by the checks of copies, labels and pictures.
+            where: see :class:`Store`; used by all checks but those of failures and equal files.
             space: see :class:`Store`.
 
         Returns:
