@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,8 @@ import numpy as np
 from fastapi import Depends, Request
 from numpy.typing import NDArray
 
-from embedstore.operations.browse import Browser
+from embedstore.errors import EmbedstoreError
+from embedstore.operations.browse import Browser, ListOrder
 from embedstore.operations.fitting import Fitting
 from embedstore.operations.point_map import PointMaps
 from embedstore.operations.queues import Queues
@@ -74,6 +76,12 @@ class ServerContext:
             ItemNotFound: if there is no such selection.
         """
         return None if handle is None else self.selections.items(handle)
+
+    def warm(self) -> None:
+        """Look up what the page shows first, while the browser starts; an error is left to the first request."""
+        with suppress(EmbedstoreError):
+            self.browser.overview()
+            self.browser.ordered(ListOrder())
 
     def close(self) -> None:
         """End the processes and threads of the server."""

@@ -93,6 +93,7 @@ class Page {
     this.descending = view.descending;
     this.words = view.words;
     this.hybrid = view.hybrid;
+    const items = this.refresh(); // it needs nothing of the store
     try {
       this.store = await body(api.GET("/api/v1/store"));
     } catch (error) {
@@ -100,7 +101,7 @@ class Page {
       return;
     }
     document.title = `${this.store.name} · embedstore`;
-    await this.refresh();
+    await items;
   }
 
   async readStore(): Promise<void> {
