@@ -46,6 +46,8 @@ def frame_columns(frame: Any) -> list[str]:
 
 def _array(values: Any) -> NDArray[Any]:
     """Return a column as an array; a list keeps each value as it is, where NumPy would find one type for all."""
+    if isinstance(values, np.ma.MaskedArray):
+        return object_array(values.tolist())  # masked values become None
     if hasattr(values, "__array__"):
         array = np.asarray(values)
         return array.astype(object) if array.dtype.kind in "US" else array

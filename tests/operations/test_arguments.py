@@ -216,6 +216,7 @@ def test_a_hit_is_a_query(shared_store):
         (np.ones(3), "vectors of 16"),
         (np.full(16, np.nan), "not finite"),
         (np.full(16, np.inf), "not finite"),
+        (np.ma.masked_array(np.ones(16), mask=np.eye(16)[3]), "not finite"),
         (np.zeros(16), "zero"),
         (np.ones(16, complex), "numbers"),
         (np.ones(16, bool), "numbers"),
@@ -293,3 +294,14 @@ def test_vectors_and_class_vectors_are_imported_in_any_form(tmp_path, form):
     assert np.array_equal(store.features().X, X)
     classifier = store.zero_shot(pd.Series(["a", "b"]), class_vectors=torch.tensor(X[:2]))
     assert classifier.evaluate().n_held_out == 6
+
+
+def test_a_masked_value_is_absent(tmp_path):
+    """NumPy keeps a value under the mask, which is nobody's: of a column it is NULL, and a vector lacks a number."""
+    store, X = es.create(tmp_path / "s"), np.eye(3, 4, dtype=np.float32)
+    years = np.ma.masked_array([2001, 7, 2003], mask=[False, True, False])
+    store.add_vectors(np.ma.masked_array(X), {"uri": list("abc"), "year": years})
+    assert store.sql("SELECT year FROM items ORDER BY item").rows == ((2001,), (None,), (2003,))
+    for kind in (np.float32, np.int64):
+        with pytest.raises(es.EmbedstoreError, match="NaN in row 1, 2 "):
+            store.add_vectors(np.ma.masked_array(X.astype(kind), mask=np.eye(3, 4, k=-1)), space="other")
