@@ -3,6 +3,7 @@
 import csv
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ pytest.importorskip("transformers", reason="transformers is not installed (extra
 QUICK = {"epochs": 2, "batch_size": 8, "weight_average": "none"}
 OPTIONS = {"epochs": 3, "batch_size": 8, "weight_average": "ema", "patience": 9}
 KINDS = ("texts", "sounds")
+PROMPTS = Path("/usr/share/asterisk/sounds")
 
 
 def write_texts(path, per_class=20, seed=0):
@@ -134,17 +136,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(plain, k
     options = {**OPTIONS, "embed": False}
     whole = copy(plain, kind, tmp_path / "whole").finetune("label", **options)
     store = copy(plain, kind, tmp_path / "stopped")
-    run_epoch = training.Trainer._run_epoch
-
-    def stop_at_the_second(self, batches, number):
-        if number == 2:
-            raise KeyboardInterrupt
-        run_epoch(self, batches, number)
-
-    monkeypatch.setattr(training.Trainer, "_run_epoch", stop_at_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        store.finetune("label", **options)
-    monkeypatch.undo()
+    stop_after_the_first_epoch(monkeypatch, lambda: store.finetune("label", **options))
     resumed = es.open(store.path, device="cpu").finetune("label", **options)
     assert resumed.training.history.epochs[-1].number == 3
     assert_equal(weights(resumed), weights(whole))
@@ -258,23 +250,65 @@ def test_advice_and_strategies_of_texts(plain, tmp_path):
     assert {row["way"] for row in rows} == {"from scratch", "frozen probe", "last layers", "all layers"}
 
 
-@pytest.mark.parametrize("pool", ["mean", "cls"])
-def test_minilm_learns_a_label_that_its_vectors_hide(pool, shared_data, tmp_path):
-    """Real weights: "never" against "always" is learned; a probe on the tuned space is no worse than on the old one."""
+def stop_after_the_first_epoch(monkeypatch, run):
+    """Interrupt a run when its second epoch begins."""
+    run_epoch = training.Trainer._run_epoch
+
+    def stop(self, batches, number):
+        if number == 2:
+            raise KeyboardInterrupt
+        run_epoch(self, batches, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Trainer, "_run_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+
+
+def test_minilm_is_tuned_interrupted_and_refitted(shared_data, tmp_path, monkeypatch):
+    """Real weights: an interrupted run ends as one that was not; the tuned space tells the label; heads follow."""
     subjects, verbs = ("the dog", "my sister", "the judge", "a train", "this soup"), ("sleeps", "arrives", "waits")
     with (tmp_path / "t.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["text", "label", "split"])
-        n = 0
-        for subject in subjects:
-            for verb in verbs:
-                for label, form in (("no", f"{subject} never {verb}"), ("yes", f"{subject} always {verb}")):
-                    rows.writerow([form, label, ("train", "train", "train", "val", "test")[n // 2 % 5]])
-                n += 2
-    model = f"hf/{shared_data / 'models/all-MiniLM-L6-v2'}"
-    store = es.create(tmp_path / "m.store", model, pool=pool, device="cpu")
+        for n, (subject, verb) in enumerate((s, v) for s in subjects for v in verbs):
+            split = ("train", "train", "train", "val", "test")[n % 5]
+            rows.writerows([[f"{subject} never {verb}", "no", split], [f"{subject} always {verb}", "yes", split]])
+    store = es.create(tmp_path / "m.store", f"hf/{shared_data / 'models/all-MiniLM-L6-v2'}", device="cpu")
     store.embed(tmp_path / "t.csv", text_column="text")
-    result = store.finetune("label", layers="last-2", epochs=2, lr=1e-4, batch_size=9)
-    assert result.training.blocks == 7, "six layers after the embeddings"
-    tuned = store.probe("label", space=result.key).accuracy
-    assert tuned >= store.probe("label", space=result.parent.key).accuracy
+    store.probe("label", save_as="answer")
+    options = {"layers": "last-2", "epochs": 2, "lr": 1e-4, "batch_size": 9}
+    shutil.copytree(store.path, tmp_path / "whole.store")
+    whole = es.open(tmp_path / "whole.store", device="cpu").finetune("label", embed=False, **options)
+    stop_after_the_first_epoch(monkeypatch, lambda: store.finetune("label", **options))
+    result = es.open(store.path, device="cpu").finetune("label", **options)
+    assert_equal(weights(result), weights(whole))
+    assert (result.key, result.embed_report.embedded) == (whole.key, 30)
+    assert (result.training.blocks, result.training.tuned_blocks) == (7, 2), "six layers after the embeddings"
+    store = es.open(store.path, device="cpu")
+    assert store.probe("label", space=result.key).accuracy >= 0.8
+    assert store.set_default(result.space, refit_heads=True).refitted == ["answer"]
+    assert store.classify([b"the cat never runs"], "answer")[0].labels == ("no",)
+
+
+@pytest.mark.slow
+def test_whisper_is_tuned_on_real_prompts(shared_data, tmp_path):
+    """Real weights, five English and five French prompts: the last block is trained, and the new space is filled."""
+    with (tmp_path / "p.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["uri", "label", "split"])
+        for language, voice in (("en", "en_US_f_Allison"), ("fr", "fr_CA_f_June")):
+            files = sorted((PROMPTS / voice).glob("*.wav"), key=lambda p: -p.stat().st_size)[20:25]
+            if len(files) < 5:
+                pytest.skip("no spoken prompts here (Debian's asterisk-core-sounds-en-wav and -fr-wav)")
+            splits = ("train", "train", "train", "val", "test")
+            rows.writerows([file, language, split] for file, split in zip(files, splits, strict=True))
+    model = shared_data / "models/whisper-tiny-en-encoder"
+    store = es.create(tmp_path / "w.store", f"hf/{model}", weights=model / "encoder.safetensors", device="cpu")
+    store.embed(tmp_path / "p.csv")
+    result = store.finetune("label", layers="last-1", epochs=1, lr=1e-4, micro_batch_size=3, batch_size=6)
+    assert (result.training.train_images, result.training.val_images, result.embed_report.embedded) == (6, 2, 10)
+    assert (result.training.blocks, result.training.tuned_blocks) == (5, 1), "four layers after the convolutions"
+    assert not result.has_same_vectors
+    assert "3 clips" in " ".join(result.notes)
+    assert len(es.open(store.path, device="cpu").search(1, k=3, space=result.space)) == 3
