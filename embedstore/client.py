@@ -106,7 +106,8 @@ class Client:
         Args:
             words: what to search for.
             k: how many hits.
-            **options: ``item``, ``more_like``, ``less_like``, ``where``, ``selection``, ``space`` or ``strictness``.
+            **options: ``item``, ``more_like``, ``less_like``, ``where``, ``selection``, ``space``, ``hybrid``,
+                ``replica`` or ``strictness``.
 
         Raises:
             ApiError: if the query cannot be used.
@@ -120,7 +121,7 @@ class Client:
         Args:
             image: the bytes of the file.
             k: how many hits.
-            **options: ``where``, ``selection``, ``space`` or ``strictness``.
+            **options: ``where``, ``selection``, ``space``, ``replica`` or ``strictness``.
 
         Raises:
             ApiError: if the image cannot be decoded.

@@ -498,6 +498,7 @@ class Store:
         vectors: str | Path | Vectors,
         table: Any = None,
         *,
+        vector_column: str | None = None,
         uri_column: str | None = None,
         root: str | Path | None = None,
         encoding: str | None = None,
@@ -509,9 +510,11 @@ class Store:
         """Import vectors that were computed elsewhere.
 
         Args:
-            vectors: ``(N, D)`` array or the path of a ``.npy`` file.
-            table: with N rows: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns; or
-                None.
+            vectors: ``(N, D)`` array, or the path of a ``.npy`` file or of a Parquet file with a column of vectors.
+            table: with N rows: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns; by
+                default the other columns of the Parquet file.
+            vector_column: the column of a Parquet file that holds the vectors; by default ``vector``, or the only one
+                of lists of floats.
             uri_column: the column that names the images; by default ``uri``; without one, rows are named by number.
             root: the folder that relative uris start from; by default the table's own folder.
             encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
@@ -536,7 +539,7 @@ class Store:
             self._session,
             vectors,
             table,
-            options=TableOptions(uri_column, root, encoding),
+            options=TableOptions(uri_column, root, encoding, vector_column=vector_column),
             space=space,
             unit_norm=unit_norm,
             dtype=dtype,
@@ -869,12 +872,12 @@ class Store:
     def checkup(
         self, label: str = "label", *, budget: float = 60.0, where: str | None = None, space: str | None = None
     ) -> CheckupReport:
-        """Check a set of images: failures, equal files with two labels, copies, leaks, doubtful labels, poor pictures.
+        """Check a set of images: failures, copies, leaks, doubtful labels, telling columns, classes, poor pictures.
 
         Args:
             label: the column of the labels.
             budget: no further check begins after so many seconds, and pictures are measured until then.
-            where: see :class:`Store`; used by the checks of copies, labels and pictures.
+            where: see :class:`Store`; used by all checks but those of failures and equal files.
             space: see :class:`Store`.
 
         Returns:
@@ -1812,6 +1815,7 @@ class Store:
         token: str | None = None,
         read_only: bool = False,
         open_browser: bool = True,
+        replica: str | None = None,
         announce: Callable[[str], None] | None = None,
     ) -> None:
         """Serve the page and its HTTP API until the process is interrupted (Ctrl-C).
@@ -1822,16 +1826,20 @@ class Store:
             token: the secret that a browser or program shows, of at least 32 characters; by default a new one.
             read_only: refuse every change of the store.
             open_browser: open the page in a browser.
+            replica: search by this copy of the space in a vector database, see :meth:`replicate`, unless a request
+                names another or none.
             announce: called with each line for the user, the first of which has the address; by default they are
                 written to stdout.
 
         Raises:
-            BadOption: if the port or token cannot be used, or other machines could connect without a token.
+            BadOption: if the port, the token or the name of the replica cannot be used, or other machines could connect
+                without a token.
+            ReplicaError: if no space has such a replica.
             ServerError: if the server cannot listen at the address, such as a port that is in use.
         """
         from embedstore.server.run import ServerOptions, serve
 
-        options = ServerOptions(host, port, token, read_only, open_browser)
+        options = ServerOptions(host, port, token, read_only, open_browser, replica)
         serve(self, self._session, options, announce)
 
     def serve_tools(self, *, read_only: bool = False) -> None:

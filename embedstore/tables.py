@@ -8,12 +8,13 @@ import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedstore.errors import MissingExtra, QueryError
 from embedstore.storage import durable_files
+from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.record_types import TEXT, value_type
 from embedstore.storage.spreadsheet_cells import protect_cell
 from embedstore.temporary import temporary_folder
@@ -144,13 +145,22 @@ def csv_text(records: Sequence[Record]) -> str:
     text = io.StringIO(newline="")
     table_writer = csv.writer(text)
     table_writer.writerow([protect_cell(name) for name in records[0]])
-    table_writer.writerows([protect_cell(record[name]) for name in records[0]] for record in records)
+    table_writer.writerows([csv_cell(record[name]) for name in records[0]] for record in records)
     return text.getvalue()
 
 
-def _json_lines(records: Sequence[Record]) -> str:
+def csv_cell(value: Any) -> Any:
+    """Return a value as a cell of a CSV file; lists and structures are JSON, bytes are hexadecimal digits."""
+    if isinstance(value, list | tuple | dict):
+        value = json.dumps(to_json_value(value), ensure_ascii=False)
+    elif not isinstance(value, str | int | float | bool | None):
+        value = to_json_value(value)
+    return protect_cell(value)
+
+
+def _json_lines(records: Sequence[Record], not_finite: Callable[[float], str | None] = lambda _: None) -> str:
     """Return a table as one JSON object per line."""
-    return "".join(json.dumps(to_json_value(dict(r)), ensure_ascii=False) + "\n" for r in records)
+    return "".join(json.dumps(to_json_value(dict(r), not_finite), ensure_ascii=False) + "\n" for r in records)
 
 
 def _write_parquet(records: Sequence[Record], path: Path) -> None:
@@ -161,9 +171,18 @@ def _write_parquet(records: Sequence[Record], path: Path) -> None:
     types = _column_types(records)
     with temporary_folder() as folder, durable_files.atomic_path(path) as temporary:
         lines = folder / "records.jsonl"
-        lines.write_text(_json_lines(records), encoding="utf-8")
+        lines.write_text(_json_lines(records, str), encoding="utf-8")
+        texts = {name: TEXT if kind == "BLOB" else kind for name, kind in types.items()}
         with connection.connect() as con, disk_errors.duckdb_output(path):
-            con.read_json(str(lines), format="newline_delimited", columns=types).write_parquet(str(temporary))
+            columns = ", ".join(_from_json(name, kind) for name, kind in types.items())
+            read = con.read_json(str(lines), format="newline_delimited", columns=texts)
+            read.project(columns).write_parquet(str(temporary))
+
+
+def _from_json(name: str, kind: str) -> str:
+    """Return SQL for a column of :func:`_json_lines` in its own type."""
+    column = quote_identifier(name)
+    return f"unhex({column}) AS {column}" if kind == "BLOB" else column
 
 
 def _column_types(records: Sequence[Record]) -> dict[str, str]:
@@ -171,14 +190,19 @@ def _column_types(records: Sequence[Record]) -> dict[str, str]:
     return {name: value_type(record[name] for record in records) for name in (records[0] if records else ())}
 
 
-def to_json_value(value: Any) -> Any:
-    """Return a value that JSON can hold: NaN and infinity become null, dates and other types become text."""
+def to_json_value(value: Any, not_finite: Callable[[float], str | None] = lambda _: None) -> Any:
+    """Return a value that JSON can hold: bytes become hexadecimal digits, and dates and other types text.
+
+    Args:
+        value: any value.
+        not_finite: what NaN and infinity become; by default null.
+    """
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return value if math.isfinite(value) else not_finite(value)
     if value is None or isinstance(value, str | int | bool):
         return value
     if isinstance(value, dict):
-        return {str(k): to_json_value(v) for k, v in value.items()}
+        return {str(k): to_json_value(v, not_finite) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [to_json_value(v) for v in value]
-    return str(value)
+        return [to_json_value(v, not_finite) for v in value]
+    return value.hex() if isinstance(value, bytes | bytearray) else str(value)

@@ -25,7 +25,7 @@ def checkup(
     output: Annotated[list[Path], o.output_option("Write the findings as a page (.html). Repeatable.", ".html")] = [],
     as_json: o.Json = False,
 ) -> None:
-    """Check a set of images: failures, equal files with two labels, copies, leaks, doubtful labels, poor pictures.
+    """Check a set of images: failures, copies, leaks, doubtful labels, telling columns, classes, poor pictures.
 
     The worst findings come first, each with the command that shows or corrects it.
     """

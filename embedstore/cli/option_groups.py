@@ -311,7 +311,8 @@ def load_vectors(path: Path | None, option: str) -> Any:
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as e:
-        raise typer.BadParameter(f"{path} is not a .npy file of numbers: {e}", param_hint=option) from e
+        why = "" if "pickle" in str(e) else f": {e}"  # NumPy's advice is to load what may run code
+        raise typer.BadParameter(f"{path} is not a .npy file of numbers{why}", param_hint=option) from e
 
 
 def _read_prompts(path: Path, encoding: str | None) -> dict[str, Any]:

@@ -128,7 +128,15 @@ def embed(
     pool: o.Pool = None,
     random_init: o.RandomInit = False,
     vectors: Annotated[
-        Path | None, typer.Option(help="Import these precomputed vectors (.npy) instead of embedding a source.")
+        Path | None,
+        typer.Option(help="Import these precomputed vectors (.npy or .parquet) instead of embedding a source."),
+    ] = None,
+    vector_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The column of vectors in the .parquet file; by default vector, or the only one of lists of floats.",
+        ),
     ] = None,
     table: Annotated[Path | None, typer.Option(help="A CSV/TSV/Parquet/JSON table with one row per vector.")] = None,
     uri_column: Annotated[
@@ -207,6 +215,8 @@ def embed(
     opened = es.open(store, device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code)
     if poll is not None and not watch:
         raise typer.BadParameter("--poll is for --watch; without it the source is embedded once")
+    if vector_column is not None and vectors is None:
+        raise typer.BadParameter("--vector-column is for --vectors")
     if vectors is not None:
         if watch:
             raise typer.BadParameter("--watch is for a source of images, and not for --vectors")
@@ -215,6 +225,7 @@ def embed(
         counts = opened.add_vectors(
             vectors,
             table,
+            vector_column=vector_column,
             uri_column=uri_column,
             root=root,
             encoding=encoding,

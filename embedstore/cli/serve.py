@@ -29,6 +29,10 @@ def serve(
     ] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every change of the store.")] = False,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open the page in a browser.")] = False,
+    replica: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Search by this replica, see `embedstore replicate`, and not in the store."),
+    ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     runtime: o.Runtime = "auto",
@@ -45,6 +49,7 @@ def serve(
         token=token,
         read_only=read_only,
         open_browser=not no_open,
+        replica=replica,
         announce=_announce,
     )
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from pathlib import Path
-from typing import Any
 
 from embedstore.storage.durable_files import atomic_write
 from embedstore.storage.spreadsheet_cells import protect_cell
 from embedstore.storage.transfer.selection import SelectedItems
-from embedstore.tables import to_json_value
+from embedstore.tables import csv_cell
 
 
 def write_csv(selected: SelectedItems, path: Path) -> int:
@@ -29,16 +27,5 @@ def write_csv(selected: SelectedItems, path: Path) -> int:
             records = selected.records(block)
             if number == 0:
                 writer.writerow([protect_cell(name) for name in records[0]])
-            writer.writerows([_cell(value) for value in record.values()] for record in records)
+            writer.writerows([csv_cell(value) for value in record.values()] for record in records)
     return len(selected)
-
-
-def _cell(value: Any) -> Any:
-    """Return a value as a cell; lists and structures are JSON."""
-    if isinstance(value, list | tuple | dict):
-        value = json.dumps(to_json_value(value), ensure_ascii=False)
-    elif isinstance(value, bytes):
-        value = value.hex()
-    elif not isinstance(value, str | int | float | bool | None):
-        value = str(value)
-    return protect_cell(value)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import ItemNotFound
+from embedstore.operations.bounded_cache import BoundedCache
+from embedstore.operations.packed_ids import PackedIds
 from embedstore.operations.session import Session
 from embedstore.storage.catalog import CatalogStamp
 from embedstore.storage.column_names import ITEM_COLUMNS, find_item_column
@@ -30,7 +30,7 @@ from embedstore.storage.sql import column_types
 
 __all__ = ["Browser", "ColumnValues", "ListOrder", "LockHolder"]
 
-MAX_CACHED_ORDERS = 8  # arrays of ids, eight bytes per item each
+MAX_ORDER_BYTES = 128 << 20  # of the orders that are kept: a bit per item in the order of ids, eight bytes in others
 MAX_FACET_VALUES = 50  # as the counts of labels of `embedstore info`
 MAX_COMPLETIONS = 20
 _NUMBERS = re.compile(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)|FLOAT|DOUBLE|DECIMAL")
@@ -156,6 +156,19 @@ class Completion:
     start: int
 
 
+@dataclass(frozen=True)
+class _KnownOrder:
+    """An order that was listed.
+
+    Attributes:
+        generation: how many changes the store had had.
+        items: the ids.
+    """
+
+    generation: int
+    items: PackedIds
+
+
 class Browser:
     """Looks at the items of one store. Threads may share it.
 
@@ -167,8 +180,9 @@ class Browser:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._orders: OrderedDict[tuple[CatalogStamp, ListOrder], tuple[int, NDArray[np.int64]]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._orders: BoundedCache[tuple[CatalogStamp, ListOrder], _KnownOrder] = BoundedCache(
+            MAX_ORDER_BYTES, lambda known: known.items.nbytes
+        )
 
     def overview(self) -> StoreOverview:
         """Return what the store holds, in numbers."""
@@ -203,19 +217,15 @@ class Browser:
             UnknownColumn: if the items lack a column.
         """
         catalog = self._session.storage.catalog
-        with self._lock:
-            cached = self._orders.get((catalog.stamp, order))
-            if cached is not None:
-                self._orders.move_to_end((catalog.stamp, order))
-                return cached
+        known = self._orders.get((catalog.stamp, order))
+        if known is not None:
+            return known.generation, known.items.unpack()
         with catalog.read() as con:
-            key = (catalog.stamp, order)
-            found = counters.read_commit_count(con), queries.ordered_items(con, order)
-        with self._lock:
-            self._orders[key] = found
-            while len(self._orders) > MAX_CACHED_ORDERS:
-                self._orders.popitem(last=False)
-        return found
+            stamp = catalog.stamp
+            generation, items = counters.read_commit_count(con), queries.ordered_items(con, order)
+        self._orders.keep_only(lambda key: key[0] == stamp)
+        self._orders.put((stamp, order), _KnownOrder(generation, PackedIds.of(items)))
+        return generation, items
 
     def page(
         self,

@@ -7,48 +7,30 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from embedstore.classify.evaluation.label_errors import LabelErrorSettings
+from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelErrorSettings
 from embedstore.errors import BadOption, EmbedstoreError
 from embedstore.media.image.quality import Fault
 from embedstore.modality import Modality
+from embedstore.operations.class_checks import LabeledSet, class_findings, column_findings, extent
+from embedstore.operations.findings import MAX_ITEMS, Finding
 from embedstore.operations.label_conflicts import find_label_conflicts
 from embedstore.operations.labels import find_label_errors
 from embedstore.operations.session import Session
 from embedstore.search.content_images import measure_images
 from embedstore.search.duplicates import DuplicateOptions, find_duplicates
-from embedstore.storage.queries import counts
+from embedstore.storage.queries import counts, faults
 from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.tables import Record, Table
 
-MAX_ITEMS = 200  # ids that a finding names
+MIN_SIDE = 64  # pixels of a thumbnail
 COMMON_SHARE = 0.3  # a fault that more of the images have is how these images are, not a fault
 _BLOCK = 64  # images that are measured between two looks at the clock
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One fault of the set.
-
-    Attributes:
-        check: the check that found it.
-        severity: 3 breaks results, 2 distorts them, 1 is worth a look.
-        count: how many items or pairs.
-        text: one sentence.
-        command: what shows or corrects it.
-        items: ids of some of the items.
-    """
-
-    check: str
-    severity: int
-    count: int
-    text: str
-    command: str
-    items: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +70,7 @@ class _Checkup:
         where: only items that match this filter.
         deadline: when no further check begins, by the clock of ``time.monotonic``.
         done: what each check looked at.
+        label_errors: what the check of the labels found, for the checks after it.
     """
 
     session: Session
@@ -96,6 +79,7 @@ class _Checkup:
     where: str | None
     deadline: float
     done: dict[str, str] = field(default_factory=dict)
+    label_errors: LabelErrorReport | None = None
 
     def run(self) -> list[Finding]:
         """Return the findings of all checks that time allows, the worst first."""
@@ -105,7 +89,9 @@ class _Checkup:
             ("labels of equal files", self._label_conflicts),
             ("copies", self._copies),
             ("wrong labels", self._label_errors),
-            *([("pictures", self._pictures)] if self.space.space.modality is Modality.IMAGE else []),
+            ("columns", self._columns),
+            ("classes", self._classes),
+            *([("sizes", self._sizes), ("pictures", self._pictures)] if self._shows_pictures else []),
         )
         for name, check in checks:
             if time.monotonic() >= self.deadline:
@@ -160,12 +146,55 @@ class _Checkup:
         report = find_label_errors(
             self.session, self.label, LabelErrorSettings(), where=self.where, space=self.space.key, separator=None
         )
+        self.label_errors = report
         self.done["wrong labels"] = f"{report.n_labels:,} labels, out of fold"
         if report.issues:
             items = tuple(issue.item for issue in report.issues[:MAX_ITEMS])
             text = f"{len(report.issues):,} labels are doubtful; look at them before you believe it"
             command = self._command(f"label-errors {shlex.quote(self.label)} -o doubtful.html")
             yield Finding("wrong labels", 2, len(report.issues), text, command, items)
+
+    @cached_property
+    def _labeled(self) -> LabeledSet:
+        """The labeled items, one of each group.
+
+        Raises:
+            LabelError: if there are none, or their labels are no classes.
+        """
+        return LabeledSet.load(self.session.storage, self.space, self.label, self.where, self._command)
+
+    def _columns(self) -> Iterator[Finding]:
+        """Report columns that predict the label better than the vectors do."""
+        if self.label_errors is None:
+            self.done["columns"] = "not run: the labels were not checked"
+            return
+        self.done["columns"] = f"{len(self._labeled.data):,} items, against predictions out of fold"
+        yield from column_findings(self.session.storage, self._labeled, self.label_errors)
+
+    def _classes(self) -> Iterator[Finding]:
+        """Report items unlike all others, classes of two clusters, and two names for one class."""
+        self.done["classes"] = extent(self._labeled)
+        yield from class_findings(self._labeled)
+
+    @property
+    def _shows_pictures(self) -> bool:
+        return self.space.space.modality is Modality.IMAGE
+
+    def _sizes(self) -> Iterator[Finding]:
+        """Report images of few pixels."""
+        with self.session.storage.catalog.read() as con:
+            total = len(queries.matching_items(con, self.where or "true"))
+            wanted = set(queries.matching_items(con, self.where).tolist()) if self.where else None
+            rows = faults.tiny_images(con, min_side=MIN_SIDE, limit=total)
+        found = [item for item, _, _ in rows if wanted is None or item in wanted]
+        if found and len(found) <= COMMON_SHARE * total:
+            text = f"{len(found):,} of {total:,} images are tiny: the shorter side has fewer than {MIN_SIDE} pixels"
+            yield Finding("sizes", 1, len(found), text, self._show(found), tuple(found[:MAX_ITEMS]))
+
+    def _show(self, items: list[int]) -> str:
+        """Return the command that lists items."""
+        ids = ",".join(map(str, items[:20]))
+        return self._command(f'sql "select item, uri from items where item in ({ids})"')
 
     def _pictures(self) -> Iterator[Finding]:
         """Report faults that show in the pixels of a sample, as large as time allows."""
@@ -185,12 +214,12 @@ class _Checkup:
         self.done["pictures"] = f"{seen:,} of {len(order):,} images"
         for fault, found in faults.items():
             if len(found) <= COMMON_SHARE * seen:
-                ids = ",".join(map(str, sorted(found)[:20]))
                 text = f"{len(found):,} of {seen:,} images are {fault}" if fault is not Fault.EMPTY else (
                     f"{len(found):,} of {seen:,} images have {fault}"
                 )  # fmt: skip
-                command = self._command(f'sql "select item, uri from items where item in ({ids})"')
-                yield Finding("pictures", 1, len(found), text, command, tuple(sorted(found)[:MAX_ITEMS]))
+                yield Finding(
+                    "pictures", 1, len(found), text, self._show(sorted(found)), tuple(sorted(found)[:MAX_ITEMS])
+                )
 
 
 def checkup(session: Session, label: str, *, budget: float, where: str | None, space: str | None) -> CheckupReport:

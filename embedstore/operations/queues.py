@@ -16,6 +16,7 @@ from embedstore.errors import QueryError
 from embedstore.media.image.quality import Fault
 from embedstore.operations import clean, info, labels
 from embedstore.operations.change_values import WRITE_WAIT
+from embedstore.operations.checkup import MIN_SIDE
 from embedstore.operations.picture_queues import Pictures
 from embedstore.operations.session import Session
 from embedstore.search.clusters import find_clusters
@@ -26,7 +27,7 @@ from embedstore.storage.queries.change_history import Change, changed_items, dec
 from embedstore.storage.sql import utc_now
 from embedstore.storage.value_changes import Person
 
-MIN_SIDE, MAX_ASPECT = 64, 4.0  # pixels of a thumbnail; panoramas are about 4 to 1
+MAX_ASPECT = 4.0  # panoramas are about 4 to 1
 _CLUSTERS = 20  # whose centers an outlier is far from
 _MAX_ROWS = 10_000  # of one queue
 _MAX_KEPT = 16  # queues that are kept

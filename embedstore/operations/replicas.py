@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import QueryError
+from embedstore.errors import QueryError, ReplicaError
 from embedstore.operations.session import Session
 from embedstore.replicas import write
-from embedstore.replicas.candidates import replica_candidates
+from embedstore.replicas.candidates import WantedHits, replica_candidates
+from embedstore.replicas.state import ReplicaState, list_states, read_state
 from embedstore.replicas.write import ReplicaReport, ReplicateOptions
 from embedstore.reports.progress import Progress, message_progress
 from embedstore.search.execute import SearchResult, unit_query
@@ -54,13 +55,32 @@ def search_replica(
             "a replica answers with the k nearest; leave out --exact, --min-score, --group-by, --diversity and --hybrid"
         )
     begin = time.perf_counter()
-    proposed = replica_candidates(
-        session.storage, record, name, unit_query(record, vector), where=options.where, count=options.end
-    )
+    query, wanted = unit_query(record, vector), WantedHits(options.end, options.where, options.within)
+    try:
+        proposed = replica_candidates(session.storage, record, name, query, wanted)
+    except ReplicaError as e:
+        raise ReplicaError(f"{e}; or leave out --replica: the store itself answers") from e
     asked_ms = 1000 * (time.perf_counter() - begin)
     result = session.searcher.search(record, vector, replace(options, within=proposed.items))
     plan = replace(result.plan, reason=f"{proposed.method} in {asked_ms:.0f} ms")
     return replace(result, plan=plan, notes=(*result.notes, *_behind(name, proposed.newer)))
+
+
+def find_replica(session: Session, record: SpaceRecord, name: str) -> ReplicaState | None:
+    """Return what is known of a copy of a space, None if the space has no such copy that can be used."""
+    return next((state for state in list_states(session.storage.layout, record.key) if state.name == name), None)
+
+
+def require_replica(session: Session, name: str) -> None:
+    """Require that a space has a copy of a name.
+
+    Raises:
+        BadOption: if the name cannot be one.
+        ReplicaError: if no space has such a copy, or its description cannot be used.
+        SpaceNotFound: if the store has no space.
+    """
+    if not any(find_replica(session, record, name) for record in session.storage.spaces()):
+        read_state(session.storage.layout, session.space().key, name)
 
 
 def _behind(name: str, newer: int) -> list[str]:

@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -49,50 +50,96 @@ class ReplicaCandidates:
     matching: int
 
 
+@dataclass(frozen=True)
+class WantedHits:
+    """Which hits are wanted.
+
+    Attributes:
+        count: how many.
+        where: only items that match this filter.
+        within: only items with these ids: int64 ``(n,)``; None takes all.
+    """
+
+    count: int
+    where: str | None = None
+    within: NDArray[np.int64] | None = None
+
+    def limit(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of some items that are wanted by their ids."""
+        return items if self.within is None else items[np.isin(items, self.within)]
+
+
 def replica_candidates(
-    storage: Storage, space: SpaceRecord, name: str, query: NDArray[np.float32], *, where: str | None, count: int
+    storage: Storage, space: SpaceRecord, name: str, query: NDArray[np.float32], hits: WantedHits
 ) -> ReplicaCandidates:
-    """Return items among which the ``count`` nearest to a query are.
+    """Return items among which the nearest to a query are.
 
     Args:
         storage: the store.
         space: the space.
         name: the copy.
         query: float32 ``(dim,)`` of length 1.
-        where: only items that match this filter.
-        count: how many hits are wanted.
+        hits: which hits are wanted.
 
     Raises:
         ReplicaError: if there is no such copy, a server cannot be used, or holds something else.
         BadFilter: if the filter cannot be used.
         UnknownColumn: if the filter names a column that the items lack.
     """
+    state, held_file = _read_state(storage, space, name)
+    store = read_marker(storage.layout)["id"]
+    table = ReplicaTable(name, store, space.key, space.space.dim, state.columns, state.writer)
+    with storage.catalog.read() as con:
+        has_prints = _require_held(con, held_file)
+        said = _portable(con, hits.where, state) if has_prints else None
+        pushed = queries.PushedColumns(state.columns, said.columns) if said else None
+        split = queries.split_by_copy(con, space.key, hits.where, held_file, pushed)
+    held, newer = (hits.limit(items) for items in split)
+    if not len(held):
+        return ReplicaCandidates(newer, "nothing in the replica matches", len(newer), len(newer))
+    servers = connect(state, table)
+    try:
+        wanted = _Wanted(hits.count + SPARE_CANDIDATES, state.rows, said, has_own_ids=hits.within is not None)
+        found, method = _nearest(servers, query, held, wanted)
+    finally:
+        for server in servers:
+            server.close()
+    return ReplicaCandidates(np.union1d(found, newer), method, len(newer), len(held) + len(newer))
+
+
+def count_lacking(storage: Storage, space: SpaceRecord, name: str) -> int:
+    """Return how many items of a space a copy lacks, or has with another content.
+
+    Args:
+        storage: the store.
+        space: the space.
+        name: the copy.
+
+    Raises:
+        ReplicaError: if there is no such copy, or what it holds is not known.
+    """
+    _, held_file = _read_state(storage, space, name)
+    with storage.catalog.read() as con:
+        _require_held(con, held_file)
+        return queries.count_newer(con, space.key, held_file)
+
+
+def _read_state(storage: Storage, space: SpaceRecord, name: str) -> tuple[ReplicaState, Path]:
+    """Return what is known of a copy, and the file of what it holds."""
     state, files = read_state(storage.layout, space.key, name)
     if not reading.exists(files.held):
         raise ReplicaError(
             f"what replica {name} holds is not known since a purge; run `embedstore replicate STORE --name {name}`"
         )
-    store = read_marker(storage.layout)["id"]
-    table = ReplicaTable(name, store, space.key, space.space.dim, state.columns, state.writer)
-    with storage.catalog.read() as con:
-        try:
-            has_prints = queries.has_prints(con, files.held)
-        except (ValueError, duckdb.Error) as e:
-            raise ReplicaError(
-                f"{files.held} cannot be used; run `embedstore replicate STORE ADDRESS --name NAME`"
-            ) from e
-        said = _portable(con, where, state) if has_prints else None
-        pushed = queries.PushedColumns(state.columns, said.columns) if said else None
-        held, newer = queries.split_by_copy(con, space.key, where, files.held, pushed)
-    if not len(held):
-        return ReplicaCandidates(newer, "nothing in the replica matches", len(newer), len(newer))
-    servers = connect(state, table)
+    return state, files.held
+
+
+def _require_held(con: duckdb.DuckDBPyConnection, held_file: Path) -> bool:
+    """Require that a file says what a copy holds, and return whether it has fingerprints of the columns."""
     try:
-        found, method = _nearest(servers, query, held, _Wanted(count + SPARE_CANDIDATES, state.rows, said))
-    finally:
-        for server in servers:
-            server.close()
-    return ReplicaCandidates(np.union1d(found, newer), method, len(newer), len(held) + len(newer))
+        return queries.has_prints(con, held_file)
+    except (ValueError, duckdb.Error) as e:
+        raise ReplicaError(f"{held_file} cannot be used; run `embedstore replicate STORE ADDRESS --name NAME`") from e
 
 
 def _portable(con: duckdb.DuckDBPyConnection, where: str | None, state: ReplicaState) -> PortableFilter | None:
@@ -110,15 +157,18 @@ class _Wanted:
         count: how many of the held items.
         rows: how many rows the servers hold.
         said: what they can say of the filter.
+        has_own_ids: whether only items with some ids are wanted, of which the servers know nothing.
     """
 
     count: int
     rows: int
     said: PortableFilter | None
+    has_own_ids: bool = False
 
     def index_rows(self, held: int) -> int:
         """Return how many rows the index is asked for."""
-        share = 1.0 if self.said and self.said.is_whole else max(self.rows, held) / held
+        is_said = self.said is not None and self.said.is_whole and not self.has_own_ids
+        share = 1.0 if is_said else max(self.rows, held) / held
         return int(WIDENING * self.count * share) + 1
 
 

@@ -27,6 +27,19 @@ _TYPES = {
     "DOUBLE": "double precision", "FLOAT": "double precision", "BOOLEAN": "boolean", "DATE": "date",
     "TIMESTAMP": "timestamp",
 }  # fmt: skip
+# a machine that vanishes is noticed after a minute; the system's own limits are hours
+_SIGNS_OF_LIFE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+_WRITES = ("prepare", "write to", "index")
+_CURES = (
+    ("password|authentication|no pg_hba", "set $PGPASSWORD or ~/.pgpass for this user"),
+    ('role ".*" does not exist', "check the user in the address"),
+    ('database ".*" does not exist', "check the database in the address, or create it"),
+    ("permission denied", "let its administrator grant this user the right to create and change tables"),
+    (
+        "vector type not found|extension .*vector|type .*(vector|halfvec).* does not exist",
+        "install pgvector on the server, or let its administrator run CREATE EXTENSION vector",
+    ),
+)
 _COPY_TYPES = {"bigint": "int8", "double precision": "float8", "boolean": "bool"}
 
 
@@ -94,7 +107,8 @@ class PgvectorReplica:
         secret = {} if password is None else {"password": password}
         with self._errors("connect to"):
             # a server that a store names never gets a password in clear text
-            options = {"connect_timeout": CONNECT_SECONDS} | settings | {"require_auth": "!password"} | secret
+            limits = {"connect_timeout": CONNECT_SECONDS} | _SIGNS_OF_LIFE
+            options = limits | settings | {"require_auth": "!password"} | secret
             self._con = self._psycopg.connect(**options, autocommit=True)
 
     def ensure(self, table: ReplicaTable) -> None:
@@ -287,17 +301,17 @@ class PgvectorReplica:
         try:
             yield
         except self._psycopg.Error as e:
-            text = " ".join(str(e).split()) or type(e).__name__
-            raise ReplicaError(f"cannot {action} {self.place}: {text[:300]}; {_cure(text)}") from None
+            text = " ".join((e.diag.message_primary or str(e)).split()) or type(e).__name__
+            raise ReplicaError(f"cannot {action} {self.place}: {text[:300]}; {_cure(text, action)}") from None
 
 
-def _cure(message: str) -> str:
+def _cure(message: str, action: str) -> str:
     """Return what a person can do about a message of the server."""
-    if re.search("password|authentication|no pg_hba", message, re.IGNORECASE):
-        return "set $PGPASSWORD or ~/.pgpass for this user"
-    if "vector" in message and "extension" in message:
-        return "install pgvector on the server, or let its administrator run CREATE EXTENSION vector"
-    return "check the server, and run it again: what was written is kept"
+    for pattern, cure in _CURES:
+        if re.search(pattern, message, re.IGNORECASE):
+            return cure
+    kept = ": what was written is kept" if action in _WRITES else ""
+    return f"check the server, and run it again{kept}"
 
 
 def _plain(value: Any, kind: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,12 +10,14 @@ import numpy as np
 from fastapi import Depends, Request
 from numpy.typing import NDArray
 
-from embedstore.operations.browse import Browser
+from embedstore.errors import EmbedstoreError
+from embedstore.operations.browse import Browser, ListOrder
 from embedstore.operations.fitting import Fitting
 from embedstore.operations.point_map import PointMaps
 from embedstore.operations.queues import Queues
 from embedstore.operations.session import Session
 from embedstore.server.encoders import Encoders
+from embedstore.server.replica import ServedReplica
 from embedstore.server.reports import Reports
 from embedstore.server.security import Access
 from embedstore.server.selections import Selections
@@ -32,6 +35,7 @@ class ServerContext:
         store: the verbs.
         session: the open store behind them.
         access: what a request must show.
+        replica: what searches go by that name no replica; None searches the store itself.
         browser: pages of items.
         selections: sets of items, by handle.
         thumbnails: re-encoded images.
@@ -45,6 +49,7 @@ class ServerContext:
     store: Store
     session: Session
     access: Access
+    replica: ServedReplica | None = None
     browser: Browser = field(init=False)
     selections: Selections = field(init=False)
     thumbnails: Thumbnails = field(init=False)
@@ -71,6 +76,12 @@ class ServerContext:
             ItemNotFound: if there is no such selection.
         """
         return None if handle is None else self.selections.items(handle)
+
+    def warm(self) -> None:
+        """Look up what the page shows first, while the browser starts; an error is left to the first request."""
+        with suppress(EmbedstoreError):
+            self.browser.overview()
+            self.browser.ordered(ListOrder())
 
     def close(self) -> None:
         """End the processes and threads of the server."""

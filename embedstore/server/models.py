@@ -84,6 +84,23 @@ class WriterBody(Model):
     total: int | None = Field(description="Files that its run has to read.")
 
 
+class ReplicaBody(Model):
+    """The copy of the default space in a vector database that searches go by."""
+
+    name: str
+    kind: str
+    rows: int = Field(description="How many items it holds.")
+    behind: int = Field(description="How many transactions the store had since.")
+    written: str
+
+
+class ReplicaLag(Model):
+    """How far the copy that searches go by is behind the store."""
+
+    name: str
+    lacks: int = Field(description="How many items it does not hold as they are; they are searched in the store.")
+
+
 class StoreBody(Model):
     """What a store holds."""
 
@@ -96,6 +113,7 @@ class StoreBody(Model):
     columns: list[ColumnBody]
     read_only: bool
     writer: WriterBody | None
+    replica: ReplicaBody | None = Field(description="What searches go by; null if that is the store itself.")
 
 
 class ItemBody(Model):
@@ -206,7 +224,14 @@ class SearchBody(Model):
     selection: str | None = None
     space: str | None = None
     replica: Annotated[str, Field(max_length=100)] | None = Field(
-        default=None, description="Search by this copy of the space in a vector database, see `embedstore replicate`."
+        default=None,
+        description="Search by this copy of the space in a vector database, see `embedstore replicate`. By default "
+        "what `serve --replica` names; an empty text searches the store itself.",
+    )
+    hybrid: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None,
+        description="A column of texts: the ranking by vectors is joined with one by the words in it. Scores are then "
+        "sums of reciprocal ranks, which no cut-off fits.",
     )
     strictness: Annotated[float, Field(ge=0, le=1)] = Field(
         default=0.5,
@@ -232,11 +257,13 @@ class HitsBody(Model):
 
     query: str
     space: str
+    replica: str | None = Field(description="The copy that was searched by; null for the store itself.")
     seconds: float
     hits: list[HitBody]
     nothing_fits: bool = Field(description="Whether no item reaches the cut-off.")
     cut_off: float | None = Field(
-        description="The least score that fits words; null for images, items and examples, and at strictness 0."
+        description="The least score that fits words; null for images, items and examples, with `hybrid`, and at "
+        "strictness 0."
     )
     notes: list[str]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +13,11 @@ from embedstore.classify.evaluation import Evaluation, RegressionEvaluation
 from embedstore.classify.evaluation.evaluation import HeldOutPredictions
 from embedstore.classify.metrics.calibration_error import reliability_codes
 from embedstore.errors import ItemNotFound, LabelError
+from embedstore.operations.bounded_cache import BoundedCache
 
-MAX_REPORTS = 20  # about 100 bytes per held-out item and class each
+MAX_REPORTS = 20
+MAX_REPORT_BYTES = 256 << 20  # of the predictions of all reports together
+_ITEM_BYTES = 300  # about what a held-out item takes besides its probabilities: label, id, group, value of a slice
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,26 @@ class KeptReport:
     evaluation: Evaluation | RegressionEvaluation
     slices: SliceValues | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes it takes."""
+        found = self.evaluation
+        probabilities = found.held_out_predictions.proba.nbytes if isinstance(found, Evaluation) else 0
+        return probabilities + _ITEM_BYTES * len(found.held_out_predictions.ids)
+
 
 class Reports:
     """The last reports of one server. Threads may share it."""
 
     def __init__(self) -> None:
-        self._reports: OrderedDict[str, KeptReport] = OrderedDict()
-        self._lock = threading.Lock()
+        self._reports: BoundedCache[str, KeptReport] = BoundedCache(
+            MAX_REPORT_BYTES, lambda report: report.nbytes, max_values=MAX_REPORTS
+        )
 
     def add(self, report: KeptReport) -> str:
         """Keep a report, and return its handle."""
         handle = secrets.token_urlsafe(9)
-        with self._lock:
-            self._reports[handle] = report
-            while len(self._reports) > MAX_REPORTS:
-                self._reports.popitem(last=False)
+        self._reports.put(handle, report)
         return handle
 
     def cell(self, handle: str, true: str | None, predicted: str | None) -> NDArray[np.int64]:
@@ -120,8 +126,7 @@ class Reports:
 
     def _kept(self, handle: str) -> KeptReport:
         """Return a report."""
-        with self._lock:
-            kept = self._reports.get(handle)
+        kept = self._reports.get(handle)
         if kept is None:
             raise ItemNotFound(f"there is no report {handle!r} any more; make it again")
         return kept

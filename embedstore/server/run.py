@@ -21,6 +21,7 @@ from embedstore.errors import BadOption, ServerError
 from embedstore.operations.session import Session
 from embedstore.server.app import MISSING_PAGE, create_app, has_page
 from embedstore.server.context import ServerContext
+from embedstore.server.replica import served_replica
 from embedstore.server.security import MIN_TOKEN_LENGTH, Access, is_loopback, new_token
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class ServerOptions:
         token: the secret that clients show; None makes one.
         read_only: whether requests that change the store are refused.
         open_browser: whether to open the page.
+        replica: the name of the copy that searches go by; None searches the store itself.
     """
 
     host: str = DEFAULT_HOST
@@ -50,6 +52,7 @@ class ServerOptions:
     token: str | None = None
     read_only: bool = False
     open_browser: bool = True
+    replica: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -78,8 +81,11 @@ def serve(
 
     Raises:
         ServerError: if the server cannot listen at the address.
+        BadOption: if the name of the replica cannot be one.
+        ReplicaError: if no space has such a replica, or its description cannot be used.
     """
     say = announce or _write_line
+    replica = served_replica(session, options.replica)
     with _listen(options.host, options.port) as listener:
         port = listener.getsockname()[1]
         access = Access(options.host, port, options.token or new_token(), read_only=options.read_only)
@@ -90,7 +96,7 @@ def serve(
             say(MISSING_PAGE)
         elif options.open_browser:
             webbrowser.open(address)
-        _run(new_server(ServerContext(store, session, access)), listener)
+        _run(new_server(ServerContext(store, session, access, replica)), listener)
 
 
 def new_server(context: ServerContext) -> uvicorn.Server:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import secrets
-import threading
-from collections import OrderedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import ItemNotFound, QueryError
+from embedstore.operations.bounded_cache import BoundedCache
+from embedstore.operations.packed_ids import PackedIds
 
 MAX_SELECTIONS = 200
-MAX_SELECTED_ITEMS = 20_000_000  # of all selections together: 160 MB
+MAX_SELECTION_BYTES = 64 << 20  # of all selections together; those of filters take a bit per item
 
 
 class Selections:
     """The selections of one server. The ones that were not used for longest are dropped. Threads may share it."""
 
     def __init__(self) -> None:
-        self._items: OrderedDict[str, NDArray[np.int64]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: BoundedCache[str, PackedIds] = BoundedCache(
+            MAX_SELECTION_BYTES, lambda ids: ids.nbytes, max_values=MAX_SELECTIONS
+        )
 
     def add(self, items: NDArray[np.int64]) -> str:
         """Keep a set of items, and return its handle.
@@ -31,13 +32,14 @@ class Selections:
         Raises:
             QueryError: if there are more items than the server keeps.
         """
-        if len(items) > MAX_SELECTED_ITEMS:
-            raise QueryError(f"a selection has at most {MAX_SELECTED_ITEMS:,} items, not {len(items):,}; use a filter")
+        ids = PackedIds.of(items)
+        if ids.nbytes > MAX_SELECTION_BYTES:
+            raise QueryError(
+                f"a selection takes at most {MAX_SELECTION_BYTES >> 20} MB, and these {len(items):,} items take "
+                f"{ids.nbytes >> 20} MB; use a filter"
+            )
         handle = secrets.token_urlsafe(9)
-        with self._lock:
-            self._items[handle] = items
-            while len(self._items) > MAX_SELECTIONS or sum(map(len, self._items.values())) > MAX_SELECTED_ITEMS:
-                self._items.popitem(last=False)
+        self._kept.put(handle, ids)
         return handle
 
     def items(self, handle: str) -> NDArray[np.int64]:
@@ -46,9 +48,7 @@ class Selections:
         Raises:
             ItemNotFound: if there is no such selection.
         """
-        with self._lock:
-            items = self._items.get(handle)
-            if items is None:
-                raise ItemNotFound(f"there is no selection {handle!r} any more; select again")
-            self._items.move_to_end(handle)
-            return items
+        ids = self._kept.get(handle)
+        if ids is None:
+            raise ItemNotFound(f"there is no selection {handle!r} any more; select again")
+        return ids.unpack()

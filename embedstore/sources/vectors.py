@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import BadVectors, SourceNotFound
+from embedstore.errors import BadVectors
+from embedstore.sources import vector_files
 from embedstore.sources.local_files import stat_file
 from embedstore.sources.manifest import open_table, required_uri, root_folder
 from embedstore.sources.table_entries import TableEntries, TableEntry, column_roles
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.tables import InputTable
 from embedstore.sources.uris import UriResolver, names_a_path, remote_scheme
-from embedstore.storage.sql import first_line
 from embedstore.types import ImageRef, display_uri
 
 CHUNK_ROWS = 8192
@@ -72,9 +72,9 @@ def open_vectors(
     """Open vectors and the table that describes them.
 
     Args:
-        vectors: a ``.npy`` file, read by memory map, or an array, ``(N, D)``.
+        vectors: a ``.npy`` file, read by memory map, a Parquet file with a column of vectors, or an array, ``(N, D)``.
         table: CSV, TSV, Parquet or JSON; a dict of columns, a DataFrame or an Arrow table; N rows in the vectors'
-            order. None if nothing is known about the vectors.
+            order. None if nothing is known about the vectors but the other columns of their Parquet file.
         options: how the table is read. Without a column of uris, a row is named ``<file>#<row from 0>``. A uri that is
             a path, relative to the table's folder or the root, becomes absolute, whether or not there is a file yet: so
             images that are embedded later are the same items.
@@ -86,9 +86,10 @@ def open_vectors(
         BadManifest: if the table cannot be read or lacks the named column, or if a uri is empty or occurs twice.
         BadEncoding: if a text file has another encoding.
     """
-    array, name = _load_array(vectors)
+    array, name, described = _load_vectors(vectors, options)
     _check_vectors(array, name)
-    tables = InputTable.of_row_numbers(len(array)) if table is None else open_table(table, options)
+    tables = described if table is None else open_table(table, options)
+    tables = tables or InputTable.of_row_numbers(len(array))
     if tables.row_count() != len(array):
         raise BadVectors(
             f"{name} has {len(array)} vectors and {tables.name} has {tables.row_count()} rows; "
@@ -113,21 +114,18 @@ def vector_digests(vectors: NDArray[np.float32]) -> list[str]:
     return digests
 
 
-def _load_array(vectors: str | Path | NDArray[Any]) -> tuple[NDArray[Any], str]:
-    """Return the array and its name in messages."""
+def _load_vectors(
+    vectors: str | Path | NDArray[Any], options: TableOptions
+) -> tuple[NDArray[Any], str, InputTable | None]:
+    """Return the array, its name in messages, and the table that its file has, if any."""
     if not isinstance(vectors, str | os.PathLike):
         array = np.asarray(vectors)
-        return array, f"vectors-{hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:8]}"
+        return array, f"vectors-{hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:8]}", None
     path = os.path.abspath(os.fspath(vectors))  # noqa: PTH100
-    if not os.path.isfile(path):  # noqa: PTH113
-        raise SourceNotFound(f"{path} is not a file")
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as e:
-        raise BadVectors(f"{path} cannot be read as a .npy array: {first_line(e)}") from e
-    if not isinstance(loaded, np.ndarray):
-        raise BadVectors(f"{path} holds several arrays; save the one of vectors with numpy.save")
-    return loaded, display_uri(path)
+    if vector_files.is_parquet(path):
+        array, table = vector_files.load_parquet(path, options)
+        return array, display_uri(path), table
+    return vector_files.load_array(path), display_uri(path), None
 
 
 def _as_float32(rows: NDArray[Any]) -> NDArray[np.float32]:

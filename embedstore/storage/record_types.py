@@ -13,9 +13,13 @@ from embedstore.storage.quoting import quote_identifier
 TEXT = "VARCHAR"
 _INT64, _UINT64 = range(-(2**63), 2**63), range(2**64)
 _MAX_DIGITS = 38  # of DuckDB's DECIMAL
-_KINDS = (bool, int, float, str, datetime.datetime, datetime.date, datetime.time, uuid.UUID, Decimal, list, tuple, dict)
+_KINDS = (
+    *(bool, int, float, str, bytes, datetime.datetime, datetime.date, datetime.time, datetime.timedelta),
+    *(uuid.UUID, Decimal, list, tuple, dict),
+)
 _TYPES = {
     bool: "BOOLEAN",
+    bytes: "BLOB",
     float: "DOUBLE",
     datetime.date: "DATE",
     datetime.time: "TIME",
@@ -41,13 +45,19 @@ def value_type(values: Iterable[Any]) -> str:
         return TEXT
     kind = kinds.pop()
     if kind in (list, tuple):
-        return value_type(v for value in present for v in value) + "[]"
+        return _part_type(v for value in present for v in value) + "[]"
     if kind is dict:
         return _struct_type(present)
     if kind is datetime.datetime:
         zones = {v.tzinfo is not None for v in present}
         return TEXT if len(zones) > 1 else "TIMESTAMPTZ" if zones == {True} else "TIMESTAMP"
     return _decimal_type(present) if kind is Decimal else _TYPES.get(kind, TEXT)
+
+
+def _part_type(values: Iterable[Any]) -> str:
+    """Return the type of values inside of lists and structures, where bytes are hexadecimal digits."""
+    kind = value_type(values)
+    return TEXT if kind == "BLOB" else kind
 
 
 def _integer_type(values: list[int]) -> str:
@@ -62,7 +72,7 @@ def _struct_type(values: list[dict[Any, Any]]) -> str:
     keys = list(values[0])
     if not keys or any(list(v) != keys for v in values) or not all(isinstance(k, str) and k for k in keys):
         return TEXT
-    fields = ", ".join(f"{quote_identifier(k)} {value_type(v[k] for v in values)}" for k in keys)
+    fields = ", ".join(f"{quote_identifier(k)} {_part_type(v[k] for v in values)}" for k in keys)
     return f"STRUCT({fields})"
 
 

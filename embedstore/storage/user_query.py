@@ -20,6 +20,7 @@ from embedstore.storage.catalog import Catalog
 from embedstore.storage.column_names import PREDICTIONS, find_column
 from embedstore.storage.interrupt import interrupt_after
 from embedstore.storage.predicted_columns import PredictingHeads, predicting_heads, quote_hint
+from embedstore.storage.python_values import exact_query
 from embedstore.storage.query_limits import QueryLimits, python_bytes, size_text
 from embedstore.storage.sql import column_types, error_message
 from embedstore.storage.syntax_tree import Node, iter_nodes, parse_select, to_sql
@@ -64,7 +65,7 @@ def run_query(catalog: Catalog, query: str, parameters: Sequence[Any], limits: Q
     )
     with catalog.read_restricted(limits.memory_bytes) as con, interrupt_after(con, limits.seconds, too_slow):
         try:
-            result = con.execute(compile_query(con, query), list(parameters))
+            result = con.execute(_exact(con, compile_query(con, query), parameters), list(parameters))
             names = [d[0] for d in result.description or []]
             return names, _fetch(result, limits)
         except (QueryError, duckdb.InterruptException):
@@ -100,6 +101,14 @@ def compile_query(con: duckdb.DuckDBPyConnection, query: str) -> str:
         tree, []
     )
     return f"{prefix} {to_sql(con, tree)}"
+
+
+def _exact(con: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any]) -> str:
+    """Return a checked query whose values lose nothing as Python objects."""
+    if _EXPLAIN.match(query):
+        return query
+    described = con.execute(f"DESCRIBE {query}", list(parameters)).fetchall()
+    return exact_query(query, [(name, kind) for name, kind, *_ in described])
 
 
 def _fetch(result: duckdb.DuckDBPyConnection, limits: QueryLimits) -> Rows:

@@ -1,8 +1,10 @@
 """Search: words, pictures and examples; the filter of the command line with completion and errors; facets."""
 
+import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import SCENES, count_text, image_bytes, store_rows
+import embedstore as es
+from tests.browser.conftest import SCENES, count_text, image_bytes, serving, store_rows
 from tests.browser.test_look import ITEMS
 
 COUNT = "count"
@@ -156,3 +158,42 @@ def test_the_address_keeps_what_is_shown(page):
     page.reload()
     expect(page.get_by_test_id(COUNT)).to_have_text(text)
     assert page.get_by_label("Filter", exact=True).input_value() == "number >= 1"
+
+
+def test_words_of_a_column_count_by_choice(page):
+    """The ranking by words is offered for a text, kept in the address, and says which words are unknown."""
+    ranking = page.get_by_label("Ranking")
+    expect(ranking).to_be_hidden()
+    page.get_by_label("Search", exact=True).fill("scan zeppelin")
+    page.keyboard.press("Enter")
+    ranking.select_option("kind")
+    expect(page.get_by_test_id("notes")).to_have_text("no text of kind has 'zeppelin'")
+    page.reload()
+    expect(page.get_by_test_id("notes")).to_have_text("no text of kind has 'zeppelin'")
+    ranking.select_option("")
+    expect(page.get_by_test_id("notes")).to_be_hidden()
+
+
+def test_the_page_says_which_replica_it_searches_by_and_how_far_that_lags(own_store, visits, tmp_path):
+    """New items are counted as what the copy lacks and found all the same; the store itself can be chosen."""
+    pytest.importorskip("qdrant_client", reason="the extra qdrant is not installed")
+    with es.open(own_store) as store:
+        store.replicate(f"qdrant://{tmp_path / 'qdrant'}", name="copy")
+    with serving(own_store, "--replica", "copy") as server:
+        page = visits.open(server)
+        choice = page.get_by_label("Search by")
+        expect(choice.locator("option").first).to_have_text("by replica copy (qdrant, up to date)")
+        page.get_by_label("Search", exact=True).fill("a red heart")
+        page.keyboard.press("Enter")
+        expect(page.get_by_test_id("notes")).to_have_text("found by replica copy")
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "a.png").write_bytes(image_bytes(7))
+        with es.open(own_store) as store:
+            store.embed(tmp_path / "new")
+        expect(choice.locator("option").first).to_have_text("by replica copy (qdrant, lacks 1 item)")
+        page.get_by_label("Clear the search").click()
+        page.get_by_label("Search", exact=True).fill("a blue star")
+        page.keyboard.press("Enter")
+        expect(page.get_by_test_id("notes")).to_contain_text("lacks 1 of the matching items")
+        choice.select_option("")
+        expect(page.get_by_test_id("notes")).to_be_hidden()

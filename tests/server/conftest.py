@@ -13,6 +13,7 @@ from PIL import Image
 
 import embedstore as es
 from embedstore.server.context import ServerContext
+from embedstore.server.replica import served_replica
 from embedstore.server.run import _listen as listen
 from embedstore.server.run import new_server
 from embedstore.server.security import Access, new_token
@@ -41,11 +42,13 @@ class Running:
 
 
 @contextmanager
-def running(store: es.Store, *, read_only: bool = False, host: str = "127.0.0.1") -> Iterator[Running]:
+def running(
+    store: es.Store, *, read_only: bool = False, host: str = "127.0.0.1", replica: str | None = None
+) -> Iterator[Running]:
     """Run a server of a store on a free port until the block ends."""
     listener = listen(host, 0)
     access = Access(host, listener.getsockname()[1], new_token(), read_only=read_only)
-    context = ServerContext(store, store._session, access)
+    context = ServerContext(store, store._session, access, served_replica(store._session, replica))
     server = new_server(context)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -44,6 +44,24 @@ def test_words_items_and_images_find_what_the_command_line_finds(client, server)
     assert [h["rank"] for h in answer.json()["hits"]] == [1, 2, 3, 4]
 
 
+def test_words_of_a_column_count_where_a_request_says_so(client, server):
+    """The hits and scores of `hybrid` are those of `store.search`; ranks have no cut-off; a picture has no words."""
+    expected = [(h.item, round(h.score, 6)) for h in server.store.search("blue", k=6, hybrid="label")]
+    found = client.post("/api/v1/search", json={"words": "blue", "k": 6, "hybrid": "label"}).json()
+    assert [(h["id"], h["score"]) for h in found["hits"]] == expected
+    assert {h["label"] for h in found["hits"][:4]} == {"blue"}
+    assert (found["cut_off"], found["nothing_fits"]) == (None, False)
+    notes = client.post("/api/v1/search", json={"words": "zeppelin", "hybrid": "label"}).json()["notes"]
+    assert notes == ["no text of label has 'zeppelin'"]
+    for body, kind in (
+        ({"item": 1, "hybrid": "label"}, "QueryError"),
+        ({"words": "blue", "hybrid": "no_column"}, "UnknownColumn"),
+        ({"words": "blue", "hybrid": "label", "replica": "copy"}, "QueryError"),
+    ):
+        refused = client.post("/api/v1/search", json=body)
+        assert (refused.status_code, refused.json()["kind"]) == (400, kind)
+
+
 def test_a_search_says_from_which_score_on_hits_fit(client):
     """The cut-off grows with the strictness; at 0, and for items, everything fits."""
 

@@ -44,6 +44,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/replica/lag": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Replica Lag
+         * @description Return how far the copy that searches go by is behind the store.
+         */
+        get: operations["get_replica_lag"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/items": {
         parameters: {
             query?: never;
@@ -711,10 +731,10 @@ export interface paths {
         };
         /**
          * Get Events
-         * @description Send an event `state` with generation, counts and writer at first, and after every change of one of them.
+         * @description Send an event `state` with generation, counts, writer and replica at first, and after each change of one of them.
          *
-         *     While another process embeds, its progress and each of its commits are changes. While a map is drawn, an
-         *     event `map` says after every step how far that is.
+         *     While another process embeds, its progress and each of its commits are changes, as is an update of the replica.
+         *     While a map is drawn, an event `map` says after every step how far that is.
          */
         get: operations["get_events"];
         put?: never;
@@ -1113,6 +1133,11 @@ export interface components {
             query: string;
             /** Space */
             space: string;
+            /**
+             * Replica
+             * @description The copy that was searched by; null for the store itself.
+             */
+            replica: string | null;
             /** Seconds */
             seconds: number;
             /** Hits */
@@ -1124,7 +1149,7 @@ export interface components {
             nothing_fits: boolean;
             /**
              * Cut Off
-             * @description The least score that fits words; null for images, items and examples, and at strictness 0.
+             * @description The least score that fits words; null for images, items and examples, with `hybrid`, and at strictness 0.
              */
             cut_off: number | null;
             /** Notes */
@@ -1448,6 +1473,41 @@ export interface components {
             generation: number;
         };
         /**
+         * ReplicaBody
+         * @description The copy of the default space in a vector database that searches go by.
+         */
+        ReplicaBody: {
+            /** Name */
+            name: string;
+            /** Kind */
+            kind: string;
+            /**
+             * Rows
+             * @description How many items it holds.
+             */
+            rows: number;
+            /**
+             * Behind
+             * @description How many transactions the store had since.
+             */
+            behind: number;
+            /** Written */
+            written: string;
+        };
+        /**
+         * ReplicaLag
+         * @description How far the copy that searches go by is behind the store.
+         */
+        ReplicaLag: {
+            /** Name */
+            name: string;
+            /**
+             * Lacks
+             * @description How many items it does not hold as they are; they are searched in the store.
+             */
+            lacks: number;
+        };
+        /**
          * ReportBody
          * @description How good a classifier is on items that it did not learn from.
          */
@@ -1514,9 +1574,14 @@ export interface components {
             space?: string | null;
             /**
              * Replica
-             * @description Search by this copy of the space in a vector database, see `embedstore replicate`.
+             * @description Search by this copy of the space in a vector database, see `embedstore replicate`. By default what `serve --replica` names; an empty text searches the store itself.
              */
             replica?: string | null;
+            /**
+             * Hybrid
+             * @description A column of texts: the ranking by vectors is joined with one by the words in it. Scores are then sums of reciprocal ranks, which no cut-off fits.
+             */
+            hybrid?: string | null;
             /**
              * Strictness
              * @description From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most.
@@ -1614,6 +1679,8 @@ export interface components {
             /** Read Only */
             read_only: boolean;
             writer: components["schemas"]["WriterBody"] | null;
+            /** @description What searches go by; null if that is the store itself. */
+            replica: components["schemas"]["ReplicaBody"] | null;
         };
         /**
          * SuggestionBody
@@ -1848,6 +1915,107 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["StoreBody"];
+                };
+            };
+            /** @description A value or a filter that cannot be used */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No token */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A foreign page or name, or a server that is read-only */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description No such item or selection */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The store changed meanwhile, or another process is writing */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body that is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A body or parameter of another form */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description An optional package that is not installed */
+            501: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description A store that cannot be read or written */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_replica_lag: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ReplicaLag"];
                 };
             };
             /** @description A value or a filter that cannot be used */

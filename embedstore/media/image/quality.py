@@ -1,4 +1,4 @@
-"""Faults of one image that show in its pixels: dark, bright, blurred, empty, gray, of an odd shape."""
+"""Faults of one image that show in its pixels: text, dark, bright, blurred, empty, gray, of an odd shape."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embedstore.media.image import decode
+from embedstore.media.image.text_lines import TEXT_SHARE, text_share
 
 _SIDE = 256  # pixels of the longer side at which an image is measured; nothing is enlarged
 
@@ -21,6 +22,7 @@ _SHARPNESS = (
 class Fault(StrEnum):
     """What can be wrong with an image."""
 
+    TEXT = "scans of text"
     DARK = "dark"
     BRIGHT = "bright"
     BLURRED = "blurred"
@@ -40,6 +42,7 @@ class PictureFacts:
         entropy: of the histogram of the levels of gray, in bits, 0 to 8 (Shannon 1948).
         color: mean difference of the highest and the lowest of red, green and blue, 0 to 255.
         shape: shorter side by longer side.
+        text: share of the image that holds lines of text, see :mod:`embedstore.media.image.text_lines`.
     """
 
     brightest: float
@@ -48,11 +51,13 @@ class PictureFacts:
     entropy: float
     color: float
     shape: float
+    text: float = 0.0
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """The faults by fixed limits; of dark, bright, empty, blurred and gray, the first that holds."""
+        """The faults by fixed limits; of text, dark, bright, empty, blurred and gray, the first that holds."""
         limits = (
+            (Fault.TEXT, self.text >= TEXT_SHARE),
             (Fault.DARK, self.brightest < 80),
             (Fault.BRIGHT, self.darkest > 242),
             (Fault.EMPTY, self.entropy < 3),
@@ -70,7 +75,7 @@ def picture_facts(image: bytes | Image.Image) -> PictureFacts:
         ImageError: if the image cannot be decoded.
     """
     upright = decode.to_rgb_image(image)
-    shape = min(upright.size) / max(upright.size)
+    shape, text = min(upright.size) / max(upright.size), text_share(upright)
     upright.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     pixels = np.asarray(upright, np.float32)
     gray = np.asarray(upright.convert("L"), np.float32)
@@ -83,6 +88,7 @@ def picture_facts(image: bytes | Image.Image) -> PictureFacts:
         entropy=float(-(used * np.log2(used)).sum()),
         color=float((pixels.max(axis=2) - pixels.min(axis=2)).mean()),
         shape=shape,
+        text=text,
     )
 
 

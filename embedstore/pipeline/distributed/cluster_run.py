@@ -106,12 +106,17 @@ class _ClusterRun:
         self._problems: dict[int, str] = {}
 
     def work(self, pool: RayWorkers) -> None:
-        """Embed and register until nothing is left, or the run shall stop."""
+        """Embed and register until nothing is left, or the run shall stop.
+
+        Raises:
+            EngineError: if the cluster is gone, or no worker can be started.
+        """
         while (self._left or pool.running) and not self._stop.signal_number:
             while self._left and pool.has_room:
                 pool.begin(self._left.popleft())
             for ended in pool.wait():
                 self._end(ended)
+            pool.require_places()
 
     def describe_failures(self) -> str:
         """Describe the parts that were given up."""
@@ -131,7 +136,9 @@ class _ClusterRun:
             self._job.progress(EmbedProgress(total.files, self._registrar.plan.files, total.embedded, failed))
         elif isinstance(ended.error, HOPELESS):
             raise ended.error
-        if ended.part in self._registrar.left:  # it failed, or its result was torn
+        if not ended.began:
+            self._left.append(ended.part)
+        elif ended.part in self._registrar.left:  # it failed, or its result was torn
             self._attempts[ended.part] += 1
             self._problems[ended.part] = ended.problem or "its result was torn"
             if self._attempts[ended.part] < MAX_ATTEMPTS:

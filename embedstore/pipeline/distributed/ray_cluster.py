@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from embedstore.errors import EmbedstoreError, EngineError, MissingExtra
+from embedstore.pipeline.distributed.cluster_address import ClusterWatch, require_cluster
 from embedstore.pipeline.distributed.engine import EngineOptions
 
-CONNECT_SECONDS = 10.0
 WORKER_CORES = 4
 POLL_SECONDS = 1.0  # between two checks of whether the run shall stop
+_COLOR = re.compile("\x1b\\[[0-9;]*m")
+_NODE = re.compile(r"\bip: (\S+)")  # in Ray's description of a worker that died
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,14 @@ class EndedPart:
         report: what the worker returned; None if it failed.
         problem: why it failed.
         error: the error of ours that the worker raised, if there is one.
+        began: whether a worker began the part; False if none could be started for it.
     """
 
     part: int
     report: dict[str, Any] | None = None
     problem: str = ""
     error: EmbedstoreError | None = None
+    began: bool = True
 
 
 def import_ray() -> Any:
@@ -81,7 +85,7 @@ def connected(options: EngineOptions) -> Iterator[Any]:
         yield ray
         return
     if options.address is not None:
-        _require_address(options.address)
+        require_cluster(options.address)
     try:
         ray.init(
             address=options.address or "local",
@@ -133,13 +137,27 @@ class RayWorkers:
     def __init__(self, ray: Any, setting: WorkerSetting, make: Callable[[], Any], task: tuple[Any, ...]) -> None:
         self._ray, self._setting, self._task = ray, setting, task
         self._make = ray.remote(num_cpus=setting.cpus, num_gpus=setting.gpus, max_restarts=0)(make)
+        self._places, self._start_problem = setting.count, ""
+        self._watch = ClusterWatch(ray.get_runtime_context().gcs_address)
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[int, Any]] = {}
 
     @property
     def has_room(self) -> bool:
         """Whether another part can be begun."""
-        return len(self._running) < self._setting.count
+        return len(self._running) < self._places
+
+    def require_places(self) -> None:
+        """Require that a worker can be started: each place where none could is given up.
+
+        Raises:
+            EngineError: if no place is left.
+        """
+        if not self._places:
+            raise EngineError(
+                f"no worker can be started on the cluster ({self._start_problem}); every node needs embedstore and "
+                "what it imports, in the version of this machine; what was embedded is kept"
+            )
 
     @property
     def running(self) -> int:
@@ -152,9 +170,14 @@ class RayWorkers:
         self._running[worker.run.remote(part, self._setting.cpus, *self._task)] = (part, worker)
 
     def wait(self) -> list[EndedPart]:
-        """Return the parts that ended, after a second at the latest."""
+        """Return the parts that ended, after a second at the latest.
+
+        Raises:
+            EngineError: if the cluster is gone.
+        """
         if not self._running:
             return []
+        self._watch.check()
         ended, _ = self._ray.wait(list(self._running), timeout=POLL_SECONDS)
         return [self._end(reference) for reference in ended]
 
@@ -168,10 +191,18 @@ class RayWorkers:
             cause = e.cause if isinstance(e.cause, Exception) else e
             ours = cause if isinstance(cause, EmbedstoreError) else None
             return EndedPart(part, problem=_first_line(cause), error=ours)
-        except self._ray.exceptions.RayError as e:  # the worker or its node died
-            return EndedPart(part, problem=_first_line(e))
+        except self._ray.exceptions.RayError as e:
+            return self._end_without_worker(part, e)
         self._idle.append(worker)
         return EndedPart(part, report)
+
+    def _end_without_worker(self, part: int, error: Exception) -> EndedPart:
+        """Return how a part ended whose worker died, or could not be started; the latter is not tried again."""
+        if getattr(error, "actor_init_failed", False):
+            self._places -= 1
+            self._start_problem = _last_line(error)
+            return EndedPart(part, problem=self._start_problem, began=False)
+        return EndedPart(part, problem=_death(error))
 
     def close(self) -> None:
         """End every worker."""
@@ -179,25 +210,23 @@ class RayWorkers:
             self._ray.kill(worker)
 
 
-def _require_address(address: str) -> None:
-    """Require that something answers at an address: Ray itself would try for minutes.
-
-    Raises:
-        EngineError: if nothing does.
-    """
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise EngineError(f"{address!r} is not the address of a Ray cluster; write it as HOST:PORT, or as auto")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as e:
-        raise EngineError(
-            f"no Ray cluster answers at {address} ({e}); `ray start --head` prints the address of a new one"
-        ) from e
+def _death(error: Exception) -> str:
+    """Return why a worker ended that died; Ray's own first line does not name the node."""
+    text = str(error)
+    node = _NODE.search(text)
+    return f"its worker{f' on {node[1]}' if node else ''} died" if "died" in text else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:
     """Return the first line of a message."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next(iter(_lines(error)), type(error).__name__)
+
+
+def _last_line(error: Exception) -> str:
+    """Return the last line of a message: of a traceback it is the error itself."""
+    return next(reversed(_lines(error)), type(error).__name__)
+
+
+def _lines(error: Exception) -> list[str]:
+    """Return the lines of a message that have text, without colors of a terminal."""
+    return [line.strip() for line in _COLOR.sub("", str(error)).splitlines() if line.strip()]

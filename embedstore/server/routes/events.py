@@ -10,10 +10,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from embedstore.errors import StoreError
+from embedstore.replicas.state import ReplicaState
 from embedstore.server.context import Context, ServerContext
-from embedstore.server.models import Counts, Model, WriterBody
+from embedstore.server.models import Counts, Model, ReplicaBody, WriterBody
 from embedstore.server.routes.mapping import progress_body
-from embedstore.server.routes.stores import writer_body
+from embedstore.server.routes.stores import replica_body, writer_body
 
 router = APIRouter(tags=["events"])
 
@@ -28,6 +29,7 @@ class StateBody(Model):
     generation: int
     counts: Counts
     writer: WriterBody | None
+    replica: ReplicaBody | None
 
 
 @router.get(
@@ -36,10 +38,10 @@ class StateBody(Model):
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
 async def get_events(request: Request, context: Context) -> StreamingResponse:
-    """Send an event `state` with generation, counts and writer at first, and after every change of one of them.
+    """Send an event `state` with generation, counts, writer and replica at first, and after each change of one of them.
 
-    While another process embeds, its progress and each of its commits are changes. While a map is drawn, an
-    event `map` says after every step how far that is.
+    While another process embeds, its progress and each of its commits are changes, as is an update of the replica.
+    While a map is drawn, an event `map` says after every step how far that is.
     """
     return StreamingResponse(_events(request, context), media_type="text/event-stream")
 
@@ -51,7 +53,7 @@ async def _events(request: Request, context: ServerContext) -> AsyncIterator[str
     quiet = 0
     while not await request.is_disconnected():
         quiet += 1
-        now = (context.session.storage.catalog.stamp, context.browser.activity())
+        now = (context.session.storage.catalog.stamp, context.browser.activity(), await _replica(context))
         if now != seen and (state := await _try_state(context)) is not None:
             seen, quiet = now, 0
             yield _event("state", state)
@@ -63,6 +65,16 @@ async def _events(request: Request, context: ServerContext) -> AsyncIterator[str
             quiet = 0
             yield ": nothing new\n\n"
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def _replica(context: ServerContext) -> ReplicaState | None:
+    """Return what is known of the replica of the server; None for none, or while a writer has the catalog."""
+    if context.replica is None:
+        return None
+    try:
+        return await run_in_threadpool(context.replica.state)
+    except StoreError:
+        return None
 
 
 def _event(name: str, data: Model) -> str:
@@ -87,4 +99,9 @@ def _state(context: ServerContext) -> StateBody:
         failures=overview.failures,
         unlabelled=overview.unlabelled,
     )
-    return StateBody(generation=overview.generation, counts=counts, writer=writer_body(overview))
+    return StateBody(
+        generation=overview.generation,
+        counts=counts,
+        writer=writer_body(overview),
+        replica=replica_body(context.replica, overview.generation),
+    )

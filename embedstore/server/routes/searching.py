@@ -15,6 +15,7 @@ from embedstore.search.options import SearchOptions
 from embedstore.server.context import Context, ServerContext
 from embedstore.server.errors import Refusal
 from embedstore.server.models import MAX_TEXT, HitBody, HitsBody, SearchBody
+from embedstore.server.replica import ReplicaChoice
 from embedstore.server.routes.items import file_name
 
 router = APIRouter(tags=["search"])
@@ -54,12 +55,15 @@ async def search_by_image(
 
 def run_search(context: ServerContext, request: SearchBody, image: bytes | None) -> HitsBody:
     """Return the answer to a search."""
-    hits = find_hits(context, request, image)
-    is_text = image is None and request.words is not None and not (request.more_like or request.less_like)
+    choice = _choose_replica(context, request)
+    hits = _find(context, request, image, choice.name)
+    has_similarities = request.hybrid is None and not (request.more_like or request.less_like)
+    is_text = image is None and request.words is not None and has_similarities
     cut_off = context.fitting.cut_off(request.space, request.strictness) if is_text else None
     return HitsBody(
         query=hits.query,
         space=hits.space,
+        replica=choice.name,
         seconds=round(hits.seconds, 4),
         hits=[
             HitBody(
@@ -76,12 +80,24 @@ def run_search(context: ServerContext, request: SearchBody, image: bytes | None)
         ],
         nothing_fits=cut_off is not None and all(hit.score < cut_off for hit in hits),
         cut_off=None if cut_off is None else round(cut_off, 6),
-        notes=list(hits.notes),
+        notes=[*choice.notes, *hits.notes],
     )
 
 
-def find_hits(context: ServerContext, request: SearchBody, image: bytes | None) -> Hits:
-    """Return the hits of a search."""
+def find_hits(context: ServerContext, request: SearchBody) -> Hits:
+    """Return the hits of a search by words, an item or examples."""
+    return _find(context, request, None, _choose_replica(context, request).name)
+
+
+def _choose_replica(context: ServerContext, request: SearchBody) -> ReplicaChoice:
+    """Return what a search goes by: what the request names, else the replica of the server."""
+    if request.replica is not None or context.replica is None:
+        return ReplicaChoice(request.replica or None)
+    return context.replica.choose(request.space, is_hybrid=request.hybrid is not None)
+
+
+def _find(context: ServerContext, request: SearchBody, image: bytes | None, replica: str | None) -> Hits:
+    """Return the hits of a search by a replica, or by the store itself."""
     parts = QueryParts.parse(
         request.words if request.words is not None else request.item,
         image,
@@ -92,8 +108,8 @@ def find_hits(context: ServerContext, request: SearchBody, image: bytes | None) 
         templates=None,
     )
     within = context.selected(request.selection)
-    options = SearchOptions(k=request.k, where=request.where, within=_as_set(within))
-    return search(context.session, parts, space=request.space, options=options, replica=request.replica)
+    options = SearchOptions(k=request.k, where=request.where, within=_as_set(within), words=parts.words(request.hybrid))
+    return search(context.session, parts, space=request.space, options=options, replica=replica)
 
 
 def _search_by_bytes(context: ServerContext, request: SearchBody, data: bytes) -> HitsBody:

@@ -43,6 +43,6 @@ def _items(request: SelectionRequest, context: ServerContext) -> NDArray[np.int6
     if request.where is not None:
         return context.browser.ordered(ListOrder(request.where))[1]
     if request.hits is not None:
-        return np.array([hit.item for hit in find_hits(context, request.hits, None)], np.int64)
+        return np.array([hit.item for hit in find_hits(context, request.hits)], np.int64)
     polygon = [(point.x, point.y) for point in request.polygon or ()]
     return context.maps.inside(request.space, np.array(polygon, np.float64))

@@ -9,7 +9,9 @@ from fastapi import APIRouter
 from embedstore import __version__
 from embedstore.operations.browse import StoreOverview
 from embedstore.server.context import Context
-from embedstore.server.models import ColumnBody, Counts, SpaceBody, StoreBody, WriterBody
+from embedstore.server.errors import Refusal
+from embedstore.server.models import ColumnBody, Counts, ReplicaBody, ReplicaLag, SpaceBody, StoreBody, WriterBody
+from embedstore.server.replica import ServedReplica
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
 router = APIRouter(tags=["store"])
@@ -34,7 +36,16 @@ def get_store(context: Context) -> StoreBody:
         columns=[ColumnBody(name=c.name, kind=c.kind.value, origin=c.origin.value) for c in overview.columns],
         read_only=context.access.read_only,
         writer=writer_body(overview),
+        replica=replica_body(context.replica, overview.generation),
     )
+
+
+@router.get("/replica/lag")
+def get_replica_lag(context: Context) -> ReplicaLag:
+    """Return how far the copy that searches go by is behind the store."""
+    if context.replica is None:
+        raise Refusal(404, "the server searches the store itself", "start it with --replica NAME")
+    return ReplicaLag(name=context.replica.name, lacks=context.replica.count_lacking())
 
 
 def writer_body(overview: StoreOverview) -> WriterBody | None:
@@ -43,6 +54,15 @@ def writer_body(overview: StoreOverview) -> WriterBody | None:
         return None
     done, total = (None, None) if overview.progress is None else (overview.progress.done, overview.progress.total)
     return WriterBody(**asdict(overview.writer), done=done, total=total)
+
+
+def replica_body(replica: ServedReplica | None, generation: int) -> ReplicaBody | None:
+    """Return the copy that searches go by, and how far it is behind a generation of the store."""
+    state = None if replica is None else replica.state()
+    if state is None:
+        return None
+    behind = max(0, generation - state.generation)
+    return ReplicaBody(name=state.name, kind=state.kind, rows=state.rows, behind=behind, written=state.written)
 
 
 def _space_body(record: SpaceRecord) -> SpaceBody:

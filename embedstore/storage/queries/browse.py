@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.storage import filters
+from embedstore.storage.python_values import described, exact_query, execute_exact
 from embedstore.storage.queries.search import item_columns, require_item_column
 from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import content_hex, first_row, int64_column
@@ -93,8 +94,11 @@ def item_rows(
     names = list(dict.fromkeys([*_ROW_COLUMNS, *(require_item_column(c, existing) for c in columns)]))
     wanted = {"item": items, "n": np.arange(len(items))}  # noqa: F841 - read by SQL
     listed = ", ".join(f"i.{quote_identifier(name)}" for name in names)
-    rows = con.execute(f"SELECT {listed} FROM items i JOIN wanted w ON w.item = i.item ORDER BY w.n").fetchall()
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    query = f"SELECT {listed} FROM items i JOIN wanted w ON w.item = i.item ORDER BY w.n"
+    result = con.execute(query)
+    if (exact := exact_query(query, described(result))) != query:
+        result = con.execute(exact)
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
 def item_facts(con: duckdb.DuckDBPyConnection, item: int) -> dict[str, Any] | None:
@@ -105,7 +109,8 @@ def item_facts(con: duckdb.DuckDBPyConnection, item: int) -> dict[str, Any] | No
     """
     names = [name for name in item_columns(con) if name != "path"]
     listed = ", ".join(f"i.{quote_identifier(name)}" for name in names)
-    row = con.execute(
+    row = execute_exact(
+        con,
         f"SELECT c.width, c.height, c.format, c.bytes, {listed} FROM items i LEFT JOIN contents c USING (content) "
         "WHERE i.item = ?",
         [item],

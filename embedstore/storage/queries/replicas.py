@@ -212,6 +212,22 @@ def split_by_copy(
     return items[held], items[~held]
 
 
+def count_newer(con: duckdb.DuckDBPyConnection, space: str, parquet: Path) -> int:
+    """Return how many present items with a vector a copy lacks, or has with another content.
+
+    Args:
+        con: the open catalog.
+        space: the key of the space.
+        parquet: what the copy holds.
+    """
+    query = (
+        "SELECT count(*) FROM items i JOIN vectors v ON v.content = i.content AND v.space = ? "
+        f"LEFT JOIN {parquet_source(parquet)} h ON h.item = i.item WHERE i.present "
+        "AND h.content IS DISTINCT FROM i.content"
+    )
+    return int(fetch_value(con, query, [space]))
+
+
 def _fingerprint(columns: Sequence[str]) -> str:
     """Return SQL for a number that changes with the columns of the item ``i``."""
     return f"(hash({', '.join(f'i.{quote_identifier(c)}' for c in columns)}) >> 1)::BIGINT" if columns else "0::BIGINT"

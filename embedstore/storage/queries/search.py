@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedstore.errors import UnknownColumn, did_you_mean
 from embedstore.storage import filters
 from embedstore.storage.column_names import find_item_column
+from embedstore.storage.python_values import described, exact_query, execute_exact
 from embedstore.storage.queries.features import text_or_null
 from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import column_types, fetch_value, int64_column
@@ -125,7 +126,11 @@ def hit_rows(con: duckdb.DuckDBPyConnection, items: NDArray[np.int64], columns: 
     """Return some columns of some items, in any order."""
     names = ", ".join(quote_identifier(c) for c in columns)
     wanted = {"item": items}  # noqa: F841 - read by SQL
-    return con.execute(f"SELECT {names} FROM items WHERE item IN (SELECT item FROM wanted)").fetchall()
+    query = f"SELECT {names} FROM items WHERE item IN (SELECT item FROM wanted)"
+    result = con.execute(query)
+    if (exact := exact_query(query, described(result))) != query:
+        result = con.execute(exact)
+    return result.fetchall()
 
 
 def column_values(con: duckdb.DuckDBPyConnection, items: NDArray[np.int64], column: str) -> list[str | None]:
@@ -147,7 +152,7 @@ def read_column(con: duckdb.DuckDBPyConnection, column: str) -> duckdb.DuckDBPyC
     name = quote_identifier(column)
     if not fetch_value(con, f"SELECT count({name}) FROM items WHERE present"):
         return None
-    return con.execute(f"SELECT {name} AS v FROM items WHERE present ORDER BY item")
+    return execute_exact(con, f"SELECT {name} AS v FROM items WHERE present ORDER BY item")
 
 
 def map_rows(con: duckdb.DuckDBPyConnection, space: str, column: str, where: str | None) -> list[Row]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedstore.errors import MissingExtra, QueryError
 from embedstore.storage import filters
 from embedstore.storage.column_names import shown_names
+from embedstore.storage.python_values import execute_exact
 from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import column_types, content_hex, decode_path, fetch_column, fetch_value, scratch_tables
@@ -101,7 +102,7 @@ class SelectedItems:
 
     def records(self, block: ItemBlock, *, beside: Sequence[str] = (), without: Sequence[str] = ()) -> list[Record]:
         """Return the columns of every item of a block, by name."""
-        result = self.vectors.con.execute(self.rows(self.select(beside=beside, without=without), block))
+        result = execute_exact(self.vectors.con, self.rows(self.select(beside=beside, without=without), block))
         names = [column[0] for column in result.description or ()]
         return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 

@@ -9,6 +9,7 @@ const view: View = {
   order: "year",
   descending: true,
   words: "a dog & a cat #1",
+  hybrid: "caption & more",
 };
 
 it("reads what it wrote", () => {

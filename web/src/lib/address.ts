@@ -12,14 +12,17 @@ export interface View {
   readonly order: string;
   readonly descending: boolean;
   readonly words: string;
+  /** The column whose words count in a search, or nothing. */
+  readonly hybrid: string;
 }
 
-export const START: View = { mode: "look", text: "", facets: {}, order: "", descending: false, words: "" };
+export const START: View = { mode: "look", text: "", facets: {}, order: "", descending: false, words: "", hybrid: "" };
 
 export function toFragment(view: View): string {
   const fragment = new URLSearchParams();
   if (view.mode !== START.mode) fragment.set("mode", view.mode);
   if (view.words) fragment.set("words", view.words);
+  if (view.words && view.hybrid) fragment.set("hybrid", view.hybrid);
   if (view.text) fragment.set("where", view.text);
   if (Object.keys(view.facets).length > 0) fragment.set("facets", JSON.stringify(view.facets));
   if (view.order) fragment.set("order", (view.descending ? "-" : "+") + view.order);
@@ -38,6 +41,7 @@ export function fromFragment(fragment: string): View {
     order: order.slice(1),
     descending: order.startsWith("-"),
     words: parts.get("words") ?? "",
+    hybrid: parts.get("hybrid") ?? "",
   };
 }
 

@@ -26,7 +26,7 @@ export interface Example {
 }
 
 /** What the server sends whenever it changes. */
-export type StoreState = Pick<Store, "generation" | "counts" | "writer">;
+export type StoreState = Pick<Store, "generation" | "counts" | "writer" | "replica">;
 
 export type LabelRequest = Schemas["LabelRequest"];
 
@@ -47,6 +47,10 @@ class Page {
   lessLike: readonly Example[] = $state.raw([]);
   image: File | null = $state.raw(null);
   strictness = $state(0.5);
+  /** The column of texts whose words count, too; "" for none. */
+  hybrid = $state("");
+  /** True where searches go by the store itself, though the server has a replica. */
+  byStore = $state(false);
   hits: Hits | null = $state.raw(null);
   showUnfit = $state(false);
 
@@ -71,6 +75,11 @@ class Page {
     return this.words.trim() !== "" || this.moreLike.length + this.lessLike.length > 0 || this.image !== null;
   }
 
+  /** True where a text is searched for, so that its words can count. */
+  get ranksWords(): boolean {
+    return this.words.trim() !== "" && this.image === null;
+  }
+
   hasColumn(column: string): boolean {
     return this.store?.columns.some(({ name }) => name === column) ?? false;
   }
@@ -83,6 +92,8 @@ class Page {
     this.order = view.order;
     this.descending = view.descending;
     this.words = view.words;
+    this.hybrid = view.hybrid;
+    const items = this.refresh(); // it needs nothing of the store
     try {
       this.store = await body(api.GET("/api/v1/store"));
     } catch (error) {
@@ -90,7 +101,7 @@ class Page {
       return;
     }
     document.title = `${this.store.name} · embedstore`;
-    await this.refresh();
+    await items;
   }
 
   async readStore(): Promise<void> {
@@ -176,13 +187,14 @@ class Page {
   }
 
   searchBody(): Schemas["SearchBody"] {
-    const { where, words, moreLike, lessLike, strictness } = this;
+    const { where, words, hybrid, moreLike, lessLike, strictness } = this;
     return {
       k: 200,
       strictness,
       more_like: moreLike.map((example) => example.id),
       less_like: lessLike.map((example) => example.id),
-      ...(words.trim() ? { words: words.trim() } : {}),
+      ...(words.trim() ? { words: words.trim(), ...(hybrid ? { hybrid } : {}) } : {}),
+      ...(this.byStore ? { replica: "" } : {}),
       ...(where ? { where } : {}),
       ...(this.scope ? { selection: this.scope.handle } : {}),
     };
@@ -192,7 +204,13 @@ class Page {
     if (this.image === null) return body(api.POST("/api/v1/search", { body: this.searchBody() }));
     const { image, where, strictness } = this;
     const selection = this.scope?.handle;
-    const query = { k: 200, strictness, ...(where ? { where } : {}), ...(selection ? { selection } : {}) };
+    const query = {
+      k: 200,
+      strictness,
+      ...(where ? { where } : {}),
+      ...(selection ? { selection } : {}),
+      ...(this.byStore ? { replica: "" } : {}),
+    };
     return body(
       api.POST("/api/v1/search/image", {
         params: { query },
@@ -235,6 +253,17 @@ class Page {
     this.words = words;
     if (words.trim()) this.image = null;
     void this.refresh();
+  }
+
+  /** Join the ranking by meaning with one by the words in a column; "" ranks by meaning alone. */
+  rankBy(column: string): void {
+    this.hybrid = column;
+    void this.refresh();
+  }
+
+  searchBy(store: boolean): void {
+    this.byStore = store;
+    if (this.hasQuery) void this.refresh();
   }
 
   searchImage(file: File): void {
