@@ -27,15 +27,18 @@ class Panel(StrEnum):
     MEASURE = "Measure"
 
 
+FIRST_VERBS = frozenset({"quickstart", "create", "embed", "search", "probe", "checkup"})  # of their panels
+
+
 class PanelGroup(TyperGroup):
-    """A group that lists its verbs by panel, in plain text."""
+    """A group that lists its verbs by panel, in plain text; those that a newcomer needs come first."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section per panel."""
         for panel in Panel:
             verbs = [
                 (name, command.get_short_help_str(limit=200))
-                for name, command in self.commands.items()
+                for name, command in sorted(self.commands.items(), key=lambda verb: verb[0] not in FIRST_VERBS)
                 if getattr(command, "rich_help_panel", None) == panel
             ]
             if verbs:

@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
 
@@ -254,21 +254,11 @@ class SliceOptionGroup:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
-GROUPS = (
-    SliceOptionGroup,
-    ItemOptionGroup,
-    EvaluationOptionGroup,
-    NearDuplicateOptionGroup,
-    TextClassOptionGroup,
-    NameOptionGroup,
-)
-
-
 def with_option_groups(command: Verb) -> Verb:
     """Return a verb whose option groups are expanded into one option per field, in the signature that Typer reads."""
     hints = get_type_hints(command, include_extras=True)
     own = inspect.signature(command).parameters.values()
-    groups = {p.name: hints[p.name] for p in own if hints[p.name] in GROUPS}
+    groups = {p.name: hints[p.name] for p in own if is_dataclass(hints[p.name])}
     flat = [q for p in own for q in (_options(groups[p.name]) if p.name in groups else [_keyword_only(p, hints)])]
 
     @functools.wraps(command)
@@ -295,6 +285,8 @@ def _options(cls: type[Any]) -> list[inspect.Parameter]:
 
 
 def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 

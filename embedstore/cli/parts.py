@@ -10,9 +10,12 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.cli.option_groups import with_option_groups
+from embedstore.cli.source_options import SourceOptionGroup
 
 
 @app.command("plan-parts", rich_help_panel=Panel.PUT_IN)
+@with_option_groups
 def plan_parts(
     store: o.StorePath,
     source: Annotated[
@@ -26,40 +29,8 @@ def plan_parts(
         bool, typer.Option("--replace", help="Replace a plan that has parts left; what they have is registered first.")
     ] = False,
     inbox: o.Inbox = None,
-    annotations: Annotated[
-        list[str], typer.Option(metavar="PATH", help="Embed the photos that annotations list. Repeatable.")
-    ] = [],
-    crops: Annotated[
-        bool, typer.Option("--crops", help="Embed every box of the annotations in place of the photos.")
-    ] = False,
-    labels_from: Annotated[
-        str, typer.Option(help="Where labels come from: folder (the parent folder's name) or none.")
-    ] = "folder",
-    splits_from: Annotated[
-        str, typer.Option(help="Where splits come from: folder (one named train, val or test) or none.")
-    ] = "folder",
-    uri_column: Annotated[
-        str | None, typer.Option(help="The column of the manifest that names the images; by default uri.")
-    ] = None,
-    root: o.Root = None,
-    encoding: o.Encoding = None,
-    collect_rows: Annotated[
-        bool, typer.Option("--collect-rows", help="Make one item of several rows of an image.")
-    ] = False,
-    text_column: o.TextColumn = None,
-    exclude: Annotated[
-        list[str], typer.Option(metavar="GLOB", help="Skip files and folders of this name. Repeatable.")
-    ] = [],
-    hidden: Annotated[bool, typer.Option("--hidden", help="Embed hidden files and folders too.")] = False,
-    raw_pairs: Annotated[
-        str,
-        typer.Option(help="What is embedded of a RAW file and a JPEG or HEIC file of the same name: photo or both."),
-    ] = "photo",
-    pages: Annotated[bool, typer.Option("--pages", help="Embed the pages of PDF files.")] = False,
-    every: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Embed a frame of each video every so many seconds.")
-    ] = None,
-    key_frames: Annotated[bool, typer.Option("--key-frames", help="Embed the key frames of each video.")] = False,
+    *,
+    sources: SourceOptionGroup,
     space: o.SpaceName = None,
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
@@ -73,21 +44,7 @@ def plan_parts(
         parts,
         replace=replace,
         inbox=inbox,
-        annotations=annotations,
-        crops=crops,
-        labels_from=None if labels_from == "none" else labels_from,
-        splits_from=None if splits_from == "none" else splits_from,
-        uri_column=uri_column,
-        root=root,
-        encoding=encoding,
-        collect_rows=collect_rows,
-        text_column=text_column,
-        exclude=exclude,
-        hidden=hidden,
-        raw_pairs=raw_pairs,
-        pages=pages,
-        every=every,
-        key_frames=key_frames,
+        **sources.keywords(),
         space=space,
         wait=wait,
     )

@@ -14,7 +14,8 @@ import embedstore as es
 from embedstore.cli import console, render, render_evaluation
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
-from embedstore.cli.option_groups import Head
+from embedstore.cli.option_groups import Head, with_option_groups
+from embedstore.cli.source_options import SourceOptionGroup
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
@@ -63,6 +64,7 @@ def create(
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
+@with_option_groups
 def embed(
     store: o.StorePath,
     source: Annotated[
@@ -73,50 +75,8 @@ def embed(
             "that hold the images. With --annotations, the folder of the photos.",
         ),
     ] = None,
-    annotations: Annotated[
-        list[str],
-        typer.Option(
-            metavar="PATH",
-            help="Embed the photos that annotations list, with their classes and captions: a JSON file of COCO, the "
-            "samples.json of FiftyOne, the data.yaml of YOLO, a folder of Pascal VOC, or a metadata.csv. Repeatable.",
-        ),
-    ] = [],
-    crops: Annotated[
-        bool, typer.Option("--crops", help="Embed every box of the annotations in place of the photos.")
-    ] = False,
-    labels_from: Annotated[
-        str, typer.Option(help="Where labels come from: folder (the parent folder's name) or none.")
-    ] = "folder",
-    splits_from: Annotated[
-        str, typer.Option(help="Where splits come from: folder (one named train, val or test) or none.")
-    ] = "folder",
-    exclude: Annotated[
-        list[str],
-        typer.Option(
-            metavar="GLOB",
-            help="Skip files and folders of this name, or with / of this path in the folder, e.g. 'raw'. Repeatable.",
-        ),
-    ] = [],
-    hidden: Annotated[bool, typer.Option("--hidden", help="Embed hidden files and folders too.")] = False,
-    raw_pairs: Annotated[
-        str,
-        typer.Option(
-            help="What is embedded of a RAW file and a JPEG or HEIC file of the same name: photo (the JPEG or HEIC "
-            "file) or both."
-        ),
-    ] = "photo",
-    pages: Annotated[
-        bool, typer.Option("--pages", help="Embed the pages of PDF files, also those in folders.")
-    ] = False,
-    every: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="Embed a frame of each video every so many seconds, also in folders; by default every 5 seconds of a "
-            "video that is named itself.",
-        ),
-    ] = None,
-    key_frames: Annotated[bool, typer.Option("--key-frames", help="Embed the key frames of each video.")] = False,
+    *,
+    sources: SourceOptionGroup,
     space: o.SpaceName = None,
     backbone: Annotated[
         str | None, typer.Option(help="Embed into the space of this backbone, which is added if it is new.")
@@ -139,19 +99,6 @@ def embed(
         ),
     ] = None,
     table: Annotated[Path | None, typer.Option(help="A CSV/TSV/Parquet/JSON table with one row per vector.")] = None,
-    uri_column: Annotated[
-        str | None, typer.Option(help="The column of the manifest or table that names the images; by default uri.")
-    ] = None,
-    text_column: o.TextColumn = None,
-    root: o.Root = None,
-    encoding: o.Encoding = None,
-    collect_rows: Annotated[
-        bool,
-        typer.Option(
-            "--collect-rows",
-            help="Make one item of several rows of an image; columns whose values differ become lists.",
-        ),
-    ] = False,
     dtype: Annotated[
         str | None,
         typer.Option(
@@ -210,7 +157,7 @@ def embed(
 
     `embedstore embed pets.store photos/`
     """
-    if bool(source or annotations) == (vectors is not None):
+    if bool(source or sources.annotations) == (vectors is not None):
         raise typer.BadParameter("name either a source of images or --vectors")
     opened = es.open(store, device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code)
     if poll is not None and not watch:
@@ -220,15 +167,15 @@ def embed(
     if vectors is not None:
         if watch:
             raise typer.BadParameter("--watch is for a source of images, and not for --vectors")
-        if collect_rows:
+        if sources.collect_rows:
             raise typer.BadParameter("--collect-rows is for a manifest; every vector has one row of its table")
         counts = opened.add_vectors(
             vectors,
             table,
             vector_column=vector_column,
-            uri_column=uri_column,
-            root=root,
-            encoding=encoding,
+            uri_column=sources.uri_column,
+            root=sources.root,
+            encoding=sources.encoding,
             space=space or "precomputed",
             dtype=dtype,
             wait=wait,
@@ -242,21 +189,7 @@ def embed(
         raise typer.BadParameter("--dtype describes a new space; add --vectors or --backbone")
     report = opened.embed(
         source or [],
-        annotations=annotations,
-        crops=crops,
-        labels_from=None if labels_from == "none" else labels_from,
-        splits_from=None if splits_from == "none" else splits_from,
-        uri_column=uri_column,
-        text_column=text_column,
-        root=root,
-        encoding=encoding,
-        collect_rows=collect_rows,
-        exclude=exclude,
-        hidden=hidden,
-        raw_pairs=raw_pairs,
-        pages=pages,
-        every=every,
-        key_frames=key_frames,
+        **sources.keywords(),
         space=space,
         batch_size=batch_size,
         threads=threads,

@@ -1,0 +1,78 @@
+"""The options that say where images are and how they are read, alike in ``embed`` and ``plan-parts``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any
+
+import typer
+
+from embedstore.cli import options as o
+
+
+@dataclass(frozen=True)
+class SourceOptionGroup:
+    """Where images are, and what is taken from there."""
+
+    annotations: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PATH",
+            help="Embed the photos that annotations list, with their classes and captions: a JSON file of COCO, the "
+            "samples.json of FiftyOne, the data.yaml of YOLO, a folder of Pascal VOC, or a metadata.csv. Repeatable.",
+        ),
+    ] = field(default_factory=list)
+    crops: Annotated[
+        bool, typer.Option("--crops", help="Embed every box of the annotations in place of the photos.")
+    ] = False
+    labels_from: Annotated[
+        str, typer.Option(help="Where labels come from: folder (the parent folder's name) or none.")
+    ] = "folder"
+    splits_from: Annotated[
+        str, typer.Option(help="Where splits come from: folder (one named train, val or test) or none.")
+    ] = "folder"
+    exclude: Annotated[
+        list[str],
+        typer.Option(
+            metavar="GLOB",
+            help="Skip files and folders of this name, or with / of this path in the folder, e.g. 'raw'. Repeatable.",
+        ),
+    ] = field(default_factory=list)
+    hidden: Annotated[bool, typer.Option("--hidden", help="Embed hidden files and folders too.")] = False
+    raw_pairs: Annotated[
+        str,
+        typer.Option(
+            help="What is embedded of a RAW file and a JPEG or HEIC file of the same name: photo (the JPEG or HEIC "
+            "file) or both."
+        ),
+    ] = "photo"
+    pages: Annotated[bool, typer.Option("--pages", help="Embed the pages of PDF files, also those in folders.")] = False
+    every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Embed a frame of each video every so many seconds, also in folders; by default every 5 seconds of a "
+            "video that is named itself.",
+        ),
+    ] = None
+    key_frames: Annotated[bool, typer.Option("--key-frames", help="Embed the key frames of each video.")] = False
+    uri_column: Annotated[
+        str | None, typer.Option(help="The column of the manifest or table that names the images; by default uri.")
+    ] = None
+    text_column: o.TextColumn = None
+    root: o.Root = None
+    encoding: o.Encoding = None
+    collect_rows: Annotated[
+        bool,
+        typer.Option(
+            "--collect-rows",
+            help="Make one item of several rows of an image; columns whose values differ become lists.",
+        ),
+    ] = False
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keyword arguments of :meth:`embedstore.Store.embed` and ``plan_parts``."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name in ("labels_from", "splits_from"):
+            given[name] = None if given[name] == "none" else given[name]
+        return given
