@@ -2384,7 +2384,8 @@ class Store:
     ) -> StrategyComparison:
         """Train from scratch, a frozen probe, the last layers and all layers, and compare them on the same items.
 
-        Only the run is recorded; no space is added. Every result is a training of its own: this takes long.
+        Only the run is recorded; no space is added. Every result is a training of its own: this takes long. After an
+        interruption the same call keeps the trainings that are done.
 
         Args:
             label: see :class:`Store`.
@@ -2393,7 +2394,8 @@ class Store:
             plot_path: a PNG file for the plot.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            progress: a function that is called with each result.
+            progress: a function that is called with the outlook (what is to be trained, and how long it may take), then
+                with each result.
             **settings: of every training, as for :meth:`finetune`.
 
         Returns:
