@@ -75,7 +75,7 @@ def project(
     chosen = _matching(storage, space, color=color, where=where)
     sampled = _sample(len(chosen.items), max_items, seed)
     xy = _fit_unit_square(_place_all(chosen.vectors, chosen.positions[sampled], seed))
-    uris, labels = ([names[n] for n in sampled.tolist()] for names in (chosen.uris, chosen.labels))
+    uris, labels = _named(chosen, sampled)
     return Projection(chosen.items[sampled], uris, labels, xy, len(chosen.items))
 
 
@@ -95,7 +95,7 @@ def show_places(storage: Storage, space: SpaceRecord, places: MapPlaces, *, colo
     found = _matching(storage, space, color=color, where=None)
     shown = np.flatnonzero(np.isin(found.items, places.items, assume_unique=True))
     xy = places.xy[np.searchsorted(places.items, found.items[shown])]
-    uris, labels = ([names[n] for n in shown.tolist()] for names in (found.uris, found.labels))
+    uris, labels = _named(found, shown)
     return Projection(found.items[shown], uris, labels, xy, len(found.items))
 
 
@@ -108,6 +108,11 @@ class _Matching:
     labels: Sequence[str | None]
     positions: NDArray[np.int64]
     vectors: VectorReader
+
+
+def _named(found: _Matching, rows: NDArray[np.int64]) -> tuple[list[str], list[str | None]]:
+    """Return the uris and the labels of some items."""
+    return [found.uris[n] for n in rows.tolist()], [found.labels[n] for n in rows.tolist()]
 
 
 def _matching(storage: Storage, space: SpaceRecord, *, color: str, where: str | None) -> _Matching:
