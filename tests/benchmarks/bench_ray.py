@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.bench_ray [IMAGES] [--cores 2] [--rounds 3] [--backbone NAME] [--side 32]``. One node of a
 cluster is started before; each run is a command of its own into a copy of one store, so the start of Python counts on
-both sides, and the start of the workers for Ray. The network of the
-space was exported before, as for every run but the first.
+both sides, and the start of the workers for Ray. The network of the space was exported before, as for every run but the
+first.
 """
 
 from __future__ import annotations
