@@ -15,7 +15,7 @@ from embedstore.cli.app import Panel, app
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
-    from embedstore.finetuning.strategies import StrategyResult
+    from embedstore.finetuning.strategies import StrategyOutlook, StrategyResult
     from embedstore.operations.finetune_result import FinetuneResult
 
 Setting = Annotated[
@@ -49,7 +49,7 @@ def finetune(
     seed: Annotated[int, typer.Option(help="Random seed of the training.")] = 0,
     setting: Setting = [],
     embed: Annotated[
-        bool, typer.Option("--embed/--no-embed", help="Embed all images into the new space and compare.")
+        bool, typer.Option("--embed/--no-embed", help="Embed all items into the new space and compare.")
     ] = True,
     space_name: Annotated[str | None, typer.Option(help="The name of the new space.")] = None,
     where: o.Where = None,
@@ -166,7 +166,8 @@ def compare_strategies(
 ) -> None:
     """Compare training strategies on your own data: from scratch, frozen probe, last layers, all layers.
 
-    Every result is a training run of its own, so this takes long.
+    Every result is a training run of its own, so this takes long; first it says about how long. After an interruption
+    the same command keeps the trainings that are done.
     """
     opened = es.open(store, device=device, allow_code=allow_code)
     settings = {"epochs": epochs, "lr": lr} | o.parse_assignments(setting, "--set")
@@ -176,7 +177,7 @@ def compare_strategies(
         last_layers=last_layers,
         where=where,
         space=space,
-        progress=_print_strategy,
+        progress=_StrategyPrinter(),
         **settings,
     )
     from embedstore.finetuning.plots import draw_comparison
@@ -192,14 +193,48 @@ def compare_strategies(
         (labels, n_train, *(f"{accuracy[s]:.3f}" for s in strategies))
         for labels, n_train, accuracy in comparison.rows()
     ]
-    console.print_table(("labels per class", "images", *strategies), rows)
+    console.print_table(("labels per class", "items", *strategies), rows)
 
 
-def _print_strategy(r: StrategyResult) -> None:
-    """Print a result of a comparison of strategies as soon as it is measured."""
-    console.print_note(
-        f"{r.regime}, {r.labels_per_class or 'all'} labels per class: accuracy {r.accuracy:.3f} in {r.seconds:.0f} s"
-    )
+class _StrategyPrinter:
+    """Prints what a comparison is going to train, and each result as soon as it is measured."""
+
+    def __init__(self) -> None:
+        self._outlook: StrategyOutlook | None = None
+        self._results: list[StrategyResult] = []
+
+    def __call__(self, event: StrategyOutlook | StrategyResult) -> None:
+        """Print one event."""
+        from embedstore.finetuning.strategies import StrategyResult
+
+        if isinstance(event, StrategyResult):
+            self._print_result(event)
+        else:
+            self._print_outlook(event)
+
+    def _print_outlook(self, event: StrategyOutlook) -> None:
+        self._outlook = event
+        done = f", {len(event.done)} more are done already" if event.done else ""
+        console.print_note(
+            f"{len(event.seconds)} trainings{done}; about {_duration(event.remaining([]))}. After an "
+            "interruption the same command keeps the trainings that are done"
+        )
+
+    def _print_result(self, r: StrategyResult) -> None:
+        self._results.append(r)
+        left = self._outlook.remaining(self._results) if self._outlook else 0.0
+        labels = r.labels_per_class or "all"
+        rest = f"; about {_duration(left)} left" if left else ""
+        console.print_note(
+            f"{r.regime}, {labels} labels per class: accuracy {r.accuracy:.3f} in {r.seconds:.0f} s{rest}"
+        )
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words, as exactly as an estimate deserves."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _print_result(result: FinetuneResult) -> None:
@@ -221,8 +256,8 @@ def _print_result(result: FinetuneResult) -> None:
     )
     mixed = "" if t.wise_alpha is None else f", mixed {t.wise_alpha:g} new to {1 - t.wise_alpha:g} old"
     console.print_line(
-        f"space {result.space}: epoch {t.best_epoch} kept{mixed}; {t.train_images:,} training images, "
-        f"{t.val_images:,} validation images, {t.tuned_blocks} of {t.blocks} blocks, "
+        f"space {result.space}: epoch {t.best_epoch} kept{mixed}; {t.train_images:,} training items, "
+        f"{t.val_images:,} validation items, {t.tuned_blocks} of {t.blocks} blocks, "
         f"{t.trainable_parameters:,} parameters, {t.seconds:.0f} s"
     )
     console.print_line(f"checkpoint, curves and augmentation: {result.checkpoint_folder}")
