@@ -1147,7 +1147,8 @@ class Store:
                 the gaps between them (:attr:`Evaluation.slices`).
             by_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
             protocol: evaluate as a publication does: ``clip``, ``dinov2``, ``dinov3``, ``vtab1k`` or ``mteb`` for
-                logistic regression, ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which
+                logistic regression, ``hear`` or ``superb`` for the small networks of these benchmarks of sound,
+                ``dinov2`` or ``dinov3`` for ``knn``. It fixes who selects C or k, among which
                 values, and what is refitted (:attr:`Evaluation.protocol`); options that contradict it are refused.
 
         Returns:
@@ -1723,18 +1724,22 @@ class Store:
         images: Images,
         head: str,
         *,
+        text_column: str | None = None,
         evidence: int = 3,
         space: str | None = None,
         progress: Progress = False,
     ) -> ClassifiedImages:
-        """Classify images that are not items, with a saved head; nothing is stored.
+        """Classify images, texts or clips that are not items, with a saved head; nothing is stored.
 
         Each image is read, decoded, embedded and classified as ``embed`` and ``predict`` would, at the same speed.
 
         Args:
             images: paths, folders, globs, archives or uris; or images in memory (the bytes of a file, a PIL image, a
-                uint8 array ``(H, W, 3)``); one, or a list of them.
+                uint8 array ``(H, W, 3)``); one, or a list of them. For a head over texts or sounds files of these, or a
+                table with ``text_column``.
             head: its name.
+            text_column: the column whose texts are classified, one per row, if ``images`` is a table (CSV, TSV, JSON,
+                Parquet) or a saved data set.
             evidence: how many labeled items that are nearest to an image to return with it, 0 to 100.
             space: the space that the head must belong to; by default its own.
             progress: see :class:`Store`.
@@ -1749,10 +1754,13 @@ class Store:
             SourceNotFound: if there is no image, or what is named does not exist.
             BadBackbone: if the space of the head has no network for images.
             WeightsNotFound: if its weights are not on this machine.
+            BadOption: if ``text_column`` is given and the head is not over texts, or evidence is out of range.
+            BadManifest: if the table cannot be read, or has no such column.
             QueryError: if one of the images is neither a name nor an image.
         """
+        items = operations.encode.NewItems(images, text_column)
         return operations.classify_images.classify(
-            self._session, images, head=head, evidence=evidence, space=space, progress=progress
+            self._session, items, head=head, evidence=evidence, space=space, progress=progress
         )
 
     def export_head(self, name: str, path: str | Path) -> Path:

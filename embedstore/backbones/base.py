@@ -87,6 +87,7 @@ class Backbone:
         precision: the precision of a forward pass: ``fp32``, unless an embedding run chose ``fp16`` or ``bf16``.
         half_precisions: as given.
         must_be_half: as given.
+        training_items: None: training begins with whole batches.
         gate: shared by the forward passes on the device.
         clock: how fast the device computes.
         module: the library's own network: fine-tuning trains it, embedding only reads it.
@@ -113,7 +114,8 @@ class Backbone:
         self.clock = DeviceClock(torch.device(device))
         self._half: HalfWeights | None = None
         self.module = loaded.module
-        self.logit_scale = loaded.logit_scale
+        self.logit_scale: float | None = loaded.logit_scale
+        self.training_items: int | None = None
         self.bpe_merges = loaded.bpe_merges
         self._loaded = loaded
         self._torch_device = torch.device(device)
@@ -241,6 +243,16 @@ class Backbone:
         """Return the network's float32 input for uint8 pixels ``(B, 3, H, W)`` on the device."""
         images = (batch.float() / 255 - self._mean) / self._std
         return images.contiguous(memory_format=torch.channels_last) if self.is_convolutional else images
+
+    def network_input(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the network's float32 input for uint8 pixels ``(B, 3, H, W)`` on any device."""
+        return self.normalize(batch.to(self._torch_device))
+
+    def example_input(self) -> torch.Tensor:
+        """Return two normalized images of noise, which are the same every time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            return torch.randn((2, 3, *self._loaded.preprocess.size)).to(self._torch_device)
 
     def vectors_from_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the vectors of the space, float32, for uint8 pixels ``(B, 3, H, W)`` on the device."""

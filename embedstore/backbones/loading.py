@@ -15,6 +15,7 @@ from embedstore.space import Recipe, Space
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone, LoadedNetwork
     from embedstore.backbones.sequence import SequenceBackbone, SequenceNetwork
+    from embedstore.backbones.trainable import TrainableBackbone
 
 # Torch returns the memory of large activations after every layer, and Linux zeroes it again page by page. With huge
 # pages there are far fewer of them: a batch of 32 took a ResNet-50 21% less time on two cores (docs/benchmarks.md).
@@ -220,7 +221,7 @@ def half_precision_candidates(precision: str, device: str) -> tuple[str, ...]:
     return ("fp16", "bf16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp16",)
 
 
-def training_precision(requested: str, backbone: Backbone) -> str:
+def training_precision(requested: str, backbone: TrainableBackbone) -> str:
     """Return the precision of training.
 
     For ``auto`` it is the one that the backbone was loaded for, else bf16, which does not overflow, where the card has

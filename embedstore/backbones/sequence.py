@@ -28,6 +28,7 @@ from embedstore.types import ContentInfo
 
 GROUP_SIZE = 256  # items that are sorted together
 MAX_PASS_ITEMS = {"cpu": 64, "cuda": 512}  # windows in one pass through the network
+TRAINING_ITEMS = {"cpu": 8, "cuda": 64}  # in one pass with gradients, which keeps every layer's output
 DEVICE_COST = {"cpu": 1, "cuda": 16}  # how much more than on a CPU one pass may cost
 
 
@@ -113,14 +114,21 @@ class SequenceBackbone:
         module: the library's own network.
         logit_scale: exp of the learned scale of a network with two towers, or None.
         group_size: items that :meth:`encode` is given at once.
+        training_items: items in one pass with gradients, at first.
+        half_precisions: none: embedding computes in fp32.
+        must_be_half: False.
     """
 
     def __init__(self, network: SequenceNetwork, space: Space, *, device: str) -> None:
         self.space, self.device = space, device
-        self.module, self.logit_scale = network.module, network.logit_scale
+        self.module = network.module
+        self.logit_scale: float | None = network.logit_scale
         self.group_size = GROUP_SIZE
+        self.half_precisions: tuple[str, ...] = ()
+        self.must_be_half = False
         self._network = network
         self._kind = torch.device(device).type
+        self.training_items: int | None = TRAINING_ITEMS.get(self._kind, 8)
         self._runner = BatchRunner(
             space.dim, MAX_PASS_ITEMS.get(self._kind, 64), device=device, release_memory=torch.cuda.empty_cache
         )
@@ -171,6 +179,28 @@ class SequenceBackbone:
             BadBackbone: when not even one window fits into the device's memory.
         """
         return self._encode(items, self._network.features, unit=self.space.unit)
+
+    def network_input(self, batch: list[PreparedSequence]) -> list[PreparedSequence]:
+        """Return prepared items as :meth:`features` takes them: the network moves them to its device itself."""
+        return batch
+
+    def features(self, inputs: Sequence[PreparedSequence]) -> torch.Tensor:
+        """Return the features ``(B, D)`` of prepared items: the mean over their windows; keeps gradients."""
+        windows = [window for item in inputs for window in item.windows]
+        vectors = self._network.features(windows).float()
+        if len(windows) == len(inputs):
+            return vectors
+        if self.space.unit:
+            vectors = l2_normalize(vectors)
+        lengths = torch.tensor([window.shape[-1] for window in windows], dtype=torch.float32, device=vectors.device)
+        owners = [row for row, item in enumerate(inputs) for _ in item.windows]
+        shares = torch.zeros((len(inputs), len(windows)), device=vectors.device)
+        shares[owners, list(range(len(windows)))] = lengths
+        return (shares / shares.sum(dim=1, keepdim=True)) @ vectors
+
+    def example_input(self) -> list[PreparedSequence]:
+        """Return two items of one window."""
+        return [PreparedSequence((self._network.example,))] * 2
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embed queries into this space.

@@ -49,7 +49,7 @@ def finetune(
     seed: Annotated[int, typer.Option(help="Random seed of the training.")] = 0,
     setting: Setting = [],
     embed: Annotated[
-        bool, typer.Option("--embed/--no-embed", help="Embed all images into the new space and compare.")
+        bool, typer.Option("--embed/--no-embed", help="Embed all items into the new space and compare.")
     ] = True,
     space_name: Annotated[str | None, typer.Option(help="The name of the new space.")] = None,
     where: o.Where = None,
@@ -192,7 +192,7 @@ def compare_strategies(
         (labels, n_train, *(f"{accuracy[s]:.3f}" for s in strategies))
         for labels, n_train, accuracy in comparison.rows()
     ]
-    console.print_table(("labels per class", "images", *strategies), rows)
+    console.print_table(("labels per class", "items", *strategies), rows)
 
 
 def _print_strategy(r: StrategyResult) -> None:
@@ -221,8 +221,8 @@ def _print_result(result: FinetuneResult) -> None:
     )
     mixed = "" if t.wise_alpha is None else f", mixed {t.wise_alpha:g} new to {1 - t.wise_alpha:g} old"
     console.print_line(
-        f"space {result.space}: epoch {t.best_epoch} kept{mixed}; {t.train_images:,} training images, "
-        f"{t.val_images:,} validation images, {t.tuned_blocks} of {t.blocks} blocks, "
+        f"space {result.space}: epoch {t.best_epoch} kept{mixed}; {t.train_images:,} training items, "
+        f"{t.val_images:,} validation items, {t.tuned_blocks} of {t.blocks} blocks, "
         f"{t.trainable_parameters:,} parameters, {t.seconds:.0f} s"
     )
     console.print_line(f"checkpoint, curves and augmentation: {result.checkpoint_folder}")

@@ -64,8 +64,9 @@ SaveAs = Annotated[
 ProbeProtocol = Annotated[
     str | None,
     typer.Option(
-        help="Evaluate as a publication does: clip, dinov2, dinov3, vtab1k or mteb. It fixes the values of C, who "
-        "selects C, and the refit; mteb draws eight labels per class ten times."
+        help="Evaluate as a publication does: clip, dinov2, dinov3, vtab1k, mteb, hear or superb. It fixes the values "
+        "of C, who selects C, and the refit; mteb draws eight labels per class ten times; hear and superb train small "
+        "networks."
     ),
 ]
 KnnProtocol = Annotated[

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from embedstore.store import Store
 
 
+SHOWN_TEXT = 60  # characters of a text in a table
+
+
 def print_info(info: StoreInfo, as_json: bool) -> None:
     """Print what a store holds."""
     if as_json:
@@ -152,18 +155,29 @@ def _print_failures(store: Store, count: int) -> None:
 
 def print_classified(result: ClassifiedImages) -> None:
     """Print the prediction of each image, and why an image has none."""
-    predicted = [r for r in result.records() if r["failure"] is None]
+    singular = result.plural.removesuffix("s")
+    predicted = [r | {"image": _shown_name(r)} for r in result.records() if r["failure"] is None]
     if predicted and predicted[0]["number"] is not None:
         rows = [(r["image"], r["label"], f"{r['low']:g}", f"{r['high']:g}", _nearest(r)) for r in predicted]
-        console.print_table(("image", result.label, "low", "high", "nearest labeled item"), rows)
+        console.print_table((singular, result.label, "low", "high", "nearest labeled item"), rows)
     elif predicted:
         rows = [
             (r["image"], r["label"] or "none of these", f"{r['score']:.3f}", _second(r), _nearest(r)) for r in predicted
         ]
-        console.print_table(("image", result.label, "probability", "next", "nearest labeled item"), rows)
+        console.print_table((singular, result.label, "probability", "next", "nearest labeled item"), rows)
     for image in result.failures:
         console.print_note(f"{image.image}: {image.failure}")
-    console.print_note(f"{len(result):,} images in {result.seconds:.2f} s by head {result.head}; nothing was stored")
+    console.print_note(
+        f"{len(result):,} {result.plural} in {result.seconds:.2f} s by head {result.head}; nothing was stored"
+    )
+
+
+def _shown_name(record: dict[str, Any]) -> str:
+    """Return the begin of a text of a table, and the name of anything else."""
+    text = " ".join(record.get("text", "").split())
+    if not text:
+        return str(record["image"])
+    return text if len(text) <= SHOWN_TEXT else f"{text[: SHOWN_TEXT - 1]}…"
 
 
 def _second(record: dict[str, Any]) -> str:

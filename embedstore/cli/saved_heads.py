@@ -117,8 +117,12 @@ def classify(
     head: HeadName,
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE...", help="Files, folders, globs, archives or uris; - reads a file from stdin."),
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Files, folders, globs, archives or uris; a table with --text-column; - reads a file from stdin.",
+        ),
     ],
+    text_column: o.TextColumn = None,
     evidence: Annotated[
         int, typer.Option(metavar="N", help="Show the N labeled items that are nearest to each image.")
     ] = 3,
@@ -129,7 +133,7 @@ def classify(
     output: Annotated[
         list[Path],
         o.output_option(
-            "Write the pictures with their evidence (.html) or a table (.csv, .parquet or .jsonl). Repeatable.",
+            "Write the images or texts with their evidence (.html) or a table (.csv, .parquet or .jsonl). Repeatable.",
             ".html",
             *o.TABLE_SUFFIXES,
         ),
@@ -140,16 +144,23 @@ def classify(
     allow_code: o.AllowCode = [],
     as_json: o.Json = False,
 ) -> None:
-    """Classify new images with a saved head; nothing is stored unless --add is given.
+    """Classify new images, texts or clips with a saved head; nothing is stored unless --add is given.
 
     `embedstore classify pets.store species new-photos/ -o new.html`
+
+    `embedstore classify reviews.store sentiment new.csv --text-column text -o judged.csv`
     """
     opened = es.open(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
     from_stdin = "-" in images
-    if from_stdin and (len(images) > 1 or add):
-        raise typer.BadParameter("- reads one image, and goes with no other and without --add")
+    if from_stdin and (len(images) > 1 or add or text_column):
+        raise typer.BadParameter("- reads one item, and goes with no other and without --add and --text-column")
     result = opened.classify(
-        [sys.stdin.buffer.read()] if from_stdin else images, head, evidence=evidence, space=space, progress=None
+        [sys.stdin.buffer.read()] if from_stdin else images,
+        head,
+        text_column=text_column,
+        evidence=evidence,
+        space=space,
+        progress=None,
     )
     o.write_outputs(output, {".html": o.text_writer(result.html), **dict.fromkeys(o.TABLE_SUFFIXES, result.save)})
     if as_json:
@@ -157,8 +168,10 @@ def classify(
     else:
         render.print_classified(result)
     if add:
-        report = opened.embed(images, labels_from=None, splits_from=None, space=result.space)
-        console.print_note(f"{report.scanned:,} images: {report.embedded:,} new items, {report.failures:,} failures")
+        report = opened.embed(images, labels_from=None, splits_from=None, text_column=text_column, space=result.space)
+        console.print_note(
+            f"{report.scanned:,} {result.plural}: {report.embedded:,} new items, {report.failures:,} failures"
+        )
     for sentence in opened.close():
         console.print_note(sentence)
     if result.failures and len(result.failures) == len(result):

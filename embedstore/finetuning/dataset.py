@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
-from embedstore.errors import ImageError, ItemError
+from embedstore.errors import ItemError
 from embedstore.finetuning.augment import Transform, build_transform
+from embedstore.finetuning.labeled import LabeledItem, class_indices, read_unchanged
 from embedstore.finetuning.settings import AugmentationSettings
 from embedstore.media.image import decode, preprocess
 from embedstore.resources import memory_share
-from embedstore.sources.locations import read_location
 from embedstore.space import Preprocess
-from embedstore.types import FailureReason, content_digest
 
 IMAGE_CACHE_BYTES = 1 << 30  # bytes of decoded images kept, so that epochs after the first need no decoder
 CACHED_SCALE = 2  # an image is reduced to this multiple of the network's input before it is cached
-
-Batches: TypeAlias = "DataLoader[tuple[torch.Tensor, int]]"
-
-
-@dataclass(frozen=True)
-class LabeledImage:
-    """One labeled image.
-
-    Attributes:
-        path: file to open.
-        content: hash of its bytes when it was embedded, 32 hexadecimal digits.
-        class_index: number of its class, -1 for a class that is not trained.
-    """
-
-    path: str
-    content: str
-    class_index: int
 
 
 class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
@@ -49,9 +30,14 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
         samples: every row.
         preprocess: the space's preprocessing.
         augment: augmentation of the training images.
+
+    Attributes:
+        loads_in_processes: processes may prepare the images.
     """
 
-    def __init__(self, samples: Sequence[LabeledImage], preprocess: Preprocess, augment: AugmentationSettings) -> None:
+    loads_in_processes = True
+
+    def __init__(self, samples: Sequence[LabeledItem], preprocess: Preprocess, augment: AugmentationSettings) -> None:
         self.samples, self.preprocess, self.augment = list(samples), preprocess, augment
         self._cache: dict[int, Image.Image] = {}
         self._cached_bytes = 0
@@ -71,7 +57,7 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
 
     def class_indices(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the class number of some rows."""
-        return np.array([self.samples[r].class_index for r in rows.tolist()], dtype=np.int64)
+        return class_indices(self.samples, rows)
 
     def image(self, row: int) -> Image.Image:
         """Return the decoded image, reduced to at most twice the network's input.
@@ -95,6 +81,20 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
         """
         return np.stack([preprocess.resize_and_crop(self._decode(r), self.preprocess) for r in rows])
 
+    def evaluation_batch(self, rows: Sequence[int]) -> torch.Tensor:
+        """Return :meth:`evaluation_pixels` as a tensor."""
+        return torch.from_numpy(self.evaluation_pixels(rows))
+
+    @staticmethod
+    def batch_bytes(batch: torch.Tensor) -> int:
+        """Return the memory that a batch of pixels takes."""
+        return batch.numel()
+
+    @staticmethod
+    def collate(samples: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return samples as uint8 ``(B, 3, H, W)`` and class numbers ``(B,)``."""
+        return torch.stack([pixels for pixels, _ in samples]), torch.tensor([label for _, label in samples])
+
     def is_readable(self, row: int) -> bool:
         """Return whether the image can be read and has the bytes that were embedded."""
         try:
@@ -105,10 +105,7 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
 
     def _decode(self, row: int) -> Image.Image:
         """Return the image as the embedding pipeline decodes it."""
-        sample = self.samples[row]
-        data = read_location(sample.path)
-        if content_digest(data) != sample.content:
-            raise ImageError(FailureReason.CORRUPT, f"{sample.path} has changed since it was embedded")
+        data = read_unchanged(self.samples[row])
         return decode.open_image(data, self.preprocess.decoding_settings)[0]
 
     def _reduce(self, image: Image.Image) -> Image.Image:
@@ -118,45 +115,3 @@ class LabeledImageDataset(Dataset[tuple[torch.Tensor, int]]):
             return image
         size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
         return image.resize(size, Image.Resampling.BICUBIC)
-
-
-class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
-    """The batches of an epoch, in an order that depends on the seed and the epoch alone.
-
-    Args:
-        rows: training rows.
-        batch_size: rows per batch.
-        seed: of the run.
-        rank: of this process among those that train together.
-        world_size: number of those processes; each takes its share of every batch.
-    """
-
-    def __init__(
-        self, rows: NDArray[np.int64], batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.rows, self.batch_size, self.seed, self.epoch = rows, batch_size, seed, 0
-        self.rank, self.world_size = rank, world_size
-
-    def __len__(self) -> int:
-        return max(1, -(-len(self.rows) // self.batch_size))
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        order = rng.permutation(self.rows)
-        seeds = rng.integers(0, 2**62, len(order))
-        keys = list(zip(order.tolist(), seeds.tolist(), strict=True))
-        for begin in range(0, len(keys), self.batch_size):
-            batch = keys[begin : begin + self.batch_size]
-            if len(batch) < self.world_size:
-                batch = (batch * self.world_size)[: self.world_size]
-            yield batch[self.rank :: self.world_size]
-
-
-def create_loader(dataset: LabeledImageDataset, sampler: EpochBatchSampler, num_workers: int) -> Batches:
-    """Return a loader of batches: uint8 ``(B, 3, H, W)`` and class numbers ``(B,)``."""
-    workers: dict[str, Any] = (
-        {"num_workers": num_workers, "persistent_workers": True, "multiprocessing_context": "forkserver"}
-        if num_workers
-        else {}
-    )
-    return DataLoader(dataset, batch_sampler=sampler, **workers)

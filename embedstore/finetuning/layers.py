@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,10 +32,8 @@ class Block:
     parameters: tuple[str, ...]
 
 
-def find_blocks(
-    module: nn.Module, features: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
-) -> list[Block]:
-    """Return the blocks that lead from images to features, input first.
+def find_blocks(module: nn.Module, features: Callable[[Any], torch.Tensor], inputs: Any) -> list[Block]:
+    """Return the blocks that lead from inputs to features, input first.
 
     A layer outside the blocks goes with the block after it, and the layers after the last block go with that block, so
     that "the last block" always has parameters to train.
@@ -42,12 +41,12 @@ def find_blocks(
     Args:
         module: holds the parameters.
         features: computes the features with it.
-        images: normalized, ``(B, 3, H, W)`` with B at least 2.
+        inputs: of at least two items, as ``features`` takes them.
 
     Raises:
         FinetuneError: if no parameter contributes to the features.
     """
-    order = _gradient_order(module, features, images)
+    order = _gradient_order(module, features, inputs)
     if not order:
         raise FinetuneError("no parameter of this network contributes to its features: there is nothing to tune")
     units: dict[str, list[str]] = {}
@@ -80,9 +79,7 @@ def _merge_leaf_layers(ordered: list[str], units: dict[str, list[str]], is_block
             pending = []
 
 
-def _gradient_order(
-    module: nn.Module, features: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor
-) -> dict[str, int]:
+def _gradient_order(module: nn.Module, features: Callable[[Any], torch.Tensor], inputs: Any) -> dict[str, int]:
     """Return the position at which the gradient of the features reached each parameter, by name."""
     order: dict[str, int] = {}
     hooks = []
@@ -100,7 +97,7 @@ def _gradient_order(
         hooks.append(parameter.register_post_accumulate_grad_hook(recorder(name)))  # type: ignore[no-untyped-call]
     try:
         with torch.enable_grad():
-            out = features(images)
+            out = features(inputs)
             if out.requires_grad:
                 torch.autograd.backward(out.float().square().sum())
     finally:

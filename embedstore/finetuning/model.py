@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from embedstore.backbones.base import Backbone, is_convolutional, l2_normalize
+from embedstore.backbones.base import is_convolutional, l2_normalize
+from embedstore.backbones.trainable import TrainableBackbone
 from embedstore.errors import FinetuneError, MissingExtra
 from embedstore.finetuning.layers import Block, batchnorm_layers, find_blocks, select_blocks
 from embedstore.finetuning.settings import FinetuneSettings
@@ -47,22 +48,22 @@ class ClassificationHead(nn.Module):
 
 
 class BackboneClassifier(nn.Module):
-    """Map normalized images ``(B, 3, H, W)`` to logits ``(B, K)`` through the backbone's own features.
+    """Map inputs of the network to logits ``(B, K)`` through the backbone's own features.
 
     Args:
         backbone: freshly loaded; its network is changed in place.
         head: classifier over the features.
     """
 
-    def __init__(self, backbone: Backbone, head: ClassificationHead) -> None:
+    def __init__(self, backbone: TrainableBackbone, head: ClassificationHead) -> None:
         super().__init__()
         self.module = backbone.module
         self.head = head
         self._features, self._unit = backbone.features, backbone.space.unit
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Any) -> torch.Tensor:
         """Return float32 logits."""
-        out = self._features(images).float()
+        out = self._features(inputs).float()
         logits: torch.Tensor = self.head(l2_normalize(out) if self._unit else out)
         return logits
 
@@ -83,7 +84,7 @@ class FinetuneModel:
         trainable_count: numbers that are trained, with the head's.
     """
 
-    def __init__(self, backbone: Backbone, head: ClassificationHead, settings: FinetuneSettings) -> None:
+    def __init__(self, backbone: TrainableBackbone, head: ClassificationHead, settings: FinetuneSettings) -> None:
         self.settings = settings
         self.backbone = backbone
         self.device = torch.device(backbone.device)
@@ -179,17 +180,13 @@ class FinetuneModel:
         return {n: current[n].detach().to("cpu", copy=True) for n in changed}
 
 
-def backbone_blocks(backbone: Backbone) -> list[Block]:
+def backbone_blocks(backbone: TrainableBackbone) -> list[Block]:
     """Return the blocks of a backbone, input first.
 
     Raises:
         FinetuneError: if no parameter of it contributes to the features.
     """
-    size = backbone.space.preprocess.size if backbone.space.preprocess else (32, 32)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        images = torch.randn((2, 3, *size)).to(backbone.device)
-    return find_blocks(backbone.module, backbone.features, images)
+    return find_blocks(backbone.module, backbone.features, backbone.example_input())
 
 
 def add_lora_adapters(module: nn.Module, blocks: Iterable[Block], settings: FinetuneSettings) -> PeftModel:

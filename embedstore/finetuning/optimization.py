@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ EMA_DECAY = 0.99  # of the averaged weights, less in the first steps: min(EMA_DE
 DIVERGENCE_FACTOR = 3.0  # times the loss of guessing: a run does not recover from there at a falling rate
 DIVERGENCE_STEPS = 5  # steps whose mean loss must exceed it
 
-BatchMixer = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+BatchMixer = Callable[[Any, torch.Tensor], tuple[Any, torch.Tensor]]
 
 
 class OptimizerStep:
@@ -46,7 +46,9 @@ class OptimizerStep:
         settings = network.settings
         self.network, self.settings, self.accelerator = network, settings, accelerator
         self.loss_weights = torch.from_numpy(loss_weights).to(network.device)
-        self.micro_batch_size = settings.micro_batch_size or settings.batch_size
+        self.micro_batch_size = settings.micro_batch_size or min(
+            settings.batch_size, network.backbone.training_items or settings.batch_size
+        )
         self._optimizer = torch.optim.AdamW(network.parameter_groups())
         self._parameter_names = [n for g in self._optimizer.param_groups for n in g["names"]]
         warmup = min(total_steps - 1, round(settings.warmup_ratio * total_steps))
@@ -64,79 +66,79 @@ class OptimizerStep:
         """Current learning rate of the first parameter group."""
         return float(self._optimizer.param_groups[0]["lr"])
 
-    def run(self, pixels: torch.Tensor, labels: torch.Tensor, mix: BatchMixer, seed: tuple[int, ...]) -> float:
+    def run(self, batch: Any, labels: torch.Tensor, mix: BatchMixer, seed: tuple[int, ...]) -> float:
         """Update the weights on one batch, and return its loss, averaged over the processes.
 
         Args:
-            pixels: uint8 ``(B, 3, H, W)``.
+            batch: the B items of the loader.
             labels: class numbers ``(B,)``.
             mix: mixes the batch.
             seed: of the random numbers of this step.
 
         Raises:
-            FinetuneError: if not even one image fits into memory.
+            FinetuneError: if not even one item fits into memory.
         """
         while True:
-            loss = self._accumulate_or_none(pixels, labels, mix, seed)
-            count = len(pixels)
-            failed, total, images = self._ranks.sum([loss is None, count * (loss or 0.0), count])
+            loss = self._accumulate_or_none(batch, labels, mix, seed)
+            count = len(batch)
+            failed, total, items = self._ranks.sum([loss is None, count * (loss or 0.0), count])
             if not failed:
                 break
-            self._halve_micro_batch(math.ceil(images / self._ranks.count))
-        self._update(count / images, is_finite=math.isfinite(total))
-        return total / images
+            self._halve_micro_batch(math.ceil(items / self._ranks.count))
+        self._update(count / items, is_finite=math.isfinite(total))
+        return total / items
 
     def _accumulate_or_none(
-        self, pixels: torch.Tensor, labels: torch.Tensor, mix: BatchMixer, seed: tuple[int, ...]
+        self, batch: Any, labels: torch.Tensor, mix: BatchMixer, seed: tuple[int, ...]
     ) -> float | None:
         """Return the loss of this process and leave the gradients, or return None if memory ran out."""
         device = self.network.device
         try:
             with fixed_seed(*seed, device=device):
-                return self._accumulate(pixels.to(device), labels.to(device), mix)
+                return self._accumulate(batch, labels.to(device), mix)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return None
 
-    def _accumulate(self, pixels: torch.Tensor, labels: torch.Tensor, mix: BatchMixer) -> float:
+    def _accumulate(self, batch: Any, labels: torch.Tensor, mix: BatchMixer) -> float:
         """Accumulate gradients over the micro-batches and return the loss; the host waits for the device once."""
         self._accelerated.zero_grad()
-        images, targets = mix(self.network.backbone.normalize(pixels), labels)
-        total, size = torch.zeros((), device=pixels.device), self.micro_batch_size
-        for begin in range(0, len(images), size):
+        inputs, targets = mix(self.network.backbone.network_input(batch), labels)
+        total, size = torch.zeros((), device=labels.device), self.micro_batch_size
+        for begin in range(0, len(inputs), size):
             part = slice(begin, begin + size)
-            logits = self._model(images[part])
+            logits = self._model(inputs[part])
             loss = weighted_loss(logits, targets[part], self.loss_weights, self.settings.label_smoothing)
-            loss = loss * (len(targets[part]) / len(images))
+            loss = loss * (len(targets[part]) / len(inputs))
             self.accelerator.backward(loss)
             total += loss.detach()
         return float(total)
 
-    def _halve_micro_batch(self, images: int) -> None:
+    def _halve_micro_batch(self, items: int) -> None:
         """Halve the micro-batch, in every process at once: one of them ran out of memory.
 
         Args:
-            images: most images that a process has.
+            items: most items that a process has.
 
         Raises:
-            FinetuneError: if it is one image already.
+            FinetuneError: if it is one item already.
         """
         device = self.network.device
         if self.micro_batch_size == 1:
             memory = f"the memory of {device}{describe_memory(str(device))}"
             raise FinetuneError(
-                f"not even one image fits into {memory}; train fewer layers (layers last-1) or use layers lora"
+                f"not even one item fits into {memory}; train fewer layers (layers last-1) or use layers lora"
             )
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        self.micro_batch_size = max(1, min(self.micro_batch_size, images) // 2)
+        self.micro_batch_size = max(1, min(self.micro_batch_size, items) // 2)
 
     def _update(self, share: float, *, is_finite: bool) -> None:
         """Update the weights by the gradients of all processes, unless the loss is not finite.
 
         Args:
-            share: of the images of the batch that this process has.
+            share: of the items of the batch that this process has.
             is_finite: the loss of all processes together is.
         """
         parameters = list(self.network.trainable_parameters().values())

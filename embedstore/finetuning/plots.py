@@ -60,13 +60,13 @@ def draw_curves(history: TrainingHistory, path: Path) -> None:
     with _figure(path, 9, 3.4) as figure:
         losses, metrics = figure.subplots(1, 2)
         losses.plot(
-            [n for n, _ in trained], [_finite(v) for _, v in trained], "o-", ms=3, label="training (augmented images)"
+            [n for n, _ in trained], [_finite(v) for _, v in trained], "o-", ms=3, label="training (as augmented)"
         )
         losses.plot(numbers, [_finite(s.loss) for s in scores], "s-", ms=3, label="validation")
         losses.set(xlabel="epoch", ylabel="loss, nats")
         metrics.plot(numbers, [s.accuracy for s in scores], "s-", ms=3, color="C1", label="accuracy")
         metrics.plot(numbers, [s.mean_recall for s in scores], "^:", ms=3, color="C2", label="mean recall")
-        metrics.set(xlabel="epoch", ylabel="on validation images")
+        metrics.set(xlabel="epoch", ylabel="on validation items")
         for axes in (losses, metrics):
             axes.axvline(history.best_epoch, color="0.6", lw=1, ls="--", label=f"best: epoch {history.best_epoch}")
             axes.grid(alpha=0.3)

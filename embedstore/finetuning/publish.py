@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from embedstore.backbones.base import Backbone
+from embedstore.backbones.trainable import TrainableBackbone
 from embedstore.classify.data.features import Features
 from embedstore.errors import StoreIOError
 from embedstore.finetuning import checkpoint, plots
@@ -85,7 +85,7 @@ def find_tuned_space(
     return tuned
 
 
-def training_bytes(backbone: Backbone, settings: FinetuneSettings) -> int:
+def training_bytes(backbone: TrainableBackbone, settings: FinetuneSettings) -> int:
     """Return the bytes that a run may write: checkpoint and resumable state, twice with ``refit``."""
     weights = sum(t.numel() * t.element_size() for t in backbone.module.state_dict().values())
     return int(weights) * STATE_COPIES * (2 if settings.refit else 1)
@@ -100,7 +100,7 @@ def require_disk_space(storage: Storage, space: SpaceRecord, training: int = 0) 
         training: bytes that the training writes.
 
     Raises:
-        StoreIOError: if there is not enough disk space for the training and a vector of every image.
+        StoreIOError: if there is not enough disk space for the training and a vector of every item.
     """
     root = storage.layout.root
     vectors = queries.count_image_contents(storage)
@@ -118,7 +118,7 @@ def publish_space(
     request: FinetuneRequest,
     job: FinetuneJob,
     result: TrainingResult,
-    load: Callable[[Recipe], Backbone],
+    load: Callable[[Recipe], TrainableBackbone],
 ) -> RecipeSpace:
     """Put the checkpoint in its place and return its space, which is not registered yet.
 
@@ -139,7 +139,8 @@ def publish_space(
     metadata |= result.summary.to_json() | {"run": state.name.removeprefix("."), "how": request.settings.to_json()}
     checkpoint.write_files(temporary, result.weights, result.head, metadata)
     plots.draw_curves(result.summary.history, temporary / CURVES_FILE)
-    shutil.copyfile(state / AUGMENTATION_FILE, temporary / AUGMENTATION_FILE)
+    if (state / AUGMENTATION_FILE).is_file():  # of images
+        shutil.copyfile(state / AUGMENTATION_FILE, temporary / AUGMENTATION_FILE)
     weights = str(temporary / checkpoint.WEIGHTS_FILE)
     recipe = replace(parent.recipe, weights=weights, random_init=False, parent=parent.key)
     space = replace(load(recipe).space, licence=parent.space.licence, origin=f"fine-tuned from {parent.name}")

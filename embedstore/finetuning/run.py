@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedstore.backbones.base import Backbone
+from embedstore.backbones.trainable import TrainableBackbone
 from embedstore.classify.data.features import Features
-from embedstore.errors import FinetuneError, LabelError
+from embedstore.errors import LabelError
 from embedstore.finetuning import task
-from embedstore.finetuning.dataset import LabeledImageDataset
 from embedstore.finetuning.history import TrainingStep, TrainingSummary
+from embedstore.finetuning.labeled import LabeledDataset
 from embedstore.finetuning.model import FinetuneModel
 from embedstore.finetuning.settings import FinetuneSettings
 from embedstore.finetuning.task import FinetuneSplit
@@ -51,16 +51,13 @@ class FinetuneJob:
         """Class names of the training rows, sorted."""
         return sorted(set(self.data.y[self.split.train].astype(str).tolist()))
 
-    def dataset(self, backbone: Backbone) -> LabeledImageDataset:
-        """Return every row as an image, preprocessed for this backbone.
+    def dataset(self, backbone: TrainableBackbone) -> LabeledDataset:
+        """Return every row as this backbone reads it.
 
         Raises:
-            FinetuneError: if the backbone reads no images.
+            FinetuneError: if the settings augment items that are no images.
         """
-        preprocess = backbone.space.preprocess
-        if preprocess is None:
-            raise FinetuneError(f"space {backbone.space.key} has no image preprocessing: only image spaces are tuned")
-        return task.make_dataset(self.data, self.files, self.classes, preprocess, self.settings)
+        return task.make_dataset(self.data, self.files, self.classes, backbone, self.settings)
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class TrainingResult:
 
 def run_job(
     job: FinetuneJob,
-    load_backbone: Callable[[], Backbone],
+    load_backbone: Callable[[], TrainableBackbone],
     accelerator: Accelerator,
     progress: TrainingProgress = lambda _: None,
     *,
@@ -98,8 +95,8 @@ def run_job(
         score_held_out: score the result on the held-out rows.
 
     Raises:
-        LabelError: if no training or validation image can be read, or the labels do not support the head.
-        FinetuneError: if the network has no such layers, or one image does not fit into memory.
+        LabelError: if no training or validation item can be read, or the labels do not support the head.
+        FinetuneError: if the network has no such layers, or one item does not fit into memory.
         NoTextTower: if ``head_init`` is text and the network has no text encoder.
         StoreIOError: if the state cannot be written.
         StoreDamaged: if a stored state differs from what was written.
@@ -125,18 +122,20 @@ class _Outcome:
 
 
 def _training_inputs(
-    job: FinetuneJob, backbone: Backbone, accelerator: Accelerator, progress: TrainingProgress
+    job: FinetuneJob, backbone: TrainableBackbone, accelerator: Accelerator, progress: TrainingProgress
 ) -> TrainingInputs:
-    """Build the network and the dataset, and leave out the rows whose image cannot be read."""
+    """Build the network and the dataset, and leave out the rows whose item cannot be read."""
     dataset = job.dataset(backbone)
     train_rows, val_rows = (task.readable_rows(dataset, rows) for rows in (job.split.train, job.split.val))
     if not len(train_rows) or not len(val_rows):
-        raise LabelError("none of the training or validation images can be read any more; embed the source again")
+        raise LabelError("none of the training or validation items can be read any more; embed the source again")
     network = _build_network(job, backbone, train_rows)
     return TrainingInputs(network, dataset, train_rows, val_rows, accelerator, job.folder, progress)
 
 
-def _train_and_select(job: FinetuneJob, inputs: TrainingInputs, load_backbone: Callable[[], Backbone]) -> _Outcome:
+def _train_and_select(
+    job: FinetuneJob, inputs: TrainingInputs, load_backbone: Callable[[], TrainableBackbone]
+) -> _Outcome:
     """Train, select the weights, and with ``refit`` train again on all labels up to the selected epoch."""
     first = train(inputs)
     selected = select_weights(first)
@@ -172,7 +171,7 @@ def _summary(job: FinetuneJob, inputs: TrainingInputs, outcome: _Outcome, second
     )
 
 
-def _build_network(job: FinetuneJob, backbone: Backbone, rows: NDArray[np.int64]) -> FinetuneModel:
+def _build_network(job: FinetuneJob, backbone: TrainableBackbone, rows: NDArray[np.int64]) -> FinetuneModel:
     """Return the network to train, with a head initialized from the training rows."""
     head = task.initial_head(job.data, rows, job.classes, job.settings, backbone)
     return FinetuneModel(backbone, head, job.settings)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.backbones.base import Backbone
 from embedstore.backbones.loading import training_precision
+from embedstore.backbones.trainable import TrainableBackbone
 from embedstore.classify.data.features import Features
 from embedstore.finetuning.accelerator import create_accelerator
 from embedstore.finetuning.run import FinetuneJob, run_job
@@ -104,7 +104,7 @@ class StrategyPlan:
     """
 
     job: FinetuneJob
-    load_backbone: Callable[[bool], Backbone]
+    load_backbone: Callable[[bool], TrainableBackbone]
     sample_rows: Callable[[Features, NDArray[np.int64], int, int], NDArray[np.int64]]
     labels_per_class: Sequence[int]
     last_layers: str

@@ -1,23 +1,27 @@
-"""The rows that train, validate and test; their images; and the head that training starts from."""
+"""The rows that train, validate and test; their items; and the head that training starts from."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.backbones.base import Backbone
+from embedstore.backbones.sequence import SequenceBackbone
+from embedstore.backbones.trainable import TrainableBackbone
 from embedstore.classify import heads
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
 from embedstore.errors import FinetuneError, LabelError, NoTextTower
-from embedstore.finetuning.dataset import LabeledImage, LabeledImageDataset
+from embedstore.finetuning.dataset import LabeledImageDataset
+from embedstore.finetuning.labeled import LabeledDataset, LabeledItem
 from embedstore.finetuning.model import ClassificationHead
-from embedstore.finetuning.settings import FinetuneSettings, HeadInit
-from embedstore.space import Preprocess
+from embedstore.finetuning.sequence_dataset import LabeledSequenceDataset
+from embedstore.finetuning.settings import AugmentationSettings, FinetuneSettings, HeadInit
+from embedstore.modality import Modality
+from embedstore.space import Space
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
 SINGLE_EXAMPLE_C = 1.0  # with one example of a class there is nothing to cross-validate C on
@@ -98,33 +102,59 @@ def make_dataset(
     data: Features,
     files: Mapping[int, tuple[str, str]],
     classes: Sequence[str],
-    preprocess: Preprocess,
+    backbone: TrainableBackbone,
     settings: FinetuneSettings,
-) -> LabeledImageDataset:
-    """Return every row as an image.
+) -> LabeledDataset:
+    """Return every row as the backbone reads it.
 
     Args:
         data: labeled rows.
         files: path and content hash by item.
         classes: in order; a label that is not among them gets number -1.
-        preprocess: the space's preprocessing.
+        backbone: whose inputs are prepared.
         settings: with the augmentation.
+
+    Raises:
+        FinetuneError: if the settings augment items that are no images, or the space has no preprocessing.
     """
     number = {c: i for i, c in enumerate(classes)}
     samples = [
-        LabeledImage(*files[item], number.get(str(label), -1))
+        LabeledItem(*files[item], number.get(str(label), -1))
         for item, label in zip(data.ids.tolist(), data.y.tolist(), strict=True)
     ]
-    return LabeledImageDataset(samples, preprocess, settings.augment)
+    if isinstance(backbone, SequenceBackbone):
+        check_augmentation(backbone.space, settings)
+        return LabeledSequenceDataset(samples, backbone)
+    if backbone.space.preprocess is None:
+        raise FinetuneError(f"space {backbone.space.key} has no preprocessing of images, so its backbone is not tuned")
+    return LabeledImageDataset(samples, backbone.space.preprocess, settings.augment)
 
 
-def readable_rows(dataset: LabeledImageDataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rows whose file can be read and has the bytes that were embedded."""
+def check_augmentation(space: Space, settings: FinetuneSettings) -> None:
+    """Check that a run over texts or sound states no augmentation, which is of images.
+
+    Raises:
+        FinetuneError: if it does.
+    """
+    stated, usual = asdict(settings.augment), asdict(AugmentationSettings())
+    changed = [name for name, value in stated.items() if value != usual[name]]
+    if changed and space.modality is not Modality.IMAGE:
+        raise FinetuneError(
+            f"{', '.join(changed)} augments images, and this space is of {space.modality.plural}; leave it out"
+        )
+
+
+def readable_rows(dataset: LabeledDataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows whose item can be read and has the bytes that were embedded."""
     return np.array([r for r in rows.tolist() if dataset.is_readable(r)], dtype=np.int64)
 
 
 def initial_head(
-    data: Features, rows: NDArray[np.int64], classes: Sequence[str], settings: FinetuneSettings, backbone: Backbone
+    data: Features,
+    rows: NDArray[np.int64],
+    classes: Sequence[str],
+    settings: FinetuneSettings,
+    backbone: TrainableBackbone,
 ) -> ClassificationHead:
     """Return the head that training starts from, from the cached features of its rows.
 
@@ -148,7 +178,8 @@ def initial_head(
     elif settings.head_init is HeadInit.TEXT:
         if not backbone.space.text:
             raise NoTextTower("head_init text needs a network with a text encoder, such as CLIP; use head_init probe")
-        weight = _text_weights(backbone.encode_texts, classes, backbone.logit_scale or DEFAULT_LOGIT_SCALE)
+        templates = heads.build_prompts(list(classes), "photo" if backbone.space.modality is Modality.IMAGE else ["{}"])
+        weight = _text_weights(backbone.encode_texts, templates, backbone.logit_scale or DEFAULT_LOGIT_SCALE)
     return ClassificationHead(weight, bias, feature_rms)
 
 
@@ -169,11 +200,10 @@ def _probe_weights(
 
 
 def _text_weights(
-    encode: Callable[[list[str]], NDArray[np.float32]], classes: Sequence[str], scale: float
+    encode: Callable[[list[str]], NDArray[np.float32]], prompts: Mapping[str, Sequence[str]], scale: float
 ) -> NDArray[np.float32]:
     """Return the text vectors of the class names, times the network's logit scale."""
-    vectors = np.asarray(heads.encode_class_vectors(encode, heads.build_prompts(list(classes), "photo")), np.float32)
-    return vectors * scale
+    return np.asarray(heads.encode_class_vectors(encode, prompts), np.float32) * scale
 
 
 def check_tunable(space: SpaceRecord) -> RecipeSpace:
@@ -184,7 +214,7 @@ def check_tunable(space: SpaceRecord) -> RecipeSpace:
     """
     if not isinstance(space, RecipeSpace):
         raise FinetuneError(
-            f"space {space.name} holds precomputed vectors: there is no network to tune; embed the images with a "
+            f"space {space.name} holds precomputed vectors: there is no network to tune; embed the items with a "
             "backbone first: `embedstore embed STORE SOURCE --backbone NAME`"
         )
     if space.space.layer == "before-projection":

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from embedstore.finetuning import resume_state
 from embedstore.finetuning.accelerator import fixed_seed
 from embedstore.finetuning.augment import build_batch_mixer
-from embedstore.finetuning.dataset import Batches, EpochBatchSampler, LabeledImageDataset, create_loader
 from embedstore.finetuning.history import NO_SCORE, Epoch, FinetuneScore, TrainingHistory, TrainingStep, next_history
+from embedstore.finetuning.labeled import Batches, EpochBatchSampler, LabeledDataset, create_loader
 from embedstore.finetuning.model import FinetuneModel
 from embedstore.finetuning.optimization import EmaState, OptimizerStep, class_weights, has_diverged
 from embedstore.finetuning.settings import WeightAverage
@@ -45,7 +45,7 @@ class TrainingInputs:
     """
 
     network: FinetuneModel
-    dataset: LabeledImageDataset
+    dataset: LabeledDataset
     train_rows: NDArray[np.int64]
     val_rows: NDArray[np.int64]
     accelerator: Accelerator
@@ -82,7 +82,7 @@ def train(inputs: TrainingInputs) -> TrainedNetwork:
     Raises:
         StoreIOError: if the state cannot be written.
         StoreDamaged: if the stored state differs from what was written.
-        FinetuneError: if not even one image fits into memory.
+        FinetuneError: if not even one item fits into memory.
     """
     initial_head = {n: p.detach().cpu().clone() for n, p in inputs.network.head.named_parameters()}
     trainer = Trainer(inputs)
@@ -152,8 +152,8 @@ class Trainer:
         mix = build_batch_mixer(self.settings.augment, self.class_count)
         losses: list[float] = []
         steps = len(self.sampler)
-        for i, (pixels, labels) in enumerate(batches):
-            losses.append(self.optimizer.run(pixels, labels, mix, (self.settings.seed, number, i)))
+        for i, (batch, labels) in enumerate(batches):
+            losses.append(self.optimizer.run(batch, labels, mix, (self.settings.seed, number, i)))
             if self.history.first_loss is None:
                 self.history = replace(self.history, first_loss=losses[0])
             if self._has_diverged(losses):

@@ -1,10 +1,10 @@
-"""Validation scores of the network in training, computed on the embedding pipeline's own pixels."""
+"""Validation scores of the network in training, computed on the embedding pipeline's own inputs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from embedstore.backbones.batch_runner import BatchRunner
 from embedstore.classify import metrics
-from embedstore.finetuning.dataset import LabeledImageDataset
 from embedstore.finetuning.history import FinetuneScore
+from embedstore.finetuning.labeled import LabeledDataset
 from embedstore.finetuning.model import FinetuneModel
 from embedstore.resources import memory_share
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-PIXEL_CACHE_BYTES = 1 << 29  # bytes of validation pixels kept in memory
+INPUT_CACHE_BYTES = 1 << 29  # bytes of validation inputs kept in memory
 METRICS = ("accuracy", "mean_per_class_recall", "log_loss")
 
 
@@ -37,12 +37,12 @@ class Validator:
     def __init__(
         self,
         network: FinetuneModel,
-        dataset: LabeledImageDataset,
+        dataset: LabeledDataset,
         rows: NDArray[np.int64],
         accelerator: Accelerator,
     ) -> None:
         self.network, self.dataset, self.rows, self.accelerator = network, dataset, rows, accelerator
-        self._cached_pixels: list[torch.Tensor] | None = None
+        self._cached: list[Any] | None = None
         size = min(network.settings.batch_size, network.backbone.batch_size)
         self._runner = BatchRunner(
             len(network.head.bias), size, device=network.backbone.device, release_memory=torch.cuda.empty_cache
@@ -73,34 +73,34 @@ class Validator:
         """Return float32 logits ``(n, K)`` of some rows.
 
         Raises:
-            BadBackbone: if not even one image fits into the device's memory.
+            BadBackbone: if not even one item fits into the device's memory.
         """
         self.network.model.eval()
-        logits = [self._runner.run(pixels, self._forward) for pixels in self._pixel_batches(rows)]
+        logits = [self._runner.run(batch, self._forward) for batch in self._batches(rows)]
         return np.concatenate(logits) if logits else np.empty((0, len(self.network.head.bias)), np.float32)
 
-    def _forward(self, pixels: torch.Tensor) -> NDArray[np.float32]:
+    def _forward(self, batch: Any) -> NDArray[np.float32]:
         """Return the logits of one batch."""
         network = self.network
         with torch.inference_mode(), self.accelerator.autocast():
-            logits = network.model(network.backbone.normalize(pixels.to(network.device)))
+            logits = network.model(network.backbone.network_input(batch))
         values: NDArray[np.float32] = logits.float().cpu().numpy()
         return values
 
-    def _pixel_batches(self, rows: NDArray[np.int64]) -> Iterator[torch.Tensor]:
-        """Yield evaluation pixels in batches; those of the validation rows are cached if they fit."""
+    def _batches(self, rows: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield evaluation inputs in batches; those of the validation rows are cached if they fit."""
         caching = rows is self.rows
-        if caching and self._cached_pixels is not None:
-            yield from self._cached_pixels
+        if caching and self._cached is not None:
+            yield from self._cached
             return
         size = min(self.network.settings.batch_size, self.network.backbone.batch_size)
-        batches: list[torch.Tensor] = []
-        total = 0
+        batches: list[Any] = []
+        total, limit = 0, memory_share(INPUT_CACHE_BYTES, 16)
         for begin in range(0, len(rows), size):
-            pixels = torch.from_numpy(self.dataset.evaluation_pixels(rows[begin : begin + size].tolist()))
-            total += pixels.numel()
-            if caching and total <= memory_share(PIXEL_CACHE_BYTES, 16):
-                batches.append(pixels)
-            yield pixels
-        if caching and total <= memory_share(PIXEL_CACHE_BYTES, 16):
-            self._cached_pixels = batches
+            batch = self.dataset.evaluation_batch(rows[begin : begin + size].tolist())
+            total += self.dataset.batch_bytes(batch)
+            if caching and total <= limit:
+                batches.append(batch)
+            yield batch
+        if caching and total <= limit:
+            self._cached = batches

@@ -13,6 +13,7 @@ from embedstore.classify.data.task import require_classes
 from embedstore.finetuning import advice
 from embedstore.finetuning.advice import DomainDifference, FinetuningAdvice
 from embedstore.finetuning.settings import parse_settings, stored_keys
+from embedstore.modality import Modality
 from embedstore.operations import evaluate, finetune
 from embedstore.operations.session import Session
 from embedstore.space import Recipe
@@ -51,6 +52,7 @@ def compare_strategies(
     from embedstore.finetuning.publish import FinetuneRequest
 
     record = task.check_tunable(session.space(space))
+    task.check_augmentation(record.space, parse_settings(dict(options)))
     plots.require_matplotlib()
 
     def train() -> StrategyComparison:
@@ -58,7 +60,7 @@ def compare_strategies(
         job, _ = finetune.make_job(session, request)
         plan = strategies.StrategyPlan(
             job,
-            lambda random: session.load(_random_weights(record.recipe) if random else record.recipe),
+            lambda random: session.load_any(_random_weights(record.recipe) if random else record.recipe),
             sample_per_class,
             labels_per_class,
             last_layers,
@@ -76,7 +78,7 @@ def _domain_difference(session: Session, record: SpaceRecord, data: Features, se
     """Measure how different the images are from those that the backbone was trained on."""
     from embedstore.finetuning.domain_difference import UNKNOWN, DomainImages, measure_domain
 
-    if not isinstance(record, RecipeSpace):
+    if not isinstance(record, RecipeSpace) or record.space.modality is not Modality.IMAGE:
         return UNKNOWN
     images = DomainImages(data, lambda items: image_files(session.storage, items), seed)
     random = _random_weights(record.recipe)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedstore.classify import heads, registry
 from embedstore.errors import BadOption, ItemError
-from embedstore.operations.encode import encode_images, open_images
+from embedstore.operations.encode import NewItems, encode_images, open_images
 from embedstore.operations.session import Session
 from embedstore.pipeline.unstored import UnstoredImage
 from embedstore.reports.classified import ClassifiedImage, ClassifiedImages, FileReader, NearestItem
@@ -31,7 +31,7 @@ _BLOCK = 1024  # images that are predicted at once
 
 
 def classify(
-    session: Session, images: Any, *, head: str, evidence: int, space: str | None, progress: Progress
+    session: Session, images: NewItems, *, head: str, evidence: int, space: str | None, progress: Progress
 ) -> ClassifiedImages:
     """Classify images without storing them; see :meth:`embedstore.Store.classify`."""
     if not 0 <= evidence <= MAX_EVIDENCE:
@@ -40,15 +40,19 @@ def classify(
     named = session.space(space) if space else None
     record, estimator = registry.load_head(session.storage, head, space=named)
     own_space = session.space(record.space_key)
-    opened = open_images(images, own_space.space.modality)
+    modality = own_space.space.modality
+    opened = open_images(images, modality)
     encoded = encode_images(session, own_space, opened, progress=progress)
     nearest = _Evidence(session, own_space, record.label, evidence)
     classified: list[ClassifiedImage] = []
     while block := list(islice(encoded, _BLOCK)):
         classified += _classify_block(estimator, block, nearest)
-    seconds = time.perf_counter() - begin
     reader = file_reader(opened.source, opened.refs)
-    return ClassifiedImages(record.name, tuple(classified), seconds, record.label, own_space.name, reader)
+    if images.text_column is not None:
+        classified = [replace(image, text=_text(reader(image.image))) for image in classified]
+    seconds = time.perf_counter() - begin
+    result = ClassifiedImages(record.name, tuple(classified), seconds, record.label, own_space.name, reader)
+    return replace(result, plural=modality.plural)
 
 
 def file_reader(source: Source, refs: list[ImageRef]) -> FileReader:
@@ -65,6 +69,11 @@ def file_reader(source: Source, refs: list[ImageRef]) -> FileReader:
             return None
 
     return read
+
+
+def _text(data: bytes | None) -> str:
+    """Return the text of a row; empty where there is none."""
+    return (data or b"").decode("utf-8", "replace")
 
 
 class _Evidence:

@@ -16,7 +16,7 @@ from embedstore.reports.progress import Progress, message_progress
 from embedstore.search.index import build
 from embedstore.sources.edit_tables import write_edits
 from embedstore.sources.table_options import TableOptions
-from embedstore.storage import compact, item_changes
+from embedstore.storage import compact, item_changes, table_edits
 from embedstore.storage import purge as purging
 from embedstore.storage.derived_files import delete_derived
 from embedstore.storage.inbox.register import end_plans
@@ -93,7 +93,7 @@ def edit_from_table(session: Session, table: Any, *, key: str | None, options: T
     with temporary_folder() as folder:
         edits = write_edits(table, folder / "edits.parquet", options, key=key)
         settings = {"table": edits.rows.name}
-        counts = write(session, "edit", settings, wait, lambda w: item_changes.edit_from_table(w, edits.rows))
+        counts = write(session, "edit", settings, wait, lambda w: table_edits.edit_from_table(w, edits.rows))
     unknown = [f"{counts['unknown']:,} rows name an item that the store does not have"] if counts["unknown"] else []
     return TableEdit(**counts, notices=(*edits.notices, *unknown))
 

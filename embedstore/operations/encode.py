@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import Tower
-from embedstore.errors import BadBackbone, ImageError, QueryError, SourceNotFound
+from embedstore.errors import BadBackbone, BadOption, ImageError, QueryError, SourceNotFound
 from embedstore.modality import Modality
+from embedstore.operations.ingest import check_text_column
 from embedstore.operations.query_arguments import ImageQuery, parse_image, parse_parts
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
@@ -30,12 +31,26 @@ from embedstore.sources.memory import MemoryImages, NamedImage
 from embedstore.sources.open import open_source
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import Source
+from embedstore.sources.table_options import TableOptions
 from embedstore.storage.commit import storable_rows
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.types import Failure, FailureReason, ImageRef
 
 Images: TypeAlias = "ImageQuery | Sequence[ImageQuery]"
 FEW_IMAGES = 256  # up to so many, the tower of searches is quicker than loading a network for a run
+
+
+@dataclass(frozen=True)
+class NewItems:
+    """What a caller passed to have it embedded without storing it.
+
+    Attributes:
+        named: names of files, folders, globs, archives, uris or one table; or images in memory.
+        text_column: the column of texts, if a table was named.
+    """
+
+    named: Any
+    text_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,36 +80,44 @@ def encode(session: Session, texts: Any, images: Any, *, space: str | None, prog
     record = session.space(space)
     if texts is not None:
         return _encode_texts(session, record, texts)
-    found = list(encode_images(session, record, open_images(images, record.space.modality), progress=progress))
+    found = list(
+        encode_images(session, record, open_images(NewItems(images), record.space.modality), progress=progress)
+    )
     for image in found:
         if image.failure is not None:
             raise ImageError(image.failure.reason, f"{image.uri}: {image.failure.detail}")
     return np.stack([image.vector for image in found if image.vector is not None])
 
 
-def open_images(images: Any, modality: Modality = Modality.IMAGE) -> ImageSet:
+def open_images(items: NewItems, modality: Modality = Modality.IMAGE) -> ImageSet:
     """Return the images that a caller passed: names of files, folders, globs, archives or uris, or images in memory.
 
     Args:
-        images: as passed.
+        items: as passed.
         modality: what the space reads: other modalities have names of files in the place of images.
 
     Raises:
         SourceNotFound: if there is no image, or what is named does not exist.
         SourceError: if a server refuses or does not answer.
+        BadManifest: if the table cannot be read, or has no such column.
+        BadOption: if a column of texts is named for a space of another modality.
         QueryError: if one is neither a name nor an image.
     """
-    parts = parse_parts(images, "images")
+    parts = parse_parts(items.named, "images")
     if not parts:
         raise SourceNotFound("no image was named; name files, folders or uris")
+    check_text_column(items.text_column, modality)
     if all(isinstance(part, str | os.PathLike) for part in parts):
-        names = [os.fspath(part) for part in parts]
-        source: Source = open_source(names, label_rule=None, split_rule=None, rules=SkipRules(modality=modality))
+        names, table = [os.fspath(part) for part in parts], TableOptions(text_column=items.text_column)
+        rules = SkipRules(modality=modality)
+        source: Source = open_source(names, label_rule=None, split_rule=None, table=table, rules=rules)
     else:
+        if items.text_column is not None:
+            raise BadOption("text_column names a column of a file; write the table to a CSV or Parquet file")
         source = MemoryImages([_named_image(number, part) for number, part in enumerate(parts, 1)])
     entries = list(source.scan())
     if not entries:
-        raise SourceNotFound(f"{source.description} has no image")
+        raise SourceNotFound(f"{source.description} has no {modality.plural[:-1]}")
     return ImageSet(source, entries)
 
 

@@ -43,7 +43,8 @@ from embedstore.classify.evaluation.weighted_metrics import add_weighted_metrics
 from embedstore.classify.protocols.knn_protocol import evaluate_knn_protocol
 from embedstore.classify.protocols.mteb_protocol import evaluate_mteb_protocol
 from embedstore.classify.protocols.probe_protocol import evaluate_probe_protocol
-from embedstore.classify.protocols.protocol import Protocol, ProtocolOptions, parse_protocol
+from embedstore.classify.protocols.protocol import SOUND_PROTOCOLS, Protocol, ProtocolOptions, parse_protocol
+from embedstore.classify.protocols.sound_protocols import SOUND_HEAD, evaluate_sound_protocol
 from embedstore.classify.registry import DEFAULT_WAIT
 from embedstore.errors import BadOption, BadVectors
 from embedstore.operations import heads
@@ -146,11 +147,15 @@ def probe(
     loaded = features(session, label, where=where, space=record.key, separator=separator, weight=weight)
     data = with_task(loaded, task)
     name = head or (NUMERIC_HEAD if data.is_numeric else DEFAULT_HEAD)
+    if chosen in SOUND_PROTOCOLS:
+        name = SOUND_HEAD
 
     def evaluate() -> ProbeResult:
         if chosen is not None:
             if chosen is Protocol.MTEB:
                 return evaluate_mteb_protocol(data, settings)
+            if chosen in SOUND_PROTOCOLS:
+                return evaluate_sound_protocol(chosen, data, settings)
             return (evaluate_knn_protocol if name == "knn" else evaluate_probe_protocol)(chosen, data, settings)
         if data.is_numeric:
             numbers = evaluate_numeric_head(name, data, settings, **options)

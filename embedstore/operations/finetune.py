@@ -24,7 +24,7 @@ from embedstore.storage.spaces import SpaceRecord
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from embedstore.backbones.base import Backbone
+    from embedstore.backbones.trainable import TrainableBackbone
     from embedstore.finetuning.publish import FinetuneRequest
     from embedstore.finetuning.run import FinetuneJob
 
@@ -48,6 +48,7 @@ def finetune(
 
     settings = parse_settings(dict(options))
     request = FinetuneRequest(task.check_tunable(session.space(space)), label, where, settings)
+    task.check_augmentation(request.space.space, settings)
     result = _find_result(session, request)
     if process_rank():
         return replace(result or _train_as_helper(session, request), is_helper_process=True)
@@ -102,18 +103,21 @@ def _train_and_register(
 ) -> FinetuneResult:
     """Train in the folder of the run; then publish the checkpoint and add its space to the catalog."""
     from embedstore.finetuning import plots, publish
+    from embedstore.finetuning.dataset import LabeledImageDataset
     from embedstore.finetuning.run import run_job
 
     storage = session.storage
-    network = session.load(request.space.recipe)
+    network = session.load_any(request.space.recipe)
     publish.require_disk_space(storage, request.space, publish.training_bytes(network, request.settings))
-    sheet = folder / publish.AUGMENTATION_FILE
-    plots.draw_augmentation(job, job.dataset(network), sheet)
+    sheet, dataset = folder / publish.AUGMENTATION_FILE, job.dataset(network)
+    if isinstance(dataset, LabeledImageDataset):
+        plots.draw_augmentation(job, dataset, sheet)
     with training_progress(request.settings.epochs, progress) as callback:
-        callback(AugmentationSheet(sheet))
+        if sheet.is_file():
+            callback(AugmentationSheet(sheet))
         accelerator = _accelerator(request, network)
         trained = run_job(job, _fresh_backbones(session, request, network), accelerator, callback)
-    tuned = publish.publish_space(storage, request, job, trained, session.load)
+    tuned = publish.publish_space(storage, request, job, trained, session.load_any)
     with storage.writer(f"add space of {request.label}", wait=wait) as writer:
         name = space_name or tuned.name
         writer.add_space(tuned.space, name=name, dtype=tuned.dtype, recipe=tuned.recipe)
@@ -127,7 +131,7 @@ def _train_as_helper(session: Session, request: FinetuneRequest) -> FinetuneResu
     from embedstore.finetuning.run import run_job
 
     job, _ = make_job(session, request)
-    network = session.load(request.space.recipe)
+    network = session.load_any(request.space.recipe)
     accelerator = _accelerator(request, network)
     run_job(job, _fresh_backbones(session, request, network), accelerator)
     accelerator.wait_for_everyone()
@@ -137,10 +141,12 @@ def _train_as_helper(session: Session, request: FinetuneRequest) -> FinetuneResu
     return result
 
 
-def _fresh_backbones(session: Session, request: FinetuneRequest, loaded: Backbone) -> Callable[[], Backbone]:
+def _fresh_backbones(
+    session: Session, request: FinetuneRequest, loaded: TrainableBackbone
+) -> Callable[[], TrainableBackbone]:
     """Return a loader of the space's backbone whose first call gives the one that is loaded already."""
     first = [loaded]
-    return lambda: first.pop() if first else session.load(request.space.recipe)
+    return lambda: first.pop() if first else session.load_any(request.space.recipe)
 
 
 def _features(session: Session, request: FinetuneRequest) -> Features:
@@ -171,13 +177,13 @@ def _result(session: Session, request: FinetuneRequest, tuned: SpaceRecord) -> F
 def _embed_and_compare(
     session: Session, result: FinetuneResult, where: str | None, wait: float, progress: Progress
 ) -> FinetuneResult:
-    """Embed all images into the new space, and compare it with its parent."""
+    """Embed all items into the new space, and compare it with its parent."""
     report = ingest.reembed(session, result.key, wait=wait, progress=None if callable(progress) else progress)
     comparison = compare_spaces.compare(session, result.label, result.key, result.parent.key, where=where, seed=0)
     return replace(result, embed_report=report, comparison=comparison)
 
 
-def _accelerator(request: FinetuneRequest, network: Backbone) -> Accelerator:
+def _accelerator(request: FinetuneRequest, network: TrainableBackbone) -> Accelerator:
     """Return the accelerator of this process, in the precision of the settings."""
     from embedstore.backbones.loading import training_precision
     from embedstore.finetuning.accelerator import create_accelerator

@@ -63,6 +63,7 @@ class FinetuneResult(OneRow):
     def notes(self) -> list[str]:
         """What a person must know next to the figures, one sentence each."""
         out, training, history = [], self.training, self.training.history
+        plural = self.record.space.modality.plural
         if self.already_trained:
             out.append("the same run had been done before: nothing was trained again")
         if self.has_same_vectors:
@@ -70,21 +71,22 @@ class FinetuneResult(OneRow):
         if history.stop_reason:
             out.append(f"stopped: {history.stop_reason}; epoch {history.best_epoch} was kept")
         if history.micro_batch_size < min(self.settings.batch_size, training.train_images):
-            out.append(f"gradients were accumulated over micro-batches of {history.micro_batch_size} images")
+            out.append(f"gradients were accumulated over micro-batches of {history.micro_batch_size} {plural}")
         if training.refit_rows:
             out.append(
                 f"after validation had selected epoch {training.best_epoch}, the network was trained once more on all "
-                f"{training.refit_rows} images up to it"
+                f"{training.refit_rows} {plural} up to it"
             )
         if training.unreadable:
             out.append(
-                f"{training.unreadable} images were left out: they are missing or have changed since they were embedded"
+                f"{training.unreadable} {plural} were left out: they are missing or have changed since they were "
+                "embedded"
             )
         before, after = history.epochs[0].val_score.accuracy, training.val_score.accuracy
         if before > after:
             out.append(
                 f"on validation the old network has accuracy {before:.3f}, the tuned one {after:.3f}: tuning did not "
-                "help, or the old network met these images in its own training; the held-out items decide"
+                f"help, or the old network met these {plural} in its own training; the held-out ones decide"
             )
         return out
 

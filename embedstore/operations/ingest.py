@@ -60,11 +60,7 @@ class SourceOptions:
             BadOption: if a column of texts is named for a space of another modality, or pages and frames are for one of
                 another than images.
         """
-        if self.table.text_column is not None and modality is not Modality.TEXT:
-            raise BadOption(
-                f"--text-column is for a space of texts, and this one is of {modality.plural}; name one with --space, "
-                "or a backbone of texts with --backbone"
-            )
+        check_text_column(self.table.text_column, modality)
         if self.rules.parts != PartOptions() and modality is not Modality.IMAGE:
             raise BadOption(
                 f"--pages, --every and --key-frames are for a space of images, and this one is of {modality.plural}; "
@@ -79,6 +75,19 @@ class SourceOptions:
             exclude=[str(session.path)],
             rules=replace(self.rules, modality=modality),
             listings=session.storage.layout.listings,
+        )
+
+
+def check_text_column(column: str | None, modality: Modality) -> None:
+    """Check that a column of texts is named for a space of texts only.
+
+    Raises:
+        BadOption: if it is named for another.
+    """
+    if column is not None and modality is not Modality.TEXT:
+        raise BadOption(
+            f"--text-column is for a space of texts, and this one is of {modality.plural}; name one with --space, "
+            "or a backbone of texts with --backbone"
         )
 
 

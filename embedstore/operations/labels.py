@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import numpy as np
@@ -14,7 +15,7 @@ from embedstore.classify.data.features import Features, load_features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.data.task import require_classes
 from embedstore.classify.evaluation import active_learning, fit, label_errors, label_forecast
-from embedstore.classify.evaluation.active_learning import LabeledRows, LabelSuggestions
+from embedstore.classify.evaluation.active_learning import LabeledRows, LabelSuggestions, UnlabeledPool
 from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelErrorSettings
 from embedstore.classify.evaluation.label_forecast import LabelForecast
 from embedstore.errors import LabelError, NoLabels
@@ -23,6 +24,7 @@ from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
 from embedstore.storage.queries import label_reviews
 from embedstore.storage.queries.features import absent_condition
+from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.storage.vector_stream import open_vector_stream
@@ -103,11 +105,24 @@ def suggest_labels(
     estimator = None
     if data is not None and len(labeled.class_counts) > 1:
         estimator = fit.fit_head_to_few(head, data, seed=seed)
-    with open_vector_stream(session.storage, record, where, extra_condition=absent_condition(label)) as stream:
-        strategy, chosen, compared = active_learning.suggest_labels(estimator, stream, labeled, k, seed=seed)
-        unlabeled = stream.tables.rows
+    with _unlabeled_pool(session, record, label, where) as (pool, unlabeled):
+        strategy, chosen, compared = active_learning.suggest_labels(estimator, pool, labeled, k, seed=seed)
     seconds = time.perf_counter() - begin
     return LabelSuggestions(tuple(chosen), unlabeled, compared, strategy, label, head, seconds)
+
+
+@contextmanager
+def _unlabeled_pool(
+    session: Session, record: SpaceRecord, label: str, where: str | None
+) -> Iterator[tuple[UnlabeledPool, int]]:
+    """Open the unlabeled contents, from the sample of the session if there is one, and say how many there are."""
+    absent = absent_condition(label)
+    sampled = session.label_samples.pool(record, where, absent)
+    if sampled is not None:
+        yield sampled, sampled.rows
+        return
+    with open_vector_stream(session.storage, record, where, extra_condition=absent) as stream:
+        yield stream, stream.tables.rows
 
 
 def forecast_labels(
@@ -130,7 +145,8 @@ def forecast_labels(
 def _labeled(session: Session, record: SpaceRecord, label: str, separator: str | None) -> Features | None:
     """Return the labeled items, copies as groups; None if there is none yet."""
     try:
-        loaded = load_features(session.storage, record, label, separator=separator)
+        is_set = f"{quote_identifier(label)} IS NOT NULL"  # so that unlabeled items are not read
+        loaded = load_features(session.storage, record, label, where=is_set, separator=separator)
     except NoLabels:
         return None
     return NearDuplicateOptions().join(require_classes(loaded, "suggest-labels"))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
     from embedstore.backbones.runtimes.onnx_encoder import OnnxEncoder
     from embedstore.backbones.sequence import SequenceBackbone
+    from embedstore.operations.label_sample import LabelSamples
     from embedstore.search.execute import Searcher
 
 RECORD_WAIT = 2.0  # seconds: a running `embed` must not delay an answer
@@ -110,6 +111,13 @@ class Session:
         from embedstore.search.execute import Searcher
 
         return Searcher(self.storage)
+
+    @cached_property
+    def label_samples(self) -> LabelSamples:
+        """The sample of vectors that suggestions keep."""
+        from embedstore.operations.label_sample import LabelSamples
+
+        return LabelSamples(self.storage)
 
     def allow_code(self, name: str) -> None:
         """Allow one more ``module:factory`` name."""

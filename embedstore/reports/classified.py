@@ -44,6 +44,7 @@ class ClassifiedImage(OneRow):
         interval: of the number, low and high.
         evidence: the labeled items nearest to it, best first.
         failure: why it has no prediction: the reason and one line, else None.
+        text: the text, of a row of a table of texts.
     """
 
     image: str
@@ -54,6 +55,7 @@ class ClassifiedImage(OneRow):
     interval: tuple[float, float] | None = None
     evidence: tuple[NearestItem, ...] = ()
     failure: str | None = None
+    text: str | None = None
 
     @property
     def label(self) -> str | None:
@@ -64,8 +66,10 @@ class ClassifiedImage(OneRow):
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
+        text = {} if self.text is None else {"text": self.text}
         return {
             "image": self.image,
+            **text,
             "labels": list(self.labels),
             "score": self.score,
             "probabilities": dict(self.probabilities),
@@ -87,6 +91,7 @@ class ClassifiedImages(Table, Sequence[ClassifiedImage]):
         label: the column that the head predicts.
         space: the name of the head's space.
         read_file: reads the file of an image or of an item by its uri, for pictures.
+        plural: what the items are: images, texts or clips.
     """
 
     head: str
@@ -95,6 +100,7 @@ class ClassifiedImages(Table, Sequence[ClassifiedImage]):
     label: str
     space: str
     read_file: FileReader = field(repr=False, compare=False)
+    plural: str = "images"
 
     @overload
     def __getitem__(self, i: int) -> ClassifiedImage: ...
@@ -128,7 +134,7 @@ class ClassifiedImages(Table, Sequence[ClassifiedImage]):
         """Return a page with every image, its most probable classes and its evidence."""
         from embedstore.reports.html_page import html_page
 
-        title = f"{len(self.images):,} images by {self.head}"
+        title = f"{len(self.images):,} {self.plural} by {self.head}"
         body = f"<h1>{html.escape(title)}</h1>\n{self._figures()}"
         return html_page(title, body, style=_STYLE)
 
@@ -144,8 +150,10 @@ def _record(image: ClassifiedImage) -> Record:
     second = image.probabilities[1] if len(image.probabilities) > 1 else (None, None)
     low, high = image.interval or (None, None)
     nearest = image.evidence[0] if image.evidence else None
+    text = {} if image.text is None else {"text": image.text}
     return {
         "image": image.image,
+        **text,
         "label": image.label,
         "score": image.score,
         "second_label": second[0],
@@ -184,21 +192,21 @@ def _figure(image: ClassifiedImage, read_file: FileReader) -> str:
 
 
 def _picture(uri: str, read_file: FileReader) -> str:
-    """Return the HTML of a thumbnail."""
-    import base64
+    """Return the HTML of a thumbnail, a text or a player of sound."""
+    from embedstore.reports.contact_sheet import item_html  # it imports Pillow
 
-    from embedstore.reports.contact_sheet import encode_image, thumbnail  # they import Pillow
-
-    data = base64.b64encode(encode_image(thumbnail(read_file(uri)), "JPEG")).decode()
-    return f"<img src='data:image/jpeg;base64,{data}' alt='{html.escape(Path(uri).name)}' loading='lazy'>"
+    return item_html(read_file(uri), html.escape(Path(uri).name))
 
 
 _STYLE = """
 body{margin:24px;font:14px/1.4 system-ui,sans-serif} h1{font:600 20px system-ui,sans-serif}
 section{display:flex;gap:14px;align-items:center;padding:10px 0;border-top:1px solid #ccc}
 section img{width:150px;height:150px;object-fit:contain;background:#f2f2f2;border-radius:4px}
+section audio{width:230px} section blockquote{margin:0;padding:8px;width:230px;background:#f2f2f2;border-radius:4px;
+overflow-wrap:anywhere;font-size:12px} figure blockquote,figure audio{width:160px}
 figure{margin:0} figure img{width:96px;height:96px} figcaption{font-size:12px} .facts{min-width:260px}
 small{color:#666;overflow-wrap:anywhere} td{padding-right:8px}
-@media (prefers-color-scheme:dark){body{background:#181818;color:#eee} section img{background:#2a2a2a}
+@media (prefers-color-scheme:dark){body{background:#181818;color:#eee}
+section img,section blockquote{background:#2a2a2a}
 small{color:#aaa}}
 """

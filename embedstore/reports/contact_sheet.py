@@ -134,14 +134,19 @@ def figure_html(hit: Hit, data: bytes | None, more: str = "") -> str:
     name = html.escape(Path(hit.uri).name)
     facts = html.escape("  ".join(str(v) for v in (hit.label, hit.split) if v is not None))
     return (
-        f'<figure title="{html.escape(hit.uri)}">{_content(data, name)}'
+        f'<figure title="{html.escape(hit.uri)}">{item_html(data, name)}'
         f"<figcaption><b>{hit.rank}</b> <code>{hit.score:.3f}</code> {facts}<br><small>{name}</small>{more}"
         "</figcaption></figure>"
     )
 
 
-def _content(data: bytes | None, name: str) -> str:
-    """Return the HTML of an item itself: a text, a player of sound, or an image."""
+def item_html(data: bytes | None, name: str) -> str:
+    """Return the HTML of an item itself: a text, a player of sound, or an image.
+
+    Args:
+        data: the bytes of its file.
+        name: its name, as HTML.
+    """
     if (text := text_of(data)) is not None:
         return f"<blockquote>{html.escape(text)}</blockquote>"
     kind = _sound_type(data or b"")

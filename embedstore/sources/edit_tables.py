@@ -17,9 +17,9 @@ from embedstore.sources.table_options import TableOptions
 from embedstore.sources.tables import ROW_COLUMN, InputTable
 from embedstore.sources.uris import UriResolver, remote_scheme
 from embedstore.storage.column_names import find_column
-from embedstore.storage.item_changes import EditRows
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import object_array
+from embedstore.storage.table_edits import EditRows
 from embedstore.text_form import is_absent
 from embedstore.types import display_uri
 
@@ -38,6 +38,33 @@ class EditTable:
 
     rows: EditRows
     notices: list[str]
+
+
+@dataclass(frozen=True)
+class AbsoluteUris:
+    """Reads the uris of rows as the store knows their files.
+
+    Attributes:
+        table: its name in messages.
+        uris: finds the files.
+        required: whether every row needs a uri.
+    """
+
+    table: str
+    uris: UriResolver
+    required: bool
+
+    def absolute(self, row: int, uri: str | None) -> str | None:
+        """Return the absolute uri of a row, None where there is none.
+
+        Raises:
+            BadManifest: if a uri that is required is missing.
+        """
+        if uri is None or is_absent(uri):
+            if self.required:
+                raise BadManifest(f"{self.table}: row {row + 1} names no item")
+            return None
+        return uri if remote_scheme(uri) else display_uri(self.uris.path(uri))
 
 
 def write_edits(table: Any, parquet: Path, options: TableOptions, *, key: str | None = None) -> EditTable:
@@ -64,9 +91,11 @@ def write_edits(table: Any, parquet: Path, options: TableOptions, *, key: str | 
     to_set = {c: kind for c, kind in columns.items() if c not in keys}
     if not to_set:
         raise BadManifest(f"{given.name} has no column to set besides {key_column}")
+    uri_column = key_column if not by_item else find_column("uri", columns) if key is None else None
     uris, names = UriResolver(root_folder(given, options)), NameReader(given.name)
-    _create_names(given, key_column, by_item=by_item, uris=uris, to_set=to_set, names=names)
-    kinds = _write(given, key_column, to_set, parquet, by_item=by_item)
+    read = AbsoluteUris(given.name, uris, required=not by_item)
+    _create_names(given, uri_column, uris=read, to_set=to_set, names=names)
+    kinds = _write(given, key_column, uri_column, to_set, parquet)
     return EditTable(
         EditRows(given.name, parquet, "item" if by_item else "uri", kinds),
         [*given.notices, *names.notes(), *uris.notes()],
@@ -83,10 +112,9 @@ def _key_column(name: str, columns: Mapping[str, str], key: str | None) -> str:
 
 def _create_names(
     given: InputTable,
-    key_column: str,
+    uri_column: str | None,
     *,
-    by_item: bool,
-    uris: UriResolver,
+    uris: AbsoluteUris,
     to_set: Mapping[str, str],
     names: NameReader,
 ) -> None:
@@ -94,7 +122,8 @@ def _create_names(
     roles = {c: _NAME_COLUMNS[c.lower()] for c in to_set if c.lower() in _NAME_COLUMNS}
     created = "".join(f", {quote_identifier(c)} VARCHAR" for c in roles)
     given.con.execute(f"CREATE TABLE names ({ROW_COLUMN} BIGINT, embedstore_absolute VARCHAR{created})")
-    selected = ", ".join(f"{quote_identifier(c)}::VARCHAR" for c in (key_column, *roles))
+    uri = f"{quote_identifier(uri_column)}::VARCHAR" if uri_column else "NULL"
+    selected = ", ".join([uri, *(f"{quote_identifier(c)}::VARCHAR" for c in roles)])
     for first in range(0, given.row_count(), CHUNK_ROWS):
         rows = given.con.execute(
             f"SELECT {ROW_COLUMN}, {selected} FROM given WHERE {ROW_COLUMN} >= ? AND {ROW_COLUMN} < ? "
@@ -103,9 +132,7 @@ def _create_names(
         ).fetchall()
         chunk = {
             ROW_COLUMN: np.array([r[0] for r in rows], dtype=np.int64),
-            "embedstore_absolute": object_array(
-                [None if by_item else _absolute(given.name, uris, r[0], r[1]) for r in rows]
-            ),
+            "embedstore_absolute": object_array([uris.absolute(r[0], r[1]) for r in rows]),
         }
         for i, (column, role) in enumerate(roles.items(), 2):
             read = names.split if role == "split" else lambda _, value, role=role: names.name(role, value)
@@ -114,19 +141,12 @@ def _create_names(
         given.con.execute(f"INSERT INTO names SELECT {ROW_COLUMN}, {columns} FROM chunk")
 
 
-def _absolute(table: str, uris: UriResolver, row: int, uri: str | None) -> str:
-    """Return the uri of a row as the store would know its file."""
-    if uri is None or is_absent(uri):
-        raise BadManifest(f"{table}: row {row + 1} names no item")
-    return uri if remote_scheme(uri) else display_uri(uris.path(uri))
-
-
 def _write(
-    given: InputTable, key_column: str, to_set: Mapping[str, str], parquet: Path, *, by_item: bool
+    given: InputTable, key_column: str, uri_column: str | None, to_set: Mapping[str, str], parquet: Path
 ) -> dict[str, str]:
     """Write the Parquet file, and return the types of the columns to set."""
-    key = quote_identifier(key_column)
-    keys = f"given.{key} AS embedstore_key" + ("" if by_item else ", names.embedstore_absolute")
+    uri = f"given.{quote_identifier(uri_column)}::VARCHAR" if uri_column else "NULL::VARCHAR"
+    keys = f"given.{quote_identifier(key_column)} AS embedstore_key, names.embedstore_absolute, {uri} AS embedstore_uri"
     kinds: dict[str, str] = {}
     columns = [f"given.{ROW_COLUMN}", keys]
     for column, kind in to_set.items():

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import duckdb
 
-from embedstore.errors import BadManifest, QueryError, UnknownColumn, did_you_mean
+from embedstore.errors import QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters
 from embedstore.storage.column_names import (
     EDITABLE_COLUMNS,
@@ -24,36 +22,17 @@ from embedstore.storage.column_names import (
     name_problem,
     stored_name,
 )
-from embedstore.storage.queries import computed_columns, item_rows
+from embedstore.storage.queries import computed_columns
 from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import (
     column_types,
     error_message,
     fetch_column,
     fetch_value,
-    parquet_source,
     temp_tables,
 )  # fmt: skip
 from embedstore.storage.writer import Writer
 from embedstore.text_form import is_absent, known_split, split_words
-
-
-@dataclass(frozen=True)
-class EditRows:
-    """A table of edits that was read and typed.
-
-    Attributes:
-        name: the table's name in messages.
-        parquet: the columns to set, ``embedstore_row``, ``embedstore_key``, and for uris ``embedstore_absolute``, the
-            key as an absolute path.
-        key: ``item`` or ``uri``.
-        columns: the DuckDB type of each column to set, by name.
-    """
-
-    name: str
-    parquet: Path
-    key: str
-    columns: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -147,31 +126,6 @@ def edit(
     return {"items": count}
 
 
-def edit_from_table(writer: Writer, rows: EditRows) -> dict[str, int]:
-    """Set columns of items from a table; an empty cell sets NULL, and columns that do not exist are created.
-
-    Args:
-        writer: of the store.
-        rows: the table, which was read and typed before.
-
-    Returns:
-        ``{"items", "unknown"}``: rows that were used, and rows whose item the store does not have.
-
-    Raises:
-        BadManifest: if the table has a key twice, a value that does not fit its column, or names no item of the store.
-        QueryError: if a column cannot be edited or created.
-    """
-    with writer.transaction() as con, temp_tables(con, "edits") as (edits,):
-        casts = ", ".join(f"{quote_identifier(c)}::{kind} AS {quote_identifier(c)}" for c, kind in rows.columns.items())
-        con.execute(f"CREATE TEMP TABLE {edits} AS SELECT * REPLACE ({casts}) FROM {parquet_source(rows.parquet)}")
-        targets = _prepare_columns(con, rows.columns)
-        try:
-            return _apply_edits(con, edits, rows, targets)
-        except duckdb.ConversionException as e:
-            message = f"a value in {rows.name} does not fit its column: {error_message(e)}; nothing was changed"
-            raise BadManifest(message) from e
-
-
 def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
     """Change the uri of an item, or, if ``old`` ends in ``/``, of all items below that folder.
 
@@ -207,7 +161,7 @@ def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
         for item, path in con.execute(f"SELECT item, path FROM {table} WHERE path IS NOT NULL").fetchall():
             new_path = new.encode() + bytes(path)[len(old.encode()) :]
             con.execute(f"UPDATE {table} SET path = ? WHERE item = ?", [new_path, item])
-        _update_from(con, table, {"uri": "uri", "path": "path"}, "items.item = t.item")
+        update_items(con, table, {"uri": "uri", "path": "path"}, "items.item = t.item")
     return {"items": count}
 
 
@@ -248,56 +202,7 @@ def normalize_splits(con: duckdb.DuckDBPyConnection, table: str) -> None:
         con.execute(f"UPDATE items SET split = ? WHERE split = ? AND {selected}", [split and split.value, word])
 
 
-def _prepare_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> dict[str, str]:
-    """Create the columns to set that do not exist, and check the others; return the column of the items by name."""
-    existing = column_types(con, "items")
-    targets = {}
-    for name, kind in columns.items():
-        if find_item_column(name, existing) is None:
-            targets[name] = create_column(con, name, kind)
-            continue
-        targets[name] = editable_column(name, existing)
-        item_rows.retype(con, targets[name], existing[targets[name]], kind)
-    computed_columns.mark_edited(con, list(targets.values()))
-    return targets
-
-
-def _apply_edits(
-    con: duckdb.DuckDBPyConnection, edits: str, rows: EditRows, columns: Mapping[str, str]
-) -> dict[str, int]:
-    """Update the items from a table of edits; ``columns`` gives the column of the items that each of it fills."""
-    count = int(fetch_value(con, f"SELECT count(*) FROM {edits}"))
-    with temp_tables(con, "matched") as (matched,):
-        match = _MATCH_ITEM if rows.key == "item" else _MATCH_URI
-        con.execute(match.format(matched=matched, edits=edits))
-        twice = fetch_column(
-            con,
-            f"SELECT any_value(t.embedstore_key) FROM {edits} t JOIN {matched} m USING (embedstore_row) "
-            "GROUP BY m.embedstore_item HAVING count(*) > 1 LIMIT 1",
-        )
-        if twice:
-            raise BadManifest(f"{rows.name} has {rows.key} {twice[0]} more than once; nothing was changed")
-        used = int(fetch_value(con, f"SELECT count(*) FROM {matched}"))
-        if not used:
-            first = con.execute(f"SELECT * FROM {edits} ORDER BY embedstore_row LIMIT 1").fetchone()
-            raise BadManifest(_no_match(rows, count, first))
-        edited = f"(SELECT * FROM {edits} JOIN {matched} USING (embedstore_row))"
-        _update_from(con, edited, columns, "items.item = t.embedstore_item")
-    return {"items": used, "unknown": count - used}
-
-
-def _no_match(rows: EditRows, count: int, first: Sequence[Any] | None) -> str:
-    """Say that no row of a table names an item."""
-    if first is None:
-        return f"{rows.name} has no rows; nothing was changed"
-    looked = "" if rows.key == "item" else f" (looked for {first[2]}); --root names the folder that uris start from"
-    return (
-        f"none of the {count} rows of {rows.name} names an item of the store: the first names {rows.key} {first[1]}"
-        f"{looked}; nothing was changed"
-    )
-
-
-def _update_from(con: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], match: str) -> None:
+def update_items(con: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], match: str) -> None:
     """Set columns of the items, the values of ``columns``, to those of the table ``t``, its keys, where they match."""
     sets = ", ".join(f"{quote_identifier(c)} = t.{quote_identifier(given)}" for given, c in columns.items())
     con.execute(f"UPDATE items SET {sets} FROM {table} t WHERE {match}")
@@ -310,9 +215,14 @@ def editable_column(name: str, existing: Collection[str]) -> str:
         raise UnknownColumn(
             f"the items have no column {name!r}{did_you_mean(name, list(existing))}; --add-columns creates one"
         )
-    if column in ITEM_COLUMNS and column not in EDITABLE_COLUMNS:
+    if describes_file(column):
         raise QueryError(f"{column} describes the file and cannot be set; `rename` changes uris")
     return column
+
+
+def describes_file(column: str) -> bool:
+    """Return whether a column of the items is the store's and cannot be set."""
+    return column in ITEM_COLUMNS and column not in EDITABLE_COLUMNS
 
 
 def create_column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> str:
@@ -322,20 +232,3 @@ def create_column(con: duckdb.DuckDBPyConnection, name: str, kind: str) -> str:
     column = stored_name(name)
     con.execute(f"ALTER TABLE items ADD COLUMN {quote_identifier(column)} {kind}")
     return column
-
-
-_MATCH_ITEM = """
-CREATE TEMP TABLE {matched} AS
-SELECT t.embedstore_row, i.item AS embedstore_item FROM {edits} t JOIN items i ON i.item = t.embedstore_key::BIGINT
-"""
-
-# The uri as an absolute path comes first, then the uri as it is written.
-_MATCH_URI = """
-CREATE TEMP TABLE {matched} AS
-WITH path AS (
-    SELECT t.embedstore_row, i.item AS embedstore_item FROM {edits} t JOIN items i ON i.uri = t.embedstore_absolute
-)
-FROM path UNION ALL
-SELECT t.embedstore_row, i.item AS embedstore_item FROM {edits} t JOIN items i ON i.uri = t.embedstore_key
-WHERE t.embedstore_row NOT IN (SELECT embedstore_row FROM path)
-"""

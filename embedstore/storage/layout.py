@@ -279,7 +279,7 @@ def _refuse_address(path: Path) -> None:
         raise BadOption(
             f"a store is a folder of this machine, since its catalog needs a local disk, and {path.parts[0]}// is none;"
             " images may be there, and the inbox of workers: `embedstore plan-parts STORE SOURCE --inbox "
-            "s3://BUCKET/FOLDER`"
+            "s3://BUCKET/FOLDER`; docs/scale.md shows how its vector files can be there"
         )
 
 

@@ -295,6 +295,9 @@ class Writer:
             number = counters.next_shard(con)
         path = self.layout.shard_file(space, number)
         with disk_errors.disk_errors(f"write {path}"):
+            if not reading.exists(path.parent):  # a bucket that is mounted keeps no empty folder
+                path.parent.mkdir()
+                durable_files.sync_folder(path.parent.parent)
             return shard.write_shard(path, space=space, number=number, vectors=vectors, contents=contents)
 
     def _write_space_file(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:

@@ -32,12 +32,12 @@ class Pool:
     items: NDArray[np.int64]
 
     def sample(self, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return all rows, which are fewer than any sample."""
-        assert len(self.items) <= count, seed
-        return self.items, self.X
+        """Return a random sample; all rows if there are no more."""
+        rows = np.sort(np.random.default_rng(seed).permutation(len(self.items))[:count])
+        return self.items[rows], self.X[rows]
 
     def sample_blocks(self, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Yield all rows."""
+        """Yield such a sample."""
         yield self.sample(count, seed)
 
 

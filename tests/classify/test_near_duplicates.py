@@ -289,7 +289,7 @@ def test_labels_are_counted_by_picture():
     assert len(np.unique(picture[rows])) == len(rows) == 24
     curve = learning_curve("prototype", data, LearningCurveSettings((2, 50), repeats=2))
     assert [p.labels_per_class for p in curve.points] == [2, None]
-    assert "training pictures" in curve.skipped_budgets[0][1]
+    assert "training items" in curve.skipped_budgets[0][1]
 
 
 def test_a_wrong_policy_is_refused():

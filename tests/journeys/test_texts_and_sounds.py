@@ -1,15 +1,19 @@
 """Everything after `embed` on texts (MiniLM) and sounds (Whisper's encoder, CLAP): the same verbs, right answers."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as csv_writer
 import pyarrow.parquet as parquet
 import pytest
 
 import embedstore as es
-from embedstore.errors import AudioError, BadBackbone, NoTextTower, SourceNotFound, TextError
+from embedstore.cli import main
+from embedstore.errors import AudioError, BadBackbone, BadManifest, BadOption, NoTextTower, SourceNotFound, TextError
 from tests.conftest import picture
 from tests.helpers.sound_models import save_sound_model, sound_file, tone
 
@@ -69,6 +73,12 @@ def prompts(shared_data, tmp_path_factory):
 def column(store, name):
     """Return the values of a column by item."""
     return dict(store.sql(f'SELECT item, "{name}" FROM items').rows)
+
+
+def run(*command):
+    """Run a command that succeeds."""
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([str(part) for part in command])
 
 
 def test_texts_are_found_by_text_by_item_and_by_file(texts, tmp_path):
@@ -176,6 +186,106 @@ def test_heads_learn_and_classify_what_is_new(request, kind, label, tmp_path):
         store.export_classifier(f"head_{kind}", tmp_path / "c.onnx")
     with pytest.raises(BadBackbone, match="backbone of images"):
         store.finetune(label, epochs=1)
+
+
+NEW = [("the jury heard the lawyer", "law"), ("a cup of tea with biscuits", "food"), ("", None), ("  ", None)]
+
+
+@pytest.mark.parametrize("name", ["new.csv", "new.jsonl", "new.parquet"])
+def test_a_table_of_new_texts_is_classified_and_written_out(texts, tmp_path, name):
+    """Each row is judged as an item of its text would be, in order; a row without a text has its reason."""
+    texts.probe("topic", save_as="judge")
+    frame = pa.table({"remark": [text for text, _ in NEW], "number": list(range(4))})
+    {
+        "new.csv": lambda path: csv_writer.write_csv(frame, path),
+        "new.jsonl": lambda path: path.write_text("\n".join(json.dumps(row) for row in frame.to_pylist())),
+        "new.parquet": lambda path: parquet.write_table(frame, path),
+    }[name](tmp_path / name)
+    before = len(texts)
+    command = ["classify", texts.path, "judge", tmp_path / name, "--text-column", "remark"]
+    command += ["-o", tmp_path / "judged.csv", "-o", tmp_path / "judged.html"]
+    run(*command)
+    rows = list(csv.DictReader((tmp_path / "judged.csv").open(newline="")))
+    assert [(row["text"], row["label"] or None) for row in rows] == NEW
+    assert [row["image"].rpartition("row=")[2] for row in rows] == list("0123")
+    assert [row["failure"].partition(":")[0] for row in rows] == ["", "", "empty", "blank"]
+    head, vector = texts.head("judge"), texts.encode(images=[NEW[0][0].encode()])
+    expected = head.predict_proba(vector)[0][list(head.classes_).index("law")]
+    assert float(rows[0]["score"]) == pytest.approx(expected, abs=1e-4)
+    page = (tmp_path / "judged.html").read_text()
+    assert f"<blockquote>{NEW[0][0]}</blockquote>" in page
+    assert "<img" not in page
+    assert len(texts) == before, "nothing is stored"
+
+
+def test_a_column_of_texts_needs_a_head_over_texts(texts, prompts, tmp_path):
+    """A head over sounds, an unknown column and texts in memory are refused in one line."""
+    texts.probe("topic", save_as="judge")
+    prompts.probe("label", save_as="language")
+    (tmp_path / "new.csv").write_text("remark\na judge\n")
+    with pytest.raises(BadOption, match="this one is of clips"):
+        prompts.classify(tmp_path / "new.csv", "language", text_column="remark")
+    with pytest.raises(BadManifest, match=r"has no column 'remarks'.*remark"):
+        texts.classify(tmp_path / "new.csv", "judge", text_column="remarks")
+    with pytest.raises(BadOption, match="a column of a file"):
+        texts.classify([b"a judge"], "judge", text_column="remark")
+
+
+def test_classified_texts_can_be_added(texts, tmp_path, capsys):
+    """With --add the rows become items without a label, and their columns come along."""
+    shutil.copytree(texts.path, tmp_path / "copy.store")
+    store = es.open(tmp_path / "copy.store")
+    store.probe("topic", save_as="judge")
+    store.close()
+    (tmp_path / "new.csv").write_text("text,stars\na judge wrote a sentence,4\n")
+    table = str(tmp_path / "new.csv")
+    run("classify", tmp_path / "copy.store", "judge", table, "--text-column", "text", "--add")
+    assert "1 texts: 1 new items" in capsys.readouterr().err
+    assert es.open(tmp_path / "copy.store").sql("SELECT text FROM items WHERE stars = 4").rows == ((
+        "a judge wrote a sentence",
+    ),)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["texts", "prompts"])
+def test_a_report_in_one_command(request, kind, shared_data, tmp_path, capsys):
+    """`report` judges vectors of real weights, measures a curve and writes a page; what is embedded stays."""
+    store = request.getfixturevalue(kind)
+    folder = store.path.parent
+    if kind == "prompts":
+        shutil.copytree(store.path, tmp_path / "r.store")
+    whisper = shared_data / "models/whisper-tiny-en-encoder"
+    arguments = {
+        "texts": [
+            folder / "texts.csv", "--text-column", "text", "--label", "topic",
+            "--backbone", f"hf/{shared_data / 'models/all-MiniLM-L6-v2'}",
+        ],
+        "prompts": [
+            folder / "clips", "--backbone", f"hf/{whisper}", "--weights", whisper / "encoder.safetensors"
+        ],
+    }[kind]  # fmt: skip
+    command = ["report", *arguments, "--store", tmp_path / "r.store", "-o", tmp_path / "r.html", "--json"]
+    run(*command)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["accuracy"] >= 0.5
+    assert ("texts/s" if kind == "texts" else "24 unchanged") in printed.err
+    page = (tmp_path / "r.html").read_text()
+    assert "labels per class" in page
+    for word in ("pictures", "photos"):
+        assert word not in page
+
+
+@pytest.mark.parametrize(("kind", "label"), [("texts", "topic"), ("prompts", "label")])
+def test_predictions_and_curves_are_those_of_the_vectors(request, kind, label):
+    """`predict` writes what the head says of the stored vectors, `curve` grows to the figure of all labels."""
+    store = request.getfixturevalue(kind)
+    store.probe(label, save_as="all")
+    store.predict("all")
+    features, head = store.features(label), store.head("all")
+    expected = dict(zip(features.ids.tolist(), head.predict(features.X).tolist(), strict=True))
+    assert dict(store.sql("SELECT item, label FROM predictions WHERE head = 'all'").rows) == expected
+    curve = store.learning_curve(label, labels_per_class=[1, 4])
+    assert [point.labels_per_class for point in curve.points] == [1, 4, None]
+    assert curve.points[0].mean <= curve.points[-1].mean + 0.2
 
 
 def test_labels_are_suggested_for_texts(texts):

@@ -1,5 +1,6 @@
 """Formats that other libraries decode: HEIF, camera RAW, and those of plug-ins."""
 
+import contextlib
 import io
 import os
 import subprocess
@@ -14,13 +15,13 @@ from PIL import Image
 from embedstore.media.image import decode
 from embedstore.media.image.formats import registry
 from embedstore.media.image.formats.heif import is_heif
-from embedstore.media.image.formats.raw import is_raw
+from embedstore.media.image.formats.raw import MIN_PREVIEW_PIXELS, is_raw
 from embedstore.types import ContentInfo, FailureReason
 from tests.helpers.dng import dng
 from tests.helpers.image_files import BLUE, RED, decode_error, decode_failure, encode
 
 pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed (extra heic)")
-pytest.importorskip("rawpy", reason="rawpy is not installed (extra raw)")
+rawpy = pytest.importorskip("rawpy", reason="rawpy is not installed (extra raw)")
 
 
 def two_halves(width: int, height: int) -> Image.Image:
@@ -143,6 +144,57 @@ def test_a_raw_file_without_a_real_preview_is_developed_in_half_size(preview):
     """A thumbnail of 64 pixels is no picture of a camera."""
     _, facts = decode.open_image(dng(preview, preview_size=(64, 48), side=600))
     assert facts == ContentInfo(300, 300, "RAW")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"FUJIFILMCCD-RAW 0201",
+        b"II\x1a\0\0\0HEAPCCDR",
+        b"\0MRM\0\0\x0a\0\0PRD",
+        b"\x0070.1 .reV\0",
+        b"II*\0\x08\x0a\0\0IIIICwaR",
+        b"MM\0*\0\0\0\x08MMMMRawT",
+        b"\0\0\0\x18ftypcrx \0\0\0\0",
+        b"II*\0\x10\0\0\0CR\x02\0",
+        b"IIU\0\x18\0\0\0",
+        b"IIRO\x08\0\0\0",
+        b"FOVb\x02\0\x02\0",
+    ],
+)
+def test_each_maker_is_known_by_its_signature(start):
+    """The first bytes of files of Fujifilm, Canon, Minolta, Kyocera, Phase One, Panasonic, Olympus and Sigma."""
+    assert is_raw(start + b"\0" * 64)
+    assert decode_failure(start + b"\0" * 64) is not FailureReason.NOT_AN_IMAGE
+
+
+def test_every_raw_file_given_is_its_preview_or_is_developed():
+    """What LibRaw opens and reads is an image as wide as LibRaw's; any other file has a reason."""
+    folders = [Path(f) for f in os.environ.get("EMBEDSTORE_RAW_FILES", "").split(os.pathsep) if f]
+    if not folders:
+        pytest.skip("EMBEDSTORE_RAW_FILES names no folder of camera RAW files")
+    for path in (p for folder in folders for p in folder.rglob("*") if p.is_file() and is_raw(p.read_bytes())):
+        data = path.read_bytes()
+        size = size_by_libraw(path)
+        if size is None:
+            assert decode_failure(data) is FailureReason.CORRUPT, path
+        else:
+            _, facts = decode.open_image(data)
+            assert (facts.format, {facts.width, facts.height}) == ("RAW", set(size)), path
+
+
+def size_by_libraw(path: Path) -> tuple[int, int] | None:
+    """Return width and height of the preview, or of the developed file in half size; None if LibRaw reads neither."""
+    try:
+        with rawpy.imread(str(path)) as raw:
+            with contextlib.suppress(rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
+                thumbnail = raw.extract_thumb()
+                preview = Image.open(io.BytesIO(thumbnail.data))
+                if preview.width * preview.height >= MIN_PREVIEW_PIXELS:
+                    return preview.size
+            return raw.postprocess(half_size=True).shape[1::-1]
+    except rawpy.LibRawError:
+        return None
 
 
 def test_an_ordinary_tiff_is_no_raw_file():

@@ -26,6 +26,7 @@ def test_pages_are_found():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_nearly_all_pages_are_found():
     """Of 400 pages at least 99% are: one in a hundred is missed at most."""
     found = sum(is_text(text_page(seed)) for seed in range(2000, 2400))

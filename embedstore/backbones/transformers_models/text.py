@@ -113,7 +113,26 @@ def _module(folder: ModelFolder, recipe: Recipe) -> Any:
         if getattr(module, "pooler", None) is not None:
             module.pooler = None
         return module
-    return load_module(folder, recipe, AutoModel, ignored=("decoder.",)).get_encoder()
+    return load_module(folder, recipe, _Encoders, ignored=("decoder.",))
+
+
+class _Encoders:
+    """Loads the encoder of a network with both parts, in the form of the library's own classes."""
+
+    @staticmethod
+    def from_config(config: Any) -> Any:
+        """Return an encoder with random weights."""
+        from transformers import AutoModel
+
+        return AutoModel.from_config(config).get_encoder()
+
+    @staticmethod
+    def from_pretrained(path: Any, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the encoder of a folder, and what its weights lack."""
+        from transformers import AutoModel
+
+        module, loading = AutoModel.from_pretrained(path, **options)
+        return module.get_encoder(), loading
 
 
 def _check_vocabulary(folder: ModelFolder, module: Any, tokenizer: Tokenizer) -> None:

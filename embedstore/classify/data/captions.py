@@ -10,7 +10,7 @@ import numpy as np
 from embedstore.classify.data.features import Features, load_features
 from embedstore.errors import LabelError
 from embedstore.storage import filters as item_filter
-from embedstore.storage.queries.features import feature_rows, label_column
+from embedstore.storage.queries.features import feature_columns, label_column
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.text_form import is_absent
@@ -50,8 +50,8 @@ def load_captions(storage: Storage, space: SpaceRecord, column: str, *, where: s
         found = label_column(con, column)
         if found is None:
             raise LabelError(f"the column {column!r} was removed while it was read; run the command again")
-        rows = feature_rows(con, found, space=space.key, condition=item_filter.compile_filter(con, where))
-    texts = {r.item: _texts(r.label) for r in rows}
+        rows = feature_columns(con, found, space=space.key, condition=item_filter.compile_filter(con, where))
+    texts = {i: _texts(v) for i, v in zip(rows.item.tolist(), rows.label.tolist(), strict=True)}
     captions = [texts.get(item, []) for item in data.ids.tolist()]
     kept = np.flatnonzero([bool(c) for c in captions])
     if not len(kept):

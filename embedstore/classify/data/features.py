@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,9 @@ from embedstore.storage import filters as item_filter
 from embedstore.storage.column_names import find_item_column
 from embedstore.storage.memory_map import empty_matrix
 from embedstore.storage.queries.features import (
-    FeatureRow,
+    FeatureColumns,
     LabelColumn,
-    feature_rows,
+    feature_columns,
     label_column,
     matching_items,
     number_value,
@@ -137,30 +137,30 @@ def load_features(
         column = _EVERY_ITEM if label is None else _label_column(con, label)
         condition = item_filter.compile_filter(con, where)
         weight_sql = {} if weight is None else {"weight": number_value(_known_column(con, weight))}
-        rows = feature_rows(con, column, space=space.key, condition=condition, **weight_sql)
-        usable = [r for r in rows if r.label is not None and r.shard is not None]
-        shards = np.array([r.shard for r in usable], np.int64)
-        vectors = storage.vector_reader_in(con, space.space).map_shards(shards)
-    n_unlabeled = sum(r.label is None for r in rows)
+        rows = feature_columns(con, column, space=space.key, condition=condition, **weight_sql)
+        is_unlabeled = np.array([value is None for value in rows.label.tolist()], bool)
+        usable = rows.take(~is_unlabeled & (rows.shard >= 0))
+        vectors = storage.vector_reader_in(con, space.space).map_shards(usable.shard)
+    n_unlabeled = int(is_unlabeled.sum())
     labels, groups = NameCleaner("label"), NameCleaner("group")
-    if not usable and label is None:
+    if not len(usable) and label is None:
         raise LabelError(
             f"no item that matches has a vector in space {space.name}; `embedstore info STORE` counts them"
         )
-    if not usable:
+    if not len(usable):
         raise NoLabels(
             f"no item has both a {label!r} and a vector in space {space.name} ({len(rows)} match, {n_unlabeled} have "
             'no label); see `embedstore sql STORE "select label, count(*) from items group by 1"`'
         )
     multilabel = column.is_list or separator is not None
+    clean = (lambda value: _label_set(value, separator, labels)) if multilabel else labels.clean
+    splits: dict[str | None, str | None] = {word: clean_split(word) for word in set(usable.split.tolist())}
     return Features(
-        X=gather_vectors(vectors, vectors.positions(shards, np.array([r.row for r in usable], np.int64))),
-        y=object_array(
-            [_label_set(r.label, separator, labels) if multilabel else labels.clean(r.label) for r in usable]
-        ),
-        ids=np.array([r.item for r in usable], dtype=np.int64),
-        groups=_groups((r.content, groups.clean(r.group)) for r in usable),
-        splits=object_array([clean_split(r.split) for r in usable]),
+        X=gather_vectors(vectors, vectors.positions(usable.shard, usable.row)),
+        y=object_array([clean(value) for value in usable.label.tolist()]),
+        ids=usable.item,
+        groups=_groups(usable.content.tolist(), [groups.clean(name) for name in usable.group.tolist()]),
+        splits=object_array([splits[word] for word in usable.split.tolist()]),
         n_unlabeled=n_unlabeled,
         n_without_vector=len(rows) - n_unlabeled - len(usable),
         multilabel=multilabel,
@@ -172,22 +172,22 @@ def load_features(
     )
 
 
-def _weights(rows: Sequence[FeatureRow], column: str) -> NDArray[np.float64]:
+def _weights(rows: FeatureColumns, column: str) -> NDArray[np.float64]:
     """Return the weights of rows.
 
     Raises:
         LabelError: if one is missing, negative or not finite, or all are 0.
     """
-    weights = np.array([np.nan if r.weight is None else r.weight for r in rows], np.float64)
+    weights = rows.weight
     bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
     if len(bad):
-        first, name = rows[bad[0]], quote_identifier(column)
+        item, value, name = rows.item[bad[0]], weights[bad[0]], quote_identifier(column)
         assignment = shlex.quote(f"{column}=1")
         where = shlex.quote(f"{name} IS NULL OR NOT {name} BETWEEN 0 AND 1e300")
         raise LabelError(
             f"the weights in {column!r} must be finite numbers of at least 0; {len(bad):,} of {len(rows):,} labeled "
-            f"items have another value, the first is item {first.item} with "
-            f"{'none' if first.weight is None else f'{first.weight:g}'}; leave such items out with --where, or set "
+            f"items have another value, the first is item {item} with "
+            f"{'none' if np.isnan(value) else f'{value:g}'}; leave such items out with --where, or set "
             f"them: `embedstore edit STORE --set {assignment} --where {where}`"
         )
     if not weights.any():
@@ -240,15 +240,16 @@ def _label_set(value: Any, separator: str | None, labels: NameCleaner) -> tuple[
     return tuple(sorted({name for t in texts if (name := labels.clean(t)) is not None}))
 
 
-def _groups(items: Iterable[tuple[str, str | None]]) -> NDArray[np.int64]:
+def _groups(contents: Sequence[str], groups: Sequence[str | None]) -> NDArray[np.int64]:
     """Return the connected components of "same content" and "same declared group", int64 ``(N,)``.
 
     A component's number is a hash of its name, so that it stays the same when other items are added or removed.
 
     Args:
-        items: ``(content, declared group)`` of each item.
+        contents: the content of each item.
+        groups: the declared group of each item.
     """
-    parent: dict[str, str] = {}
+    parent: dict[str, str] = {}  # of contents and groups that are joined; a content of no group is alone
 
     def root(node: str) -> str:
         parent.setdefault(node, node)
@@ -257,11 +258,9 @@ def _groups(items: Iterable[tuple[str, str | None]]) -> NDArray[np.int64]:
             node = parent[node]
         return node
 
-    contents = []
-    for content, group in items:
-        contents.append(content)
+    for content, group in zip(contents, groups, strict=True):
         if group is not None:
             parent[root(content)] = root(f"group {group}")
-    names = [root(content) for content in contents]
+    names = [root(content) if content in parent else content for content in contents]
     numbers = {n: int.from_bytes(hashlib.sha256(n.encode()).digest()[:8], "big") >> 1 for n in set(names)}
     return np.array([numbers[n] for n in names], dtype=np.int64)

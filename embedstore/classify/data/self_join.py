@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import local
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.arrays import unit_rows
 from embedstore.cosine_bounds import ROUNDING, SAMPLE_ROWS, main_directions, shorten
+from embedstore.threads import map_parts
 
 MAX_EXACT_WORK = 5e11  # multiplications of comparing all rows: about five seconds on two cores
 ROWS_PER_CELL = 1000
@@ -64,10 +66,9 @@ def nearest_pairs(X: NDArray[np.float32], neighbors: int, *, min_cosine: float =
     """
     n = len(X)
     directions = _directions(X) if min_cosine >= _BOUNDED_COSINE else None
-    found = [NO_PAIRS]
-    for members in [np.arange(n)] if is_exact(n, X.shape[1]) else _cells(X):
-        found.append(_pairs_within(X, members, neighbors, min_cosine, directions))
-    return _sorted_once(found, n)
+    cells = [np.arange(n)] if is_exact(n, X.shape[1]) else _cells(X)
+    found = map_parts(lambda members: _pairs_within(X, members, neighbors, min_cosine, directions), cells)
+    return _sorted_once([NO_PAIRS, *found], n)
 
 
 def _directions(X: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,14 +98,15 @@ def _pairs_within(
     if directions is not None:
         block, few = _TILE[0], _FewPairs(rows, shorten(rows, directions), min_cosine)
     nearest = _Nearest(rows, min(neighbors + 1, len(rows)), min_cosine)
-    found = [NO_PAIRS]
-    for begin in range(0, len(rows), block):
+
+    def pairs_of(begin: int) -> Pairs:
         pairs = few.of(begin) if few is not None else None
         if pairs is None or np.bincount(pairs[0], minlength=1).max() > neighbors:
             pairs = nearest.of(begin, begin + block)
         one, other = members[begin + pairs[0]], members[pairs[1]]
-        found.append(Pairs(np.minimum(one, other), np.maximum(one, other), pairs[2]))
-    return _sorted_once(found, len(X))
+        return Pairs(np.minimum(one, other), np.maximum(one, other), pairs[2])
+
+    return _sorted_once([NO_PAIRS, *map_parts(pairs_of, range(0, len(rows), block))], len(X))
 
 
 _PlacedPairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # row in its block, row, cosine
@@ -142,7 +144,7 @@ class _FewPairs:
 
     def __init__(self, rows: NDArray[np.float32], short: NDArray[np.float32], min_cosine: float) -> None:
         self._rows, self._short, self._min_cosine = rows, short, min_cosine
-        self._scores = np.empty(_TILE, np.float32)
+        self._own = local()  # of each thread: the memory of one product
 
     def of(self, begin: int) -> _PlacedPairs | None:
         """Return the pairs of a block of rows with all rows but themselves, None where bounds leave too many."""
@@ -160,7 +162,7 @@ class _FewPairs:
     def _possible(self, begin: int, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the pairs of one tile that may be near enough."""
         one, other = self._short[begin : begin + _TILE[0]], self._short[first : first + _TILE[1]]
-        scores = self._scores.ravel()[: len(one) * len(other)].reshape(len(one), len(other))
+        scores = self._tile()[: len(one) * len(other)].reshape(len(one), len(other))
         np.matmul(one, other.T, out=scores)
         limit = np.float32(self._min_cosine - ROUNDING)
         near = np.flatnonzero(scores.max(axis=1) >= limit)
@@ -168,6 +170,13 @@ class _FewPairs:
         row, column = near[row], column + first
         is_other = begin + row != column
         return row[is_other], column[is_other]
+
+    def _tile(self) -> NDArray[np.float32]:
+        """Return the scores of the last product of this thread, to write the next into."""
+        if not hasattr(self._own, "tile"):
+            self._own.tile = np.empty(_TILE[0] * _TILE[1], np.float32)
+        tile: NDArray[np.float32] = self._own.tile
+        return tile
 
 
 def _sorted_once(parts: list[Pairs], n: int) -> Pairs:

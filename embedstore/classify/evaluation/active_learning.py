@@ -6,7 +6,9 @@ the items are typical of regions without a label (see :mod:`embedstore.classify.
 From then on they are uncertain: by the margin between the two most probable classes (Scheffer et al. 2001), or with
 several labels per item by that of the least certain label ("binary minimum", Brinker 2006). Items of classes that have
 few labels count more. Both count as far as the labels can be relied on, which is how much better than chance the
-nearest labeled item predicts a label; where it does not, what is chosen is spread over everything. Twenty times as many
+nearest labeled item predicts a label; where it does not, what is chosen is spread over everything. While many classes
+have one label only, others are still unknown, and items that may be of these count more (see
+:mod:`embedstore.classify.evaluation.exploration`). Twenty times as many
 of the most useful items as are requested are clustered, weighted by their use, and the item nearest to each center is
 chosen (Zhdanov 2019, "Diverse mini-batch active learning").
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 
 from embedstore.arrays import unit_rows
 from embedstore.classify import heads
+from embedstore.classify.evaluation.exploration import REFERENCE_ROWS, Exploration, unseen_share
 from embedstore.classify.evaluation.row_clusters import centered_unit_rows, centers_of, nearest_rows
 from embedstore.classify.evaluation.typical_rows import typical_rows
 from embedstore.tables import Record, Table
@@ -33,6 +36,7 @@ COPY_COSINE = 0.999  # from which a candidate is a copy of another one
 _MAX_COPY_SEARCH = 5_000  # candidates that are compared with each other
 LABELS_PER_CLASS = 1  # labeled items per class from which on the head is asked
 TYPICAL_POOL = 10_000  # unlabeled contents that are clustered, a random sample
+EXPLORED_POOL = 5_000  # of the most useful items, which are weighed by whether their class is known
 UNCERTAIN_POOL = 100_000  # unlabeled contents that a head is asked about, a random sample
 
 
@@ -187,13 +191,27 @@ def suggest_labels(
         items, X = pool.sample(TYPICAL_POOL, seed)
         rows = typical_rows(unit_rows(X), unit_rows(labeled.X), k, seed=seed)
         return Strategy.TYPICAL, _suggestions(estimator, items[rows], X[rows]), len(items)
-    candidates: _Candidates | None = None
-    compared, rule = 0, _use_rule(estimator, labeled)
-    for items, X in pool.sample_blocks(UNCERTAIN_POOL, seed):
-        candidates = _score(estimator, items, X, rule).most_useful(candidates, CANDIDATES_PER_SUGGESTION * k)
-        compared += len(items)
+    candidates, compared = _useful_candidates(estimator, pool, labeled, k, seed)
     chosen = [] if candidates is None else _listed(estimator, candidates, _diverse_rows(candidates, k, seed))
     return Strategy.UNCERTAIN, chosen, compared
+
+
+def _useful_candidates(
+    estimator: Any, pool: UnlabeledPool, labeled: LabeledRows, k: int, seed: int
+) -> tuple[_Candidates | None, int]:
+    """Return the most useful items for k suggestions, None if there are no items, and how many were compared."""
+    rule, count = _use_rule(estimator, labeled), CANDIDATES_PER_SUGGESTION * k
+    kept = max(count, EXPLORED_POOL) if rule.exploration else count
+    candidates: _Candidates | None = None
+    compared = 0
+    for items, X in pool.sample_blocks(UNCERTAIN_POOL, seed):
+        candidates = _score(estimator, items, X, rule).most_useful(candidates, kept)
+        compared += len(items)
+    if candidates is not None and rule.exploration:
+        reference = unit_rows(pool.sample(REFERENCE_ROWS, seed)[1])
+        weights = Exploration(rule.exploration, unit_rows(labeled.X), reference).weights(candidates.vectors)
+        candidates = replace(candidates, use=np.multiply(candidates.use, weights)).most_useful(None, count)
+    return candidates, compared
 
 
 @dataclass(frozen=True)
@@ -203,10 +221,12 @@ class _UseRule:
     Attributes:
         power: of the uncertainty.
         class_weights: float32 ``(K,)``, by class of the estimator.
+        exploration: how much items count that may be of a class without a label, 0 to 1.
     """
 
     power: float
     class_weights: NDArray[np.float32]
+    exploration: float = 0.0
 
     def use(self, margin: NDArray[np.float32], proba: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how useful items are, float32 ``(N,)``."""
@@ -221,7 +241,8 @@ def _use_rule(estimator: Any, labeled: LabeledRows) -> _UseRule:
     trust = reliability(unit_rows(labeled.X), labeled.y.astype(str))
     counts = labeled.class_counts
     shares = np.array([max(counts[str(name)], 1) for name in estimator.classes_], np.float32)
-    return _UseRule(_SHARPNESS * trust, np.asarray((shares / shares.mean()) ** -trust, np.float32))
+    class_weights = np.asarray((shares / shares.mean()) ** -trust, np.float32)
+    return _UseRule(_SHARPNESS * trust, class_weights, trust * unseen_share(counts))
 
 
 def reliability(X: NDArray[np.float32], y: NDArray[np.str_]) -> float:

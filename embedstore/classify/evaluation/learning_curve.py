@@ -202,7 +202,7 @@ def score_label_budgets(
     held_out, largest = data.take(split.held_out), _largest_class(data, split.train)
     points: list[LearningCurvePoint] = []
     budgets = sorted(set(settings.labels_per_class))
-    skipped = [(b, f"no class has more than {largest} training pictures") for b in budgets if b >= largest]
+    skipped = [(b, f"no class has more than {largest} training items") for b in budgets if b >= largest]
     seeds = range(settings.seed, settings.seed + settings.repeats)
     for budget in [b for b in budgets if b < largest]:
         draws = [sample_per_class(data, split.train, budget, seed) for seed in seeds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from enum import StrEnum
 
 import numpy as np
@@ -12,8 +13,11 @@ from embedstore.arrays import Array, FloatArray, IntArray, unit_rows
 from embedstore.classify.heads.base import check_classes
 from embedstore.classify.heads.numerics import block_rows, blocks
 from embedstore.classify.heads.options import check_positive, check_whole, parse_option
+from embedstore.resources import available_cores
+from embedstore.threads import map_parts
 
 _QUERY_BYTES = 4096  # of FAISS's products of a query with a thousand rows at a time
+_THREAD_QUERIES = 1024  # of a block: more are no faster, and leave the last thread with more to do than the others
 _EXTRA = 32  # neighbors fetched beyond k, to see ties at the border
 _DIGITS = 6  # float32 products of unit vectors are precise to about 1e-7: scores within 1e-6 are a tie
 
@@ -36,7 +40,7 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         k: neighbors. In DINO's experiments 20 is usually best on ImageNet; a few hundred labels need fewer.
         weights: ``softmax``, ``uniform`` or ``distance``.
         temperature: of ``softmax``; 0.07 is DINO's.
-        block_size: queries searched at once, fewer where memory is short.
+        block_size: queries that a thread searches at once, at most 1,024, fewer where memory is short.
 
     Attributes:
         classes_: labels ``(K,)``.
@@ -80,8 +84,11 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return cosines and rows of the ``k_`` nearest training rows, nearest first, two arrays ``(Q, k_)``."""
         check_is_fitted(self)
         queries = unit_rows(validate_data(self, X, reset=False))
-        size = block_rows(self.block_size, _QUERY_BYTES + 4 * queries.shape[1] + 48 * (self.k_ + _EXTRA))
-        parts = [_nearest(queries[s], self.vectors_, self.k_) for s in blocks(len(queries), size)]
+        bytes_per_query = _QUERY_BYTES + 4 * queries.shape[1] + 48 * (self.k_ + _EXTRA)
+        size = block_rows(min(self.block_size, _THREAD_QUERIES), bytes_per_query * available_cores())
+        importlib.import_module("faiss")  # before the threads begin, which limit the libraries that are loaded
+        found = map_parts(lambda s: _nearest(queries[s], self.vectors_, self.k_), list(blocks(len(queries), size)))
+        parts = list(found)
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
     def predict_proba(self, X: Array) -> FloatArray:

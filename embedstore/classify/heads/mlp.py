@@ -42,8 +42,8 @@ class MLPHead(LogitClassifier):
         classes_: labels ``(K,)``.
         mean_: float32 ``(D,)``, mean of the features.
         scale_: float32 ``(D,)``, standard deviation of the features.
-        coefs_: weights ``(D, H)`` and ``(H, K)``.
-        intercepts_: biases ``(H,)`` and ``(K,)``.
+        coefs_: weights ``(D, H)`` and ``(H, K)``; of a protocol of sound one to three layers.
+        intercepts_: biases ``(H,)`` and ``(K,)``, likewise.
         n_iter_: epochs done.
         loss_curve_: the loss that decides, by epoch.
     """
@@ -140,12 +140,13 @@ class MLPHead(LogitClassifier):
     def _logits(self, X: Array) -> FloatArray:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False)
-        size = block_rows(_BLOCK, 4 * (X.shape[1] + 2 * self.coefs_[0].shape[1] + self.coefs_[1].shape[1]))
+        size = block_rows(_BLOCK, 4 * (X.shape[1] + 2 * sum(weight.shape[1] for weight in self.coefs_)))
         return np.concatenate([self._forward(self._standardize(X[s])) for s in blocks(len(X), size)])
 
     def _forward(self, X: FloatArray) -> FloatArray:
-        hidden = np.maximum(X @ self.coefs_[0] + self.intercepts_[0], 0)
-        return np.asarray(hidden @ self.coefs_[1] + self.intercepts_[1])
+        for weight, bias in zip(self.coefs_[:-1], self.intercepts_[:-1], strict=True):
+            X = np.maximum(X @ weight + bias, 0)
+        return np.asarray(X @ self.coefs_[-1] + self.intercepts_[-1])
 
     def _standardize(self, X: Array) -> FloatArray:
         return np.asarray((X - self.mean_) / self.scale_, dtype=np.float32)

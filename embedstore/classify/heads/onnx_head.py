@@ -146,9 +146,10 @@ def _cosines(graph: OnnxGraph, features: str, directions: Array) -> str:
 def _perceptron(graph: OnnxGraph, head: MLPHead, features: str) -> str:
     """Add the layers of an MLP head."""
     centered = graph.apply("Sub", features, _number(graph, head.mean_))
-    standard = graph.apply("Div", centered, _number(graph, head.scale_))
-    hidden = graph.apply("Relu", _affine(graph, standard, head.coefs_[0], head.intercepts_[0]))
-    return _affine(graph, hidden, head.coefs_[1], head.intercepts_[1])
+    rows = graph.apply("Div", centered, _number(graph, head.scale_))
+    for weights, intercepts in zip(head.coefs_[:-1], head.intercepts_[:-1], strict=True):
+        rows = graph.apply("Relu", _affine(graph, rows, weights, intercepts))
+    return _affine(graph, rows, head.coefs_[-1], head.intercepts_[-1])
 
 
 def _one_vs_rest(graph: OnnxGraph, head: OneVsRest, features: str) -> str:

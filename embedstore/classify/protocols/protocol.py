@@ -20,6 +20,8 @@ class Protocol(StrEnum):
     DINOV3 = "dinov3"  # Siméoni et al. 2025, and its published evaluation code
     VTAB1K = "vtab1k"  # Zhai et al. 2019
     MTEB = "mteb"  # Muennighoff et al. 2023, classification, and its published code
+    HEAR = "hear"  # Turian et al. 2022, one label per clip, and its published code
+    SUPERB = "superb"  # Yang et al. 2021, classification of utterances
 
 
 PROBE_PROTOCOLS = tuple(p.value for p in Protocol)
@@ -30,7 +32,11 @@ SOURCES = {
     Protocol.DINOV3: "Siméoni et al. 2025; facebookresearch/dinov3, dinov3/eval",
     Protocol.VTAB1K: "Zhai et al. 2019; google-research/task_adaptation",
     Protocol.MTEB: "Muennighoff et al. 2023; embeddings-benchmark/mteb, classification",
+    Protocol.HEAR: "Turian et al. 2022; hearbenchmark/hear-eval-kit, scenes of one label",
+    Protocol.SUPERB: "Yang et al. 2021, classification of utterances",
 }
+SOUND_PROTOCOLS = (Protocol.HEAR, Protocol.SUPERB)
+"""Protocols that train a network of their own in the place of logistic regression."""
 _DEFAULTS = EvaluationSettings()
 _FIXED = ("folds", "calibrate", "abstain_precision", "conformal_alpha", "conformal_by_class")
 _AGREED: dict[str, dict[str, Any]] = {  # options of the heads that say what the protocols do anyway
@@ -101,11 +107,13 @@ def _contradictions(given: ProtocolOptions, protocol: Protocol) -> list[str]:
     settings, agreed = given.settings, _AGREED[given.head]
     if protocol is Protocol.MTEB:
         agreed = agreed | {"max_iter": 100}
+    if protocol in SOUND_PROTOCOLS:
+        agreed = {}
     out = [given.spelling(k, v) for k, v in given.head_options.items() if k not in agreed or agreed[k] != v]
     out += [given.spelling(k, None) for k in _FIXED if getattr(settings, k) != getattr(_DEFAULTS, k)]
     out += [given.spelling("task", None)] if given.task not in (AUTO, Task.CLASSIFICATION) else []
     out += [given.spelling("weight", None)] if given.weight is not None else []
-    if given.head == "knn" or protocol is Protocol.MTEB:
+    if given.head == "knn" or protocol is Protocol.MTEB or protocol in SOUND_PROTOCOLS:
         out += [given.spelling("refit", None)] if settings.refit else []
         out += [given.spelling("choose_on", None)] if settings.choose_on != ChoiceRows.FOLDS else []
     return out

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import duckdb
+import numpy as np
+from numpy.typing import NDArray
 
 from embedstore.storage.column_names import find_item_column
 from embedstore.storage.quoting import quote_identifier, quote_literal
-from embedstore.storage.sql import column_types
+from embedstore.storage.sql import column_types, object_array
 from embedstore.text_form import ABSENT_PATTERN
 
 
@@ -30,17 +33,36 @@ _GROUP = (
 )
 
 
-class FeatureRow(NamedTuple):
-    """One present item; ``shard`` and ``row`` are None without a vector in the space."""
+@dataclass(frozen=True)
+class FeatureColumns:
+    """Present items, ascending, as columns.
 
-    item: int
-    label: Any
-    split: str | None
-    group: str | None
-    content: str
-    shard: int | None
-    row: int | None
-    weight: float | None
+    Attributes:
+        item: int64 ``(N,)``.
+        label: objects ``(N,)``, None where an item has no label.
+        split: objects ``(N,)``, text or None.
+        group: objects ``(N,)``, text or None.
+        content: objects ``(N,)``, text.
+        shard: int64 ``(N,)``, -1 without a vector in the space.
+        row: int64 ``(N,)``, the place of the vector in its file, -1 without one.
+        weight: float64 ``(N,)``, NaN without a weight.
+    """
+
+    item: NDArray[np.int64]
+    label: NDArray[np.object_]
+    split: NDArray[np.object_]
+    group: NDArray[np.object_]
+    content: NDArray[np.object_]
+    shard: NDArray[np.int64]
+    row: NDArray[np.int64]
+    weight: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def take(self, rows: NDArray[np.bool_]) -> FeatureColumns:
+        """Return a selection of the items."""
+        return FeatureColumns(*(getattr(self, f.name)[rows] for f in fields(self)))
 
 
 def label_column(con: duckdb.DuckDBPyConnection, name: str) -> LabelColumn | None:
@@ -69,9 +91,9 @@ def number_value(name: str) -> str:
     return f"TRY_CAST({quote_identifier(name)}::VARCHAR AS DOUBLE)"
 
 
-def feature_rows(
+def feature_columns(
     con: duckdb.DuckDBPyConnection, label: LabelColumn, *, space: str, condition: str, weight: str = "NULL::DOUBLE"
-) -> list[FeatureRow]:
+) -> FeatureColumns:
     """Return the present items that match a condition, ascending.
 
     Args:
@@ -81,14 +103,23 @@ def feature_rows(
         condition: SQL over ``items``.
         weight: SQL for the weight of an item.
     """
-    rows = con.execute(
-        'SELECT i.item, i.y, i.split, i.group_id, i.content::VARCHAR, v.shard, v."row"::BIGINT, i.weight '
+    columns = con.execute(
+        "SELECT i.item::BIGINT AS item, i.y, i.split, i.group_id, i.content::VARCHAR AS content, "
+        'coalesce(v.shard::BIGINT, -1) AS shard, coalesce(v."row"::BIGINT, -1) AS "row", '
+        "coalesce(i.weight::DOUBLE, 'NaN'::DOUBLE) AS weight "
         f"FROM (SELECT item, {label.value} AS y, {weight} AS weight, split, {_GROUP} AS group_id, content FROM items "
         f"WHERE present AND ({condition})) i "
         "LEFT JOIN (SELECT * FROM vectors WHERE space = ?) v ON v.content = i.content ORDER BY i.item",
         [space],
-    ).fetchall()
-    return [FeatureRow._make(row) for row in rows]
+    ).fetchnumpy()
+    item, shard, row, weights = (np.asarray(columns[name]) for name in ("item", "shard", "row", "weight"))
+    y, split, group, content = (_objects(columns[name]) for name in ("y", "split", "group_id", "content"))
+    return FeatureColumns(item, y, split, group, content, shard, row, weights)
+
+
+def _objects(column: NDArray[Any]) -> NDArray[np.object_]:
+    """Return a column of DuckDB as objects: None where it is NULL, a list where it has a list."""
+    return object_array([v.tolist() if isinstance(v, np.ndarray) else v for v in column.tolist()])
 
 
 def matching_items(con: duckdb.DuckDBPyConnection, condition: str) -> list[int]:

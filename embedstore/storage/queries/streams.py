@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.storage.sql import fetch_value
+from embedstore.storage import filters
+from embedstore.storage.sql import fetch_value, first_row, int64_column
 
 _CREATE = """
 CREATE TABLE {items} AS SELECT item, content FROM items WHERE present AND ({condition});
@@ -67,3 +69,45 @@ def sampled_rows(
         WHERE n IN (SELECT unnest(?::BIGINT[])) ORDER BY n
     """
     return con.execute(query, [numbers.tolist()]).fetchnumpy()
+
+
+class SpaceState(NamedTuple):
+    """What tells whether items or vectors were added to a space.
+
+    Attributes:
+        space: its key.
+        vectors: how many it has.
+        last_shard: the number of its last vector file.
+        last_item: the id of the last item of the store.
+    """
+
+    space: str
+    vectors: int
+    last_shard: int
+    last_item: int
+
+
+def space_state(con: duckdb.DuckDBPyConnection, space: str) -> SpaceState:
+    """Return what a space holds now."""
+    vectors, last_shard = first_row(
+        con.execute("SELECT count(*), coalesce(max(shard), 0) FROM vectors WHERE space = ?", [space])
+    )
+    return SpaceState(space, vectors, last_shard, fetch_value(con, "SELECT coalesce(max(item), 0) FROM items"))
+
+
+def matching_item_ids(con: duckdb.DuckDBPyConnection, where: str | None, extra_condition: str) -> NDArray[np.int64]:
+    """Return the ids of the present items that match, int64 ``(n,)``, ascending.
+
+    Args:
+        con: a reader's connection.
+        where: a filter of the user.
+        extra_condition: SQL that the caller vouches for.
+
+    Raises:
+        BadFilter: if the filter is not valid.
+        UnknownColumn: if the filter names a column that the items do not have.
+    """
+    with filters.filter_errors(con, where):
+        condition = f"({filters.compile_filter(con, where)}) AND ({extra_condition})"
+        found = con.execute(f"SELECT item FROM items WHERE present AND ({condition})").fetchnumpy()
+    return np.sort(int64_column(found["item"]))

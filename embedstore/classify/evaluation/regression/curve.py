@@ -46,7 +46,7 @@ def numeric_learning_curve(head: str, data: Features, settings: LearningCurveSet
     points, skipped = [], []
     for budget in sorted(set(settings.labels_per_class)):
         if budget >= n_pictures:
-            skipped.append((budget, f"there are {n_pictures} training pictures"))
+            skipped.append((budget, f"there are {n_pictures} training items"))
             continue
         seeds = range(settings.seed, settings.seed + settings.repeats)
         draws = [sample_per_class(one_class, every, budget, seed) for seed in seeds]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 
 from embedstore.arrays import Array, FloatArray, IntArray
-from embedstore.classify.heads.linear.backend import Backend
-from embedstore.classify.heads.linear.softmax import DeviceRows, EigenBasis
+from embedstore.classify.heads.linear.backend import Backend, Tensor
+from embedstore.classify.heads.linear.softmax import THREADED_WORK, DeviceRows, EigenBasis
 from embedstore.classify.heads.numerics import blocks
 from embedstore.resources import memory_share
+from embedstore.threads import map_parts
 
 _BLOCK = 16_384  # rows at once
 _GRAM_BLOCK = 250_000  # numbers in a block of rows whose products are summed: they stay in the cache
+_GRAM_PARTS = 8  # of the rows, whose products threads compute
 _MIN_VARIANCE = 1e-12  # relative to the largest: below it the rows do not span the direction
 _IN_MEMORY = 1 << 30  # bytes of rows up to which a copy is made where that saves time
 # Projecting the rows costs N D^2 once; projecting parameters and gradients costs 2 D^2 per column in each of about 60
@@ -53,14 +58,32 @@ def prepare_rows(
 def _eigenbasis(rows: DeviceRows, std: FloatArray) -> EigenBasis:
     """Return the eigenbasis of the centered rows, each feature divided by ``std``."""
     be, gram, total = rows.be, rows.be.zeros(rows.dim, rows.dim), rows.be.zero_sums(rows.dim)
-    for _, block in rows.blocks(be.block_rows(2 * rows.dim, max(1, _GRAM_BLOCK // rows.dim))):
-        gram += block.T @ block
-        total += block.sum(0)
+    for products, sums in _parts_of_gram(rows):
+        gram += products
+        total += sums
     mean = be.to_device(be.to_numpy(total) / rows.n_rows)
     gram = gram / rows.n_rows - mean[:, None] * mean[None, :]
     inverse = be.to_device(1 / std)
     values, vectors = be.eigh(gram * inverse[:, None] * inverse[None, :])
     return EigenBasis(inverse[:, None] * vectors, be.xp.clip(values, 0, None), mean, rows_projected=False)
+
+
+def _parts_of_gram(rows: DeviceRows) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the products of the rows ``(D, D)`` and their sum ``(D,)``, over parts of them."""
+    be = rows.be
+    size = be.block_rows(2 * rows.dim, max(1, _GRAM_BLOCK // rows.dim))
+
+    def sums(part: slice) -> tuple[Tensor, Tensor]:
+        gram, total = be.zeros(rows.dim, rows.dim), be.zero_sums(rows.dim)
+        for _, block in rows.blocks(size, part):
+            gram += block.T @ block
+            total += block.sum(0)
+        return gram, total
+
+    if be.device is not None or 2.0 * rows.n_rows * rows.dim**2 < THREADED_WORK:
+        yield sums(slice(0, rows.n_rows))
+        return
+    yield from map_parts(sums, blocks(rows.n_rows, size * math.ceil(rows.n_rows / size / _GRAM_PARTS)))
 
 
 def _project_to_span(be: Backend, X: Array, std: FloatArray) -> tuple[FloatArray, EigenBasis]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from enum import StrEnum
-from functools import cache
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # comes with scikit-learn
 
 from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.base import check_classes
@@ -31,12 +29,10 @@ from embedstore.classify.heads.numerics import blocks, softmax
 from embedstore.classify.heads.options import check_positive, check_whole, parse_option
 from embedstore.classify.heads.sample_weights import drop_unweighted
 from embedstore.errors import LabelError
+from embedstore.threads import single_threaded_algebra
 
 _REFIT = 0.1  # the tolerance of the last fit is this share of the path's
 _BLOCK = 16_384  # rows scored at once
-# Operations in a pass below which one thread computes it: threads that wait for each other a thousand times a second
-# take 15 times as long on a busy machine (measured: 0.9 s became 13 s) and save little on an idle one.
-_ONE_THREAD = 4e9
 _DTYPES = (np.float32, np.float64, np.float16)
 
 
@@ -150,7 +146,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         grid = self.grid
         train = self._training_masks(codes, groups, X.shape) if len(grid) > 1 else np.zeros((0, len(codes)), bool)
         work = 4.0 * X.size * max(len(train), 1) * len(self.classes_)
-        with _threads().limit(limits=1 if work < _ONE_THREAD else None):
+        with single_threaded_algebra():  # threads of the library wait for each other a thousand times a second
             return compute_on(self.device, work, lambda device: self._solve(X, codes, grid, train, weights, device))
 
     @property
@@ -241,12 +237,6 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return labels ``(N,)``."""
         best = _two_columns(self.decision_function(X)).argmax(axis=1)
         return np.asarray(self.classes_[best])
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    """Return the thread pools of the linear algebra; finding them takes 5 ms, as long as a small fit."""
-    return ThreadpoolController()
 
 
 def _grid(Cs: float | Sequence[float]) -> list[float]:

@@ -11,6 +11,7 @@ scikit-learn's intercept it is not penalized.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,10 +20,14 @@ import numpy as np
 from embedstore.arrays import Array, FloatArray, IntArray
 from embedstore.classify.heads.linear.backend import Backend, Tensor
 from embedstore.classify.heads.numerics import blocks
+from embedstore.threads import map_parts
 
 _BLOCK_LOGITS = 250_000  # logits of all tasks in memory at once: 1 MB of float32 stays in the cache
 _MIN_BLOCK_ROWS = 256  # with fewer rows the matrix products lose their speed
 _NUMBERS_PER_LOGIT = 6  # that a pass holds at once on a GPU: the logits, their exponentials, the residuals and copies
+_PARTS = 16  # of the rows, over which threads compute
+# Operations in a pass from which several threads compute it: fewer take only some milliseconds.
+THREADED_WORK = 4e8
 _CURVATURE_SAMPLE = 64  # rows of a block whose curvature is computed
 _ABSENT_LOGIT = -1e4  # of a class that is absent from a task's rows: exp gives exactly 0
 _MAX_MEMORY_SHARE = 0.4  # of a GPU's free memory that the rows may take
@@ -76,6 +81,30 @@ class PassResult:
     held_out_accuracy: FloatArray
 
 
+@dataclass
+class _PassSums:
+    """Sums over rows, for each of T tasks.
+
+    Attributes:
+        losses: training loss, held-out loss and held-out hits, ``(3, T)``.
+        grad: residuals times rows, ``(T * K, D)``.
+        residual: the residuals, ``(T * K,)``.
+        curvature: p(1 - p), ``(T, K)``.
+    """
+
+    losses: Tensor
+    grad: Tensor
+    residual: Tensor
+    curvature: Tensor
+
+    def add(self, other: _PassSums) -> None:
+        """Add the sums over other rows, in place."""
+        self.losses += other.losses
+        self.grad += other.grad
+        self.residual += other.residual
+        self.curvature += other.curvature
+
+
 class DeviceRows:
     """Features and classes on the device.
 
@@ -94,9 +123,11 @@ class DeviceRows:
         self.one = be.to_device(np.ones(1))[0]
         self.sign = be.to_device(2.0 * y - 1)
 
-    def blocks(self, size: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the rows in blocks on the device, in its precision."""
-        for s in blocks(self.n_rows, size):
+    def blocks(self, size: int, part: slice | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the rows, or a part of them, in blocks on the device, in its precision."""
+        begin, end, _ = (part or slice(None)).indices(self.n_rows)
+        for within in blocks(end - begin, size):
+            s = slice(begin + within.start, begin + within.stop)
             block = self.data[s]
             yield s, self.be.to_device(np.asarray(block)) if isinstance(block, np.ndarray) else block
 
@@ -146,35 +177,64 @@ class SoftmaxProblem:
         self.n_passes += 1
         be, (tasks, columns) = self.be, theta.shape[:2]
         w, b = (theta.reshape(tasks * columns, -1), None) if basis.rows_projected else basis.device_coefficients(theta)
-        sums = be.zero_sums(3, tasks)  # training loss, held-out loss, held-out hits
-        grad, residual_sum, curvature = be.zeros(*w.shape), be.zeros(len(w)), be.zeros(tasks, columns)
-        block_rows = be.block_rows(
+        total = self._zero_sums(w, tasks)
+        for sums in self._parts_of_pass(w, b, tasks):
+            total.add(sums)
+        grad = total.grad
+        if b is not None:
+            grad -= total.residual[:, None] * basis.mean
+            grad = be.xp.concatenate([grad @ basis.projection, total.residual[:, None]], -1)
+        losses = be.to_numpy(total.losses)  # the only wait for the device
+        held_out_loss, held_out_accuracy = losses[1:] / self.held_out_totals
+        grad = grad.reshape(theta.shape)
+        grad *= self.shares[:, None, None]
+        curvature = total.curvature * self.shares[:, None]
+        return PassResult(losses[0] / self.train_totals, grad, curvature, held_out_loss, held_out_accuracy)
+
+    def _parts_of_pass(self, w: Tensor, b: Tensor | None, tasks: int) -> Iterator[_PassSums]:
+        """Yield the sums over parts of the rows: several threads compute them on the CPU if there is enough to do.
+
+        The parts depend on the rows alone, so that their number does not change with the number of cores.
+        """
+        size = self.be.block_rows(
             self.rows.dim + _NUMBERS_PER_LOGIT * len(w), max(_MIN_BLOCK_ROWS, _BLOCK_LOGITS // len(w))
         )
-        for s, block in self.rows.blocks(block_rows):
+        if self.be.device is not None or 4.0 * self.rows.n_rows * w.size < THREADED_WORK:
+            yield self._sums_of(w, b, tasks, slice(0, self.rows.n_rows), size)
+            return
+        parts = blocks(self.rows.n_rows, size * math.ceil(self.rows.n_rows / size / _PARTS))
+        yield from map_parts(lambda part: self._sums_of(w, b, tasks, part, size), parts)
+
+    def _zero_sums(self, w: Tensor, tasks: int) -> _PassSums:
+        be = self.be
+        curvature = be.zeros(tasks, len(w) // tasks)
+        return _PassSums(be.zero_sums(3, tasks), be.zeros(*w.shape), be.zeros(len(w)), curvature)
+
+    def _sums_of(self, w: Tensor, b: Tensor | None, tasks: int, part: slice, size: int) -> _PassSums:
+        """Return the sums over a part of the rows.
+
+        Args:
+            w: weights ``(T * K, D)``.
+            b: intercepts ``(T * K,)``, None where the rows end in 1.
+            tasks: their number.
+            part: the rows.
+            size: rows that are computed at once.
+        """
+        be, total = self.be, self._zero_sums(w, tasks)
+        for s, block in self.rows.blocks(size, part):
             logits = w @ block.T
             if b is not None:
                 logits += b[:, None]
-            logits = logits.reshape(tasks, columns, -1)
-            loss, residual, hits = self._binary_loss(logits, s) if columns == 1 else self._softmax_loss(logits, s)
+            logits = logits.reshape(tasks, len(w) // tasks, -1)
+            is_binary = logits.shape[1] == 1
+            loss, residual, hits = self._binary_loss(logits, s) if is_binary else self._softmax_loss(logits, s)
             train, held_out = self.train_weights[:, s], self.held_out_weights[:, s]
-            sums += be.xp.stack([be.sums(loss, train), be.sums(loss, held_out), be.sums(hits, held_out)])
-            curvature += self._curvature(residual, train)
+            losses = be.xp.stack([be.sums(loss, train), be.sums(loss, held_out), be.sums(hits, held_out)])
+            curvature = self._curvature(residual, train)
             residual *= train[:, None]
             residual = residual.reshape(len(w), -1)
-            grad += residual @ block
-            if b is not None:
-                residual_sum += residual.sum(1)
-        if b is not None:
-            grad -= residual_sum[:, None] * basis.mean
-            grad = be.xp.concatenate([grad @ basis.projection, residual_sum[:, None]], -1)
-        totals = be.to_numpy(sums)  # the only wait for the device
-        held_out_loss, held_out_accuracy = totals[1:] / self.held_out_totals
-        grad = grad.reshape(theta.shape)
-        grad *= self.shares[:, None, None]
-        return PassResult(
-            totals[0] / self.train_totals, grad, curvature * self.shares[:, None], held_out_loss, held_out_accuracy
-        )
+            total.add(_PassSums(losses, residual @ block, residual.sum(1), curvature))
+        return total
 
     def _curvature(self, residual: Tensor, train: Tensor) -> Tensor:
         """Return the weighted sum of p(1 - p) over the training rows of a block, ``(T, K)``, from a sample of them.

@@ -17,7 +17,12 @@ from embedstore.media.image.formats.image_format import ImageFormat
 
 MIN_PREVIEW_PIXELS = 256 * 256  # a smaller preview is a thumbnail: the file is developed instead
 
-_SIGNATURES = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb")  # Fujifilm, Olympus, Panasonic, Sigma
+_SIGNATURES = {  # by their place; Phase One's follows a TIFF header of which Pillow would read an image of one pixel
+    0: (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM"),  # the last is Minolta
+    4: (b"ftypcrx ",),  # Canon CR3
+    6: (b"HEAPCCDR", b".reV"),  # Canon CRW, Kyocera
+    8: (b"IIII", b"MMMM"),  # Phase One
+}
 _DNG_VERSION, _COMPRESSION, _PHOTOMETRIC, _SUB_IFDS = 50706, 259, 262, 330
 _RAW_COMPRESSIONS = frozenset({32767, 32769, 34713, 65535})  # Sony, Samsung, Nikon, Pentax
 _RAW_PHOTOMETRICS = frozenset({32803, 34892})  # color filter array, linear raw (DNG 1.7)
@@ -33,7 +38,7 @@ _FLIPS = {  # LibRaw's sizes.flip
 
 def is_raw(data: bytes) -> bool:
     """Return whether a file is a camera's RAW file, also one that is a TIFF file by its first bytes."""
-    if data.startswith(_SIGNATURES) or data[4:12] == b"ftypcrx ":
+    if any(data.startswith(signatures, place) for place, signatures in _SIGNATURES.items()):
         return True
     if not data.startswith((b"II*\0", b"MM\0*")):
         return False
@@ -49,6 +54,17 @@ def is_raw(data: bytes) -> bool:
 
 def open_raw(data: bytes) -> Image.Image:
     """Open the embedded preview, or develop the file in half size where there is none or only a thumbnail."""
+    import rawpy
+
+    try:
+        return _open(data)
+    except rawpy.LibRawError as e:
+        why = e.args[0].decode() if e.args and isinstance(e.args[0], bytes) else str(e)
+        raise OSError(f"LibRaw: {why[:1].lower()}{why[1:]}") from e
+
+
+def _open(data: bytes) -> Image.Image:
+    """Open the preview or develop the file; see :func:`open_raw`."""
     import rawpy
 
     with rawpy.imread(io.BytesIO(data)) as raw:

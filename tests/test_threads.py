@@ -1,0 +1,141 @@
+"""Parts in threads: one result whatever the number of cores, and one thread of linear algebra in each."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
+
+from embedstore import threads
+from embedstore.classify.data import self_join
+from embedstore.classify.data.features import _groups
+from embedstore.classify.data.self_join import nearest_pairs
+from embedstore.classify.heads import LogisticProbe, WeightedKNN
+from embedstore.classify.heads.linear import coordinates, softmax
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """Set the number of cores that parts are computed on."""
+    return lambda count: monkeypatch.setattr(threads, "available_cores", lambda: count)
+
+
+def blas_threads():
+    """Return the most threads of a library of matrix products."""
+    return max(info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas")
+
+
+@settings(max_examples=20, deadline=None)
+@given(count=st.integers(0, 20), n_cores=st.integers(1, 4))
+def test_results_come_in_order(count, n_cores):
+    """Each part is computed once, also where there are fewer parts than threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "available_cores", lambda: n_cores)
+        assert list(threads.map_parts(lambda n: n * n, iter(range(count)))) == [n * n for n in range(count)]
+
+
+def test_only_a_few_parts_are_computed_ahead(cores):
+    """Parts are taken as results are: their results do not collect in memory."""
+    cores(2)
+    taken = []
+    results = threads.map_parts(lambda n: n, (taken.append(n) or n for n in range(100)))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert len(taken) <= 7
+    results.close()
+
+
+def test_an_error_of_a_part_is_that_of_the_call(cores):
+    """No thread goes on afterwards."""
+    cores(2)
+    with pytest.raises(ZeroDivisionError):
+        list(threads.map_parts(lambda n: 1 // (5 - n), range(100)))
+    assert not [t for t in threading.enumerate() if t.name.startswith("parts")]
+
+
+def test_the_limit_of_one_thread_ends_with_the_last_that_needs_it():
+    """Two that overlap do not leave the process with one thread."""
+    before = blas_threads()
+    first, second = threads.single_threaded_algebra(), threads.single_threaded_algebra()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert blas_threads() == 1
+    second.__exit__(None, None, None)
+    assert blas_threads() == before
+
+
+def test_parts_of_a_part_are_computed_by_its_thread(cores):
+    """Threads do not multiply."""
+    cores(2)
+    inner = lambda n: list(threads.map_parts(lambda _: threading.get_ident(), range(4)))  # noqa: E731
+    assert all(len(set(idents)) == 1 for idents in threads.map_parts(inner, range(6)))
+
+
+def test_a_probe_is_the_same_on_any_number_of_cores_and_like_that_of_one_pass(cores, monkeypatch):
+    """The choice of C and the path are equal to the bit; a pass in one part gives the same optimum."""
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 4, 1200)
+    X = (rng.standard_normal((1200, 24)) + 0.7 * rng.standard_normal((4, 24))[y]).astype(np.float32)
+    whole = LogisticProbe(5, device="cpu").fit(X, y)
+    for module in (softmax, coordinates):
+        monkeypatch.setattr(module, "THREADED_WORK", 0.0)
+    monkeypatch.setattr(softmax, "_BLOCK_LOGITS", 64)
+    cores(1)
+    one = LogisticProbe(5, device="cpu").fit(X, y)
+    cores(3)
+    three = LogisticProbe(5, device="cpu").fit(X, y)
+    assert np.array_equal(one.coef_, three.coef_)
+    assert one.path_ == three.path_
+    assert (whole.C_, len(whole.path_)) == (one.C_, len(one.path_))
+    assert np.abs(whole.coef_ - one.coef_).max() < 1e-3 * np.abs(whole.coef_).max()
+
+
+def test_votes_and_near_duplicates_do_not_depend_on_the_cores(cores, monkeypatch):
+    """The neighbors in blocks of several threads are those of one search, and so are pairs within cells."""
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((2600, 16)).astype(np.float32)
+    X[1300:] = X[:1300] + 0.02 * rng.standard_normal((1300, 16))
+    queries, y = rng.standard_normal((300, 16)), np.arange(2600) % 3
+    cores(1)
+    whole, alone = WeightedKNN(5).fit(X, y).nearest_neighbors(queries), nearest_pairs(X, 8, min_cosine=0.9)
+    cores(3)
+    parts = WeightedKNN(5, block_size=32).fit(X, y).nearest_neighbors(queries)
+    assert np.array_equal(whole[1], parts[1])
+    assert np.allclose(whole[0], parts[0], atol=1e-6)
+    monkeypatch.setattr(self_join, "_TILE", (64, 128))
+    tiles = nearest_pairs(X, 8, min_cosine=0.9)
+    assert set(zip(tiles.a, tiles.b, strict=True)) == set(zip(alone.a, alone.b, strict=True))
+    monkeypatch.setattr(self_join, "is_exact", lambda *_: False)
+    in_cells = nearest_pairs(X, 8, min_cosine=0.99)
+    cores(1)
+    again = nearest_pairs(X, 8, min_cosine=0.99)
+    assert np.array_equal(in_cells.a, again.a)
+    assert np.array_equal(in_cells.b, again.b)
+    assert len(in_cells) > 1000
+
+
+def test_several_callers_at_once_get_their_own_results(cores):
+    """A server evaluates for several people: their parts do not mix, and the limit is removed at the end."""
+    cores(2)
+    before = blas_threads()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda k: list(threads.map_parts(lambda n: n * k, range(30))), range(8)))
+    assert found == [[n * k for n in range(30)] for k in range(8)]
+    assert blas_threads() == before
+
+
+@settings(max_examples=60, deadline=None)
+@given(items=st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([None, "g", "h", "i"])), max_size=14))
+def test_groups_are_the_components_of_contents_and_declared_groups(items):
+    """Two items are together if and only if a chain of equal contents and equal groups joins them."""
+    numbers = _groups([content for content, _ in items], [group for _, group in items])
+    joined = np.eye(len(items), dtype=bool)
+    for i, (content, group) in enumerate(items):
+        for j, (other, other_group) in enumerate(items):
+            joined[i, j] |= content == other or (group is not None and group == other_group)
+    for _ in items:
+        joined = (joined.astype(int) @ joined.astype(int)) > 0
+    assert np.array_equal(numbers[:, None] == numbers[None, :], joined)
