@@ -760,9 +760,10 @@ class Store:
             color_by: the column that colors the points.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            max_items: of more items, a random sample is shown; None shows all. t-SNE places up to 5,000 of them; the
-                others are placed among the nearest of these.
-            seed: random seed of the sample and the projection.
+            max_items: of more items, a random sample is shown; None shows all. t-SNE places some thousands of them;
+                the others are placed among the nearest of these. The map of all items without a filter is that of the
+                page: it is kept, and items that are added get places of their own while no other item moves.
+            seed: random seed of the sample and the projection; with another seed than 0 a map is drawn and not kept.
 
         Returns:
             The map; ``.html()`` and ``.png(path)`` draw it.
@@ -2383,7 +2384,8 @@ class Store:
     ) -> StrategyComparison:
         """Train from scratch, a frozen probe, the last layers and all layers, and compare them on the same items.
 
-        Only the run is recorded; no space is added. Every result is a training of its own: this takes long.
+        Only the run is recorded; no space is added. Every result is a training of its own: this takes long. After an
+        interruption the same call keeps the trainings that are done.
 
         Args:
             label: see :class:`Store`.
@@ -2392,7 +2394,8 @@ class Store:
             plot_path: a PNG file for the plot.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            progress: a function that is called with each result.
+            progress: a function that is called with the outlook (what is to be trained, and how long it may take), then
+                with each result.
             **settings: of every training, as for :meth:`finetune`.
 
         Returns:

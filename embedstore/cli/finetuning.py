@@ -15,7 +15,7 @@ from embedstore.cli.app import Panel, app
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
-    from embedstore.finetuning.strategies import StrategyResult
+    from embedstore.finetuning.strategies import StrategyOutlook, StrategyResult
     from embedstore.operations.finetune_result import FinetuneResult
 
 Setting = Annotated[
@@ -166,7 +166,8 @@ def compare_strategies(
 ) -> None:
     """Compare training strategies on your own data: from scratch, frozen probe, last layers, all layers.
 
-    Every result is a training run of its own, so this takes long.
+    Every result is a training run of its own, so this takes long; first it says about how long. After an interruption
+    the same command keeps the trainings that are done.
     """
     opened = es.open(store, device=device, allow_code=allow_code)
     settings = {"epochs": epochs, "lr": lr} | o.parse_assignments(setting, "--set")
@@ -176,7 +177,7 @@ def compare_strategies(
         last_layers=last_layers,
         where=where,
         space=space,
-        progress=_print_strategy,
+        progress=_StrategyPrinter(),
         **settings,
     )
     from embedstore.finetuning.plots import draw_comparison
@@ -195,11 +196,45 @@ def compare_strategies(
     console.print_table(("labels per class", "items", *strategies), rows)
 
 
-def _print_strategy(r: StrategyResult) -> None:
-    """Print a result of a comparison of strategies as soon as it is measured."""
-    console.print_note(
-        f"{r.regime}, {r.labels_per_class or 'all'} labels per class: accuracy {r.accuracy:.3f} in {r.seconds:.0f} s"
-    )
+class _StrategyPrinter:
+    """Prints what a comparison is going to train, and each result as soon as it is measured."""
+
+    def __init__(self) -> None:
+        self._outlook: StrategyOutlook | None = None
+        self._results: list[StrategyResult] = []
+
+    def __call__(self, event: StrategyOutlook | StrategyResult) -> None:
+        """Print one event."""
+        from embedstore.finetuning.strategies import StrategyResult
+
+        if isinstance(event, StrategyResult):
+            self._print_result(event)
+        else:
+            self._print_outlook(event)
+
+    def _print_outlook(self, event: StrategyOutlook) -> None:
+        self._outlook = event
+        done = f", {len(event.done)} more are done already" if event.done else ""
+        console.print_note(
+            f"{len(event.seconds)} trainings{done}; about {_duration(event.remaining([]))}. After an "
+            "interruption the same command keeps the trainings that are done"
+        )
+
+    def _print_result(self, r: StrategyResult) -> None:
+        self._results.append(r)
+        left = self._outlook.remaining(self._results) if self._outlook else 0.0
+        labels = r.labels_per_class or "all"
+        rest = f"; about {_duration(left)} left" if left else ""
+        console.print_note(
+            f"{r.regime}, {labels} labels per class: accuracy {r.accuracy:.3f} in {r.seconds:.0f} s{rest}"
+        )
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words, as exactly as an estimate deserves."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _print_result(result: FinetuneResult) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from embedstore.finetuning.task import hold_out_validation
 from embedstore.tables import Record, Table
 
 SCRATCH_LEARNING_RATE = 1e-3  # AdamW's usual rate, for every layer; BatchNorm statistics are updated
+_PASSES_OF_ALL_LAYERS = 3.0  # forward, and backward, which costs about twice as much
+_PASSES_OF_LAST_LAYERS = 1.5
 SCRATCH_EPOCH_FACTOR = 3  # times the epochs of tuning: a random network has everything to learn
 
 
@@ -31,6 +33,14 @@ class TrainingRegime(StrEnum):
     FROZEN = "frozen probe"
     LAST = "last layers"
     ALL = "all layers"
+
+
+@dataclass(frozen=True)
+class StrategyTraining:
+    """One training regime on one number of labels per class, None for all labels."""
+
+    regime: TrainingRegime
+    labels_per_class: int | None
 
 
 @dataclass(frozen=True)
@@ -51,10 +61,41 @@ class StrategyResult:
     accuracy: float
     seconds: float
 
+    @property
+    def training(self) -> StrategyTraining:
+        """The training that gave it."""
+        return StrategyTraining(self.regime, self.labels_per_class)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values under the stored keys."""
         values = {"way": self.regime.value, "labels": self.labels_per_class, "train": self.train_images}
         return values | {"accuracy": self.accuracy, "seconds": self.seconds}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> StrategyResult:
+        """Return the result that :meth:`to_json` describes."""
+        regime = TrainingRegime(values["way"])
+        return cls(regime, values["labels"], int(values["train"]), float(values["accuracy"]), float(values["seconds"]))
+
+
+@dataclass(frozen=True)
+class StrategyOutlook:
+    """What a comparison is going to train.
+
+    Attributes:
+        seconds: estimated for each training that is not done yet, in their order.
+        done: results that an interrupted run of the same comparison left.
+    """
+
+    seconds: dict[StrategyTraining, float]
+    done: tuple[StrategyResult, ...]
+
+    def remaining(self, results: Sequence[StrategyResult]) -> float:
+        """Return how many seconds are left, as the trainings so far took in proportion to their estimates."""
+        finished = {r.training: r.seconds for r in results if r.training in self.seconds}
+        estimated = sum(self.seconds[training] for training in finished)
+        left = sum(self.seconds.values()) - estimated
+        return left * sum(finished.values()) / estimated if estimated else left
 
 
 @dataclass(frozen=True)
@@ -110,29 +151,67 @@ class StrategyPlan:
     last_layers: str
 
 
+class KeptResults(Protocol):
+    """The results of a comparison that outlive an interruption."""
+
+    def read(self) -> list[StrategyResult]:
+        """Return those of an earlier run of the same comparison."""
+
+    def write(self, results: Sequence[StrategyResult]) -> None:
+        """Keep all results so far."""
+
+
 def compare_strategies(
-    plan: StrategyPlan, label: str, progress: Callable[[StrategyResult], None] = lambda _: None
+    plan: StrategyPlan,
+    label: str,
+    kept: KeptResults,
+    seconds_per_image: float,
+    progress: Callable[[StrategyOutlook | StrategyResult], None] = lambda _: None,
 ) -> StrategyComparison:
     """Train every regime on every number of labels, and judge each on the held-out items.
 
     Args:
         plan: the rows, the network and the numbers of labels.
         label: the column.
-        progress: called with each result.
+        kept: results of an earlier run, and where new ones are kept.
+        seconds_per_image: that the network needs for one image.
+        progress: called with the outlook, then with each new result.
 
     Raises:
         LabelError: if a number of labels leaves nothing to select the epoch with.
     """
+    rows = _rows_by_count(plan)
+    results = {r.training: r for r in kept.read()}
+    trainings = [StrategyTraining(regime, count) for count in rows for regime in TrainingRegime]
+    todo = [t for t in trainings if t not in results]
+    estimates = {t: _image_passes(plan, t.regime, len(rows[t.labels_per_class])) * seconds_per_image for t in todo}
+    progress(StrategyOutlook(estimates, tuple(results[t] for t in trainings if t in results)))
+    for training in todo:
+        count = training.labels_per_class
+        results[training] = _train_regime(plan, training.regime, count, rows[count])
+        kept.write(list(results.values()))
+        progress(results[training])
+    split = plan.job.split
+    return StrategyComparison(label, split.held_out_split, len(split.held_out), tuple(results[t] for t in trainings))
+
+
+def _rows_by_count(plan: StrategyPlan) -> dict[int | None, NDArray[np.int64]]:
+    """Return the rows of each number of labels per class, the fewest first, then all."""
     job = plan.job
     every = np.sort(np.concatenate([job.split.train, job.split.val]))
     largest = int(np.unique(job.data.y[every].astype(str), return_counts=True)[1].max())
-    results = []
-    for count in [*(n for n in sorted(set(plan.labels_per_class)) if 0 < n < largest), None]:
-        rows = every if count is None else plan.sample_rows(job.data, every, count, job.settings.seed)
-        for regime in TrainingRegime:
-            results.append(_train_regime(plan, regime, count, rows))
-            progress(results[-1])
-    return StrategyComparison(label, job.split.held_out_split, len(job.split.held_out), tuple(results))
+    counts = [n for n in sorted(set(plan.labels_per_class)) if 0 < n < largest]
+    drawn: dict[int | None, NDArray[np.int64]] = {
+        n: plan.sample_rows(job.data, every, n, job.settings.seed) for n in counts
+    }
+    return drawn | {None: every}
+
+
+def _image_passes(plan: StrategyPlan, regime: TrainingRegime, images: int) -> float:
+    """Return about how many times an image goes through the network in one training, early stops left out."""
+    epochs = _regime_settings(regime, plan.job.settings, plan.last_layers).epochs
+    per_epoch = _PASSES_OF_LAST_LAYERS if regime is TrainingRegime.LAST else _PASSES_OF_ALL_LAYERS
+    return images * max(1.0, epochs * per_epoch) + len(plan.job.split.held_out)
 
 
 def _train_regime(
@@ -144,9 +223,11 @@ def _train_regime(
     train, val = (rows, rows[:1]) if frozen else hold_out_validation(job.data, rows, seed=job.settings.seed)
     settings = _regime_settings(regime, job.settings, plan.last_layers)
     cell = replace(job, settings=settings, split=replace(job.split, train=train, val=val), folder=None)
-    network = plan.load_backbone(scratch)
-    accelerator = create_accelerator(network.device, training_precision(settings.precision, network))
-    result = run_job(cell, lambda: plan.load_backbone(scratch), accelerator, score_held_out=True)
+    loaded = [plan.load_backbone(scratch)]
+    accelerator = create_accelerator(loaded[0].device, training_precision(settings.precision, loaded[0]))
+    result = run_job(
+        cell, lambda: loaded.pop() if loaded else plan.load_backbone(scratch), accelerator, score_held_out=True
+    )
     seconds = round(time.perf_counter() - begin, 2)
     return StrategyResult(regime, labels_per_class, len(rows), result.held_out_accuracy or 0.0, seconds)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +20,16 @@ from embedstore.modality import Modality
 from embedstore.operations import evaluate, finetune
 from embedstore.operations.session import Session
 from embedstore.space import Recipe
+from embedstore.storage import lock
 from embedstore.storage.queries.finetuning import image_files
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
 if TYPE_CHECKING:
+    from embedstore.backbones.trainable import TrainableBackbone
+    from embedstore.finetuning.run import FinetuneJob
     from embedstore.finetuning.strategies import StrategyComparison
+
+_TIMED_ITEMS = 8
 
 
 def advise(session: Session, label: str, *, space: str | None, where: str | None, seed: int) -> FinetuningAdvice:
@@ -49,6 +57,7 @@ def compare_strategies(
 ) -> StrategyComparison:
     """Train with every strategy; see :meth:`embedstore.Store.compare_strategies`."""
     from embedstore.finetuning import plots, strategies, task
+    from embedstore.finetuning.kept_strategies import StrategyFile
     from embedstore.finetuning.publish import FinetuneRequest
 
     record = task.check_tunable(session.space(space))
@@ -57,7 +66,7 @@ def compare_strategies(
 
     def train() -> StrategyComparison:
         request = FinetuneRequest(record, label, where, parse_settings(dict(options)))
-        job, _ = finetune.make_job(session, request)
+        job, run_folder = finetune.make_job(session, request)
         plan = strategies.StrategyPlan(
             job,
             lambda random: session.load_any(_random_weights(record.recipe) if random else record.recipe),
@@ -65,13 +74,45 @@ def compare_strategies(
             labels_per_class,
             last_layers,
         )
-        return strategies.compare_strategies(plan, label, progress)
+        folder = run_folder.with_name(f"{run_folder.name}-{_digest(last_layers)}")
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock.writer_lock(folder / "LOCK", f"compare strategies on {label}"):
+            kept = StrategyFile(folder / "strategies.json")
+            comparison = strategies.compare_strategies(
+                plan, label, kept, _seconds_per_item(session, record, job), progress
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        return comparison
 
     settings = {"label": label, "where": where, "budgets": list(labels_per_class), "last": last_layers}
     comparison = session.recorded("compare_strategies", record, settings | stored_keys(dict(options)), train)
     if plot_path is not None:
         plots.draw_comparison(comparison, Path(plot_path))
     return comparison
+
+
+def _seconds_per_item(session: Session, record: RecipeSpace, job: FinetuneJob) -> float:
+    """Return how long the network of a space takes for one item, measured on some that will be trained on."""
+    import torch
+
+    from embedstore.finetuning.task import readable_rows
+
+    backbone: TrainableBackbone = session.load_any(record.recipe)
+    dataset = job.dataset(backbone)
+    rows = readable_rows(dataset, job.split.train[:_TIMED_ITEMS])
+    if not len(rows):
+        return 0.0
+    inputs = backbone.network_input(dataset.evaluation_batch(rows.tolist()))
+    with torch.inference_mode():
+        backbone.features(inputs[:1])  # the first call also allocates
+        begin = time.perf_counter()
+        backbone.features(inputs)
+    return (time.perf_counter() - begin) / len(rows)
+
+
+def _digest(text: str) -> str:
+    """Return eight hexadecimal digits of a text, for the name of a folder."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _domain_difference(session: Session, record: SpaceRecord, data: Features, seed: int) -> DomainDifference:

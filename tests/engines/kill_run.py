@@ -233,14 +233,22 @@ class DisturbedRun:
             with suppress(ProcessLookupError):
                 os.kill(self._rng.choice(pids), signal.SIGKILL)
         elif kind == "node":
-            if self._extra:
-                self._cluster.remove_node(self._extra.pop(0), allow_graceful=False)
-            self._extra.append(self._cluster.add_node(num_cpus=1, object_store_memory=80 << 20))
+            if not self._replace_node():
+                return driver
         else:
             driver.kill()
             driver = self._restart(driver)
         self.result.kills[kind] += 1
         return driver
+
+    def _replace_node(self) -> bool:
+        """Kill the node that was added last time, if there is one, add another, and return whether one was killed."""
+        killed = bool(self._extra)
+        if killed:
+            self._cluster.remove_node(self._extra.pop(0), allow_graceful=False)
+        with suppress(Exception):  # a node that does not start in time on a busy machine is one node less
+            self._extra.append(self._cluster.add_node(num_cpus=1, object_store_memory=80 << 20))
+        return killed
 
 
 @contextmanager
@@ -306,6 +314,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part-files", type=int, default=256)
+    parser.add_argument("--pause", type=float, nargs=2, default=(1.0, 10.0), help="seconds between two kills")
     parser.add_argument("--s3", action="store_true", help="results go to a bucket of moto's S3 server on loopback")
     given = parser.parse_args(arguments)
     kills: Counter[str] = Counter()
@@ -319,7 +329,13 @@ def main(arguments: Sequence[str]) -> int:
         wanted = embed_locally(folder / "local.store", images)
         print(TABLE_HEAD, flush=True)
         while kills.total() < given.kills and number < given.kills:
-            setting = KillSetting(kills=given.kills - kills.total(), seed=given.seed + number, inbox=inbox)
+            setting = KillSetting(
+                part_files=given.part_files,
+                pause=tuple(given.pause),
+                kills=given.kills - kills.total(),
+                seed=given.seed + number,
+                inbox=inbox,
+            )
             result = run_once(cluster, folder, images, wanted, setting)
             number, all_right = number + 1, all_right and result.is_right
             kills.update(result.kills)
