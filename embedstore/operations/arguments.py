@@ -100,7 +100,7 @@ def as_array(value: Any) -> NDArray[Any]:
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):  # a masked number is absent, and no number
-        value = value.astype(np.float64).filled(np.nan)
+        value = np.where(np.ma.getmaskarray(value), np.nan, np.ma.getdata(value))
     if isinstance(value, str | bytes | Mapping) or not (hasattr(value, "__array__") or np.iterable(value)):
         raise Unfit(value)
     try:
