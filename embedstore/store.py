@@ -760,9 +760,10 @@ class Store:
             color_by: the column that colors the points.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            max_items: of more items, a random sample is shown; None shows all. t-SNE places up to 5,000 of them; the
-                others are placed among the nearest of these.
-            seed: random seed of the sample and the projection.
+            max_items: of more items, a random sample is shown; None shows all. t-SNE places some thousands of them;
+                the others are placed among the nearest of these. The map of all items without a filter is that of the
+                page: it is kept, and items that are added get places of their own while no other item moves.
+            seed: random seed of the sample and the projection; with another seed than 0 a map is drawn and not kept.
 
         Returns:
             The map; ``.html()`` and ``.png(path)`` draw it.

@@ -1,4 +1,8 @@
-"""Write the screenshots of the documentation: ``python -m tools.screenshots``; it needs Chromium and the built page."""
+"""Write the screenshots of the documentation: ``python -m tools.screenshots``; it needs Chromium and the built page.
+
+The page shows the folder of a picture, so the pictures are in one that could be anybody's, `/srv/pictures`, which must
+not exist and is removed at the end.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 import embedstore as es
 from embedstore.quickstart.run import write_digits
@@ -20,6 +24,7 @@ from embedstore.quickstart.scenes.collection import write_manifest, write_scenes
 from embedstore.temporary import temporary_folder
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
+PICTURES = Path("/srv/pictures")
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--disable-background-networking", "--disable-sync"]
 WIDE, NARROW = (1280, 800), (390, 844)
 TIMEOUT_MS = 120_000
@@ -31,8 +36,13 @@ def main() -> None:
     """Write every screenshot."""
     FOLDER.mkdir(exist_ok=True)
     browser_path = shutil.which("chromium") or sys.exit("there is no Chromium: apt-get install chromium")
-    with temporary_folder() as folder, serving(make_store(folder)) as address, sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path, args=FLAGS)
+    with new_pictures() as images, temporary_folder() as folder, sync_playwright() as driver:
+        write_all(make_store(images, folder), driver.chromium.launch(executable_path=browser_path, args=FLAGS))
+
+
+def write_all(store: Path, browser: Browser) -> None:
+    """Write every screenshot of a store."""
+    with serving(store) as address:
         for name, steps, size, scheme in SHOTS:
             page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
             page.set_default_timeout(TIMEOUT_MS)
@@ -43,12 +53,21 @@ def main() -> None:
             with Image.open(io.BytesIO(page.screenshot())) as image:
                 image.convert("RGB").save(FOLDER / f"page-{name}.webp", quality=QUALITY, method=6)
             page.close()
-        browser.close()
+    browser.close()
 
 
-def make_store(folder: Path) -> Path:
+@contextmanager
+def new_pictures() -> Iterator[Path]:
+    """Create the folder of the pictures, and remove it at the end."""
+    PICTURES.mkdir()
+    try:
+        yield PICTURES
+    finally:
+        shutil.rmtree(PICTURES)
+
+
+def make_store(images: Path, folder: Path) -> Path:
     """Return a store of drawn scenes and scanned digits, of which a third have no label."""
-    images = folder / "images"
     rows = [*write_scenes(images / "scenes", 400), *write_digits(images / "digits", 30)]
     for row in rows:
         row["uri"] = str(Path(str(row["uri"])).relative_to(images))

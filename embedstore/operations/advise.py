@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import sample_per_class
 from embedstore.classify.data.task import require_classes
@@ -27,9 +25,11 @@ from embedstore.storage.queries.finetuning import image_files
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
 if TYPE_CHECKING:
+    from embedstore.backbones.trainable import TrainableBackbone
+    from embedstore.finetuning.run import FinetuneJob
     from embedstore.finetuning.strategies import StrategyComparison
 
-_TIMED_IMAGES = 8
+_TIMED_ITEMS = 8
 
 
 def advise(session: Session, label: str, *, space: str | None, where: str | None, seed: int) -> FinetuningAdvice:
@@ -78,7 +78,9 @@ def compare_strategies(
         folder.mkdir(parents=True, exist_ok=True)
         with lock.writer_lock(folder / "LOCK", f"compare strategies on {label}"):
             kept = StrategyFile(folder / "strategies.json")
-            comparison = strategies.compare_strategies(plan, label, kept, _seconds_per_image(session, record), progress)
+            comparison = strategies.compare_strategies(
+                plan, label, kept, _seconds_per_item(session, record, job), progress
+            )
         shutil.rmtree(folder, ignore_errors=True)
         return comparison
 
@@ -89,16 +91,23 @@ def compare_strategies(
     return comparison
 
 
-def _seconds_per_image(session: Session, record: RecipeSpace) -> float:
-    """Return how long the network of a space takes for one image, measured on blank ones."""
-    backbone = session.load(record.recipe)
-    if (preprocess := backbone.space.preprocess) is None:
+def _seconds_per_item(session: Session, record: RecipeSpace, job: FinetuneJob) -> float:
+    """Return how long the network of a space takes for one item, measured on some that will be trained on."""
+    import torch
+
+    from embedstore.finetuning.task import readable_rows
+
+    backbone: TrainableBackbone = session.load_any(record.recipe)
+    dataset = job.dataset(backbone)
+    rows = readable_rows(dataset, job.split.train[:_TIMED_ITEMS])
+    if not len(rows):
         return 0.0
-    blank = np.zeros((_TIMED_IMAGES, 3, *preprocess.size), np.uint8)
-    backbone.encode_images(blank[:1])  # the first call also allocates
-    begin = time.perf_counter()
-    backbone.encode_images(blank)
-    return (time.perf_counter() - begin) / _TIMED_IMAGES
+    inputs = backbone.network_input(dataset.evaluation_batch(rows.tolist()))
+    with torch.inference_mode():
+        backbone.features(inputs[:1])  # the first call also allocates
+        begin = time.perf_counter()
+        backbone.features(inputs)
+    return (time.perf_counter() - begin) / len(rows)
 
 
 def _digest(text: str) -> str:

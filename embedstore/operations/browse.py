@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -204,10 +205,16 @@ class Browser:
         return self._session.storage.catalog.commit_count()
 
     def activity(self) -> tuple[LockHolder | None, RunProgress | None]:
-        """Return who writes to the store now and how far its run is; None if nobody does, or it is not known."""
+        """Return who writes to the store now and how far its run is; None if nobody does, or it is not known.
+
+        The short changes that this process makes itself are left out.
+        """
         layout = self._session.storage.layout
         holder = lock_holder(layout.lock)
-        return holder, None if holder is None else read_progress(layout, holder.pid)
+        progress = None if holder is None else read_progress(layout, holder.pid)
+        if holder is not None and holder.pid == os.getpid() and progress is None:
+            return None, None  # a label or a decision of this process itself
+        return holder, progress
 
     def ordered(self, order: ListOrder) -> tuple[int, NDArray[np.int64]]:
         """Return the generation, and the ids of the items of an order: int64 ``(n,)``.

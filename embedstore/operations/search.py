@@ -20,6 +20,7 @@ from embedstore.exports.formats import export_options
 from embedstore.exports.run import ExportReport, export_items
 from embedstore.media.image import preprocess
 from embedstore.modality import Modality
+from embedstore.operations.point_map import PointMaps
 from embedstore.operations.query_arguments import (
     ImageQuery,
     Query,
@@ -41,7 +42,7 @@ from embedstore.reports.results import Hits
 from embedstore.search.execute import item_vector, unit_query
 from embedstore.search.index import build
 from embedstore.search.options import SearchOptions, Words
-from embedstore.search.projection import project
+from embedstore.search.projection import project, show_places
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
 from embedstore.sources.locations import load_image, read_location
 from embedstore.storage.spaces import SpaceRecord
@@ -133,7 +134,10 @@ def project_items(
     """Project items onto a plane; see :meth:`embedstore.Store.map`."""
     record = session.space(space)
     begin = time.perf_counter()
-    projection = project(session.storage, record, color=color_by, where=where, max_items=max_items, seed=seed)
+    if max_items is None and where is None and seed == 0:
+        projection = show_places(session.storage, record, PointMaps(session).places(space), color=color_by)
+    else:
+        projection = project(session.storage, record, color=color_by, where=where, max_items=max_items, seed=seed)
     images = partial(read_item_images, session.storage)
     return EmbeddingMap(projection, color_by, record.name, time.perf_counter() - begin, images)
 

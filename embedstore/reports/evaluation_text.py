@@ -129,7 +129,7 @@ def near_duplicate_notes(near: SplitNearDuplicates | None) -> list[str]:
     if found.expected_false_pairs is not None and (found.n_groups or near.count):
         out.append(
             f"the cosine was chosen from the distances of all items: about {found.expected_false_pairs:g} pairs of "
-            "different pictures are expected above it; `--near-duplicate-threshold` sets another, "
+            "different items are expected above it; `--near-duplicate-threshold` sets another, "
             "`--near-duplicates ignore` does without"
         )
     if found.separated_classes:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from embedstore.arrays import unit_rows
 from embedstore.errors import QueryError
+from embedstore.storage.map_file import MapPlaces
 from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
@@ -71,18 +72,61 @@ def project(
         BadFilter: if the filter cannot be used.
         QueryError: if fewer than five items match.
     """
+    chosen = _matching(storage, space, color=color, where=where)
+    sampled = _sample(len(chosen.items), max_items, seed)
+    xy = _fit_unit_square(_place_all(chosen.vectors, chosen.positions[sampled], seed))
+    uris, labels = _named(chosen, sampled)
+    return Projection(chosen.items[sampled], uris, labels, xy, len(chosen.items))
+
+
+def show_places(storage: Storage, space: SpaceRecord, places: MapPlaces, *, color: str = "label") -> Projection:
+    """Return the items at the places of a map that is kept; an item that has none yet is left out.
+
+    Args:
+        storage: the store.
+        space: the space.
+        places: of items of the space.
+        color: a column of the items.
+
+    Raises:
+        UnknownColumn: if the items lack the column.
+        QueryError: if fewer than five items have a vector.
+    """
+    found = _matching(storage, space, color=color, where=None)
+    shown = np.flatnonzero(np.isin(found.items, places.items, assume_unique=True))
+    xy = places.xy[np.searchsorted(places.items, found.items[shown])]
+    uris, labels = _named(found, shown)
+    return Projection(found.items[shown], uris, labels, xy, len(found.items))
+
+
+@dataclass(frozen=True)
+class _Matching:
+    """The items that match, ascending, with the places of their vectors."""
+
+    items: NDArray[np.int64]
+    uris: Sequence[str]
+    labels: Sequence[str | None]
+    positions: NDArray[np.int64]
+    vectors: VectorReader
+
+
+def _named(found: _Matching, rows: NDArray[np.int64]) -> tuple[list[str], list[str | None]]:
+    """Return the uris and the labels of some items."""
+    return [found.uris[n] for n in rows.tolist()], [found.labels[n] for n in rows.tolist()]
+
+
+def _matching(storage: Storage, space: SpaceRecord, *, color: str, where: str | None) -> _Matching:
+    """Return the items that match a filter and have a vector; see :func:`project`."""
     with storage.catalog.read() as con:
         rows = queries.map_rows(con, space.key, color, where)
         if len(rows) < MIN_ITEMS:
             raise QueryError(
                 f"a map needs at least {MIN_ITEMS} items with a vector in space {space.name}; {len(rows)} match"
             )
-        sampled = [rows[n] for n in _sample(len(rows), max_items, seed)]
-        items, uris, labels, shards, places = zip(*sampled, strict=True)
+        items, uris, labels, shards, places = zip(*rows, strict=True)
         vectors = storage.vector_reader_in(con, space.space).map_shards(np.array(shards, np.int64))
     positions = vectors.positions(np.array(shards, np.int64), np.array(places, np.int64))
-    xy = _fit_unit_square(_place_all(vectors, positions, seed))
-    return Projection(np.array(items, np.int64), uris, labels, xy, len(rows))
+    return _Matching(np.array(items, np.int64), uris, labels, positions, vectors)
 
 
 def project_vectors(X: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:

@@ -27,17 +27,15 @@ def faces(monkeypatch):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_network_of_the_example_embeds_and_searches(faces, name, tmp_path):
-    """Size and pixels are as the factory declares; without --allow-code nothing is imported."""
+    """Size and pixels are as the factory declares; a store that is opened does not run it by itself."""
     (tmp_path / "crops").mkdir()
     for n in range(4):
         picture(n).resize((200, 240)).save(tmp_path / "crops" / f"{n}.png")
     arguments, size, dim = SMALL[name]
     backbone = f"{faces}:{name}"
+    store = es.create(tmp_path / "s.store", backbone, random_init=True, backbone_args=arguments, device="cpu")
     with pytest.raises(CodeNotAllowed, match="--allow-code"):
-        es.create(tmp_path / "no.store", backbone, random_init=True)
-    store = es.create(
-        tmp_path / "s.store", backbone, random_init=True, backbone_args=arguments, allow_code=[backbone], device="cpu"
-    )
+        es.open(store.path).embed(tmp_path / "crops")
     assert store.embed(tmp_path / "crops").embedded == 4
     space = store.spaces[0].space
     assert (space.preprocess.size, space.dim) == (size, dim)

@@ -26,10 +26,13 @@ import embedstore as es
 VERBS: dict[str, Callable[[es.Store, Path], Any]] = {
     "search": lambda store, folder: store.search(like=[1], k=10),
     "fresh filter": lambda store, folder: store.search(like=[1], k=10, where="label = 'c3'"),
-    "map, all items": lambda store, folder: store.map(max_items=None),
+    "info": lambda store, folder: store.info(),
+    "edit of a tenth": lambda store, folder: store.edit({"label": "'c0'"}, "label = 'c0'"),
+    "verify": lambda store, folder: store.verify(),
+    "export to Parquet": lambda store, folder: store.export(folder / "export.parquet"),
+    "map, all items": lambda store, folder: store.map(max_items=None, seed=1),
     "knn": lambda store, folder: store.knn("label"),
     "probe": lambda store, folder: store.probe("label"),
-    "export to Parquet": lambda store, folder: store.export(folder / "export"),
 }
 
 

@@ -3,8 +3,9 @@
 The store is made of imported vectors, so no network and no image is needed; ``--store PATH`` uses one that exists.
 ``embedstore serve`` runs in a process of its own. A time is that of the browser: from the action to the moment when the
 items that belong to it are in the document, or, for the map, until the first drawn frame. Each is measured after a
-restart of the server (cold) and once more (warm). The memory is that of the server after a tenth of the requests of
-`tests.server.requests`, and after all of them.
+restart of the server (cold) and once more (warm), with the processor time that the server and the main thread of the
+page took for it, which depends little on what else the machine does. The memory is that of the server after each tenth
+of the requests of `tests.server.requests`.
 """
 
 from __future__ import annotations
@@ -73,24 +74,67 @@ def in_browser(page: Page, script: str, *arguments: str) -> float:
 
 
 @contextmanager
-def opened(browser: Browser, server: Server) -> Iterator[Page]:
-    """Open the page in a window without a cache."""
+def opened(browser: Browser) -> Iterator[Page]:
+    """Open a window without a cache."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
-    page.goto(server.address, wait_until="commit")
     yield page
     context.close()
 
 
-def times(browser: Browser, server: Server) -> dict[str, float]:
+class Stopwatch:
+    """Measures what a person waits for on one page, and what the processors do meanwhile.
+
+    Args:
+        page: the page.
+        server: its server.
+    """
+
+    def __init__(self, page: Page, server: Server) -> None:
+        self._page = page
+        self._server = server
+        self._protocol = page.context.new_cdp_session(page)
+        self._protocol.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def measure(self, action: Callable[[], float]) -> dict[str, float]:
+        """Return the seconds of an action: of the wall, of the server's processor, and of the page's main thread."""
+        server, page = self._server_seconds(), self._page_seconds()
+        wall = action()
+        # a navigation begins at zero
+        passed = self._page_seconds()
+        return {
+            "wall": wall,
+            "server": round(self._server_seconds() - server, 2),
+            "page": round(passed - page if passed > page else passed, 2),
+        }
+
+    def _server_seconds(self) -> float:
+        """Return the processor time of the server."""
+        fields = Path(f"/proc/{self._server.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _page_seconds(self) -> float:
+        """Return the time of the tasks of the page's main thread."""
+        metrics = self._protocol.send("Performance.getMetrics")["metrics"]
+        return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+
+
+def times(browser: Browser, server: Server) -> dict[str, dict[str, float]]:
     """Return the seconds of each thing that a person does."""
-    with opened(browser, server) as page:
-        found = {"first page": in_browser(page, _FIRST)}
-        found["scroll to the middle"] = in_browser(page, _SCROLL)
-        found["filter"] = in_browser(page, _FILTER, FILTER)
-        found["map"] = in_browser(page, _MAP)
-    return found
+    with opened(browser) as page:
+        watch = Stopwatch(page, server)
+
+        def first() -> float:
+            page.goto(server.address, wait_until="commit")
+            return in_browser(page, _FIRST)
+
+        return {
+            "first page": watch.measure(first),
+            "scroll to the middle": watch.measure(lambda: in_browser(page, _SCROLL)),
+            "filter": watch.measure(lambda: in_browser(page, _FILTER, FILTER)),
+            "map": watch.measure(lambda: in_browser(page, _MAP)),
+        }
 
 
 def client_of(server: Server) -> httpx.Client:
@@ -113,6 +157,7 @@ def measure(store: Path, requests: int) -> dict[str, Any]:
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
         with serving(store) as server, client_of(server) as client:  # the places are kept from then on
             places = seconds_of(lambda: client.get("/map").raise_for_status())
+            times(browser, server)  # the first page of a Chromium takes a second of its own
         with serving(store) as server, client_of(server) as client:
             cold, warm = times(browser, server), times(browser, server)
             memory = memory_over_requests(client, server.process.pid, requests)
@@ -122,12 +167,19 @@ def measure(store: Path, requests: int) -> dict[str, Any]:
 
 def table(figures: dict[str, Any]) -> str:
     """Return the figures as a table."""
-    lines = [f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", "", "| s | cold | warm | goal |", "|-|-|-|-|"]
+    lines = [
+        f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+        "",
+        "| s | cold | warm | goal | processor, cold: server | page | warm: server | page |",
+        "|-|-|-|-|-|-|-|-|",
+    ]
     for name, goal in TARGETS.items():
-        lines.append(f"| {name} | {figures['cold'][name]:.2f} | {figures['warm'][name]:.2f} | {goal:.1f} |")
-    early, late = figures["memory"]
+        cold, warm = figures["cold"][name], figures["warm"][name]
+        spent = " | ".join(f"{run[part]:.2f}" for run in (cold, warm) for part in ("server", "page"))
+        lines.append(f"| {name} | {cold['wall']:.2f} | {warm['wall']:.2f} | {goal:.1f} | {spent} |")
+    sizes = ", ".join(str(size) for size in figures["memory"])
     lines += ["", f"places of the map, computed once: {figures['places of the map']:.0f} s"]
-    return "\n".join([*lines, f"memory of the server after a tenth of the requests: {early} MB, after all: {late} MB"])
+    return "\n".join([*lines, f"memory of the server after each tenth of the requests, MB: {sizes}"])
 
 
 def main() -> None:

@@ -69,7 +69,7 @@ def test_removed_pictures_are_taken_out_and_brought_back(own_store, visits, brow
         page.get_by_role("button", name="Take out what was removed").click()
         page.get_by_role("button", name="Take them out").click()
         message = page.get_by_test_id("message")
-        expect(message).to_contain_text("1 items were taken out")
+        expect(message).to_contain_text("1 item was taken out")
         expect_rows(own_store, here, [(0,)])
         message.get_by_role("button", name="Undo").click()
         expect_rows(own_store, here, [(1,)])

@@ -12,6 +12,7 @@ from PIL import Image
 import embedstore as es
 from embedstore.cli import main
 from embedstore.errors import QueryError, UnknownColumn
+from embedstore.operations import point_map
 from embedstore.search import projection
 
 
@@ -82,21 +83,50 @@ def same_group_share(p):
 def test_items_beyond_the_landmarks_are_placed_in_their_group(clusters, monkeypatch):
     """With sixty landmarks all three hundred items have a place, next to items of their group; equal rows share one."""
     monkeypatch.setattr(projection, "LANDMARKS", 60)
-    p = clusters.map(max_items=None).projection
+    p = clusters.map(max_items=None, seed=1).projection
     assert p.xy.shape == (300, 2)
     assert np.isfinite(p.xy).all()
     assert same_group_share(p) > 0.99
     assert same_group_share(clusters.map(max_items=60).projection) > 0.9
     assert np.abs(p.xy[[30, 60, 90]] - p.xy[0]).max() < 1e-3
-    assert np.array_equal(p.xy, clusters.map(max_items=None).projection.xy)
+    assert np.array_equal(p.xy, clusters.map(max_items=None, seed=1).projection.xy)
 
 
 def test_every_block_size_gives_the_same_places(clusters, monkeypatch):
     """Memory is that of a block: a place depends on the landmarks and the row alone."""
     monkeypatch.setattr(projection, "LANDMARKS", 60)
-    whole = clusters.map(max_items=None).projection.xy
+    whole = clusters.map(max_items=None, seed=1).projection.xy
     monkeypatch.setattr(projection, "BLOCK_ROWS", 7)
-    assert np.allclose(whole, clusters.map(max_items=None).projection.xy, atol=1e-5)
+    assert np.allclose(whole, clusters.map(max_items=None, seed=1).projection.xy, atol=1e-5)
+
+
+@pytest.mark.parametrize("anchors", [60, 2000])
+def test_the_map_of_all_items_is_kept_and_grows_without_moving(clusters, monkeypatch, anchors):
+    """Added items get places in their group, removed ones leave, labels change nothing, and no other item moves."""
+    monkeypatch.setattr(point_map, "ANCHORS", anchors)
+    first = clusters.map(max_items=None).projection
+    assert first.matching_count == len(first.items) == 300
+    assert same_group_share(first) > 0.95
+    new = np.random.default_rng(0).standard_normal((6, 16)) * 4  # the centers of the groups
+    clusters.add_vectors(new.astype(np.float32), {"uri": [f"new{n}" for n in range(6)], "label": list("012345")})
+    clusters.edit({"label": "'other'"}, "uri = 'u7'")
+    clusters.delete(where="uri = 'u11'")
+    again = es.open(clusters.path).map(max_items=None).projection
+    assert (len(again.items), len(set(again.items.tolist()))) == (305, 305)
+    stays = np.isin(first.items, again.items)
+    assert np.array_equal(first.xy[stays], again.xy[np.isin(again.items, first.items)])
+    assert again.labels[list(again.uris).index("u7")] == "other"
+    assert same_group_share(again) > 0.95
+
+
+def test_a_kept_map_is_not_projected_again(clusters, monkeypatch):
+    """The second map of all items needs no t-SNE, in another process neither; a filter and another seed do."""
+    first = clusters.map(max_items=None).projection
+    monkeypatch.setattr(projection, "_place_landmarks", lambda *_: pytest.fail("projected again"))
+    assert np.array_equal(es.open(clusters.path).map(max_items=None).projection.xy, first.xy)
+    for options in ({"seed": 1}, {"where": "label <> '0'"}):
+        with pytest.raises(pytest.fail.Exception):
+            clusters.map(max_items=None, **options)
 
 
 @settings(deadline=None)

@@ -12,14 +12,14 @@ def resident(pid: int) -> int:
     return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) * 1024
 
 
-def memory_over_requests(client: httpx.Client, pid: int, count: int) -> tuple[int, int]:
-    """Return the memory of a server in bytes after a tenth of some requests and after all of them."""
+def memory_over_requests(client: httpx.Client, pid: int, count: int, samples: int = 10) -> list[int]:
+    """Return the memory of a server in bytes after every part of some requests, the last of which ends with them."""
     sizes = []
     for n in range(count):
         ask(client, n)
-        if n + 1 in (max(1, count // 10), count):
+        if (n + 1) % (count // samples) == 0:
             sizes.append(resident(pid))
-    return sizes[0], sizes[-1]
+    return sizes
 
 
 def ask(client: httpx.Client, n: int) -> None:

@@ -24,7 +24,7 @@ def growth(store: Path, requests: int) -> int:
             address, token = re.search(r"at (http://[^/]+)/#token=(\S+)", server.stdout.readline()).groups()
             headers = {"authorization": f"Bearer {token}"}
             with httpx.Client(base_url=f"{address}/api/v1", headers=headers, timeout=60) as client:
-                early, late = memory_over_requests(client, server.pid, requests)
+                early, *_, late = memory_over_requests(client, server.pid, requests)
         finally:
             server.terminate()
     return late - early

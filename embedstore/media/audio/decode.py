@@ -47,19 +47,21 @@ def decode_sound(data: bytes, sample_rate: int) -> tuple[NDArray[np.float32], Co
     _check_size(data)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            samples, rate, name = _read(file), int(file.samplerate), str(file.format)
+            samples, rate, name = _read(file, sample_rate), int(file.samplerate), str(file.format)
     except soundfile.LibsndfileError as e:
         reason = FailureReason.CORRUPT if _has_known_begin(data) else FailureReason.NOT_A_SOUND
         raise AudioError(reason, " ".join(e.error_string.split())[:200]) from e
     _check(samples)
     if rate != sample_rate:
-        samples = soxr.resample(samples, rate, sample_rate)
+        read, samples = len(samples), soxr.resample(samples, rate, sample_rate)
+        if not len(samples):
+            raise AudioError(FailureReason.TOO_SHORT, f"{read:,} samples at {rate:,} per second are no sound")
     return np.ascontiguousarray(samples, dtype=np.float32), ContentInfo(0, 0, name)
 
 
-def _read(file: Any) -> NDArray[np.float32]:
+def _read(file: Any, sample_rate: int) -> NDArray[np.float32]:
     """Return the mean of the channels, block by block."""
-    most = int(min(MAX_SECONDS * file.samplerate, memory_share(MAX_BYTES, 8) // 4))
+    most = _most_frames(file.samplerate, sample_rate)
     blocks, count = list[NDArray[np.float32]](), 0
     while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
         count += len(block)
@@ -70,6 +72,15 @@ def _read(file: Any) -> NDArray[np.float32]:
     if count < COMPLETE * file.frames:
         raise AudioError(FailureReason.TRUNCATED, f"it ends after {count:,} of {file.frames:,} frames")
     return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+
+
+def _most_frames(rate: int, sample_rate: int) -> int:
+    """Return how many frames are read of a sound: by its seconds, and by the memory before and after resampling.
+
+    A header may claim one frame per second, of which resampling would make many.
+    """
+    in_memory = memory_share(MAX_BYTES, 8) // 4
+    return int(min(MAX_SECONDS * rate, in_memory, in_memory * rate / sample_rate))
 
 
 def _check(samples: NDArray[np.float32]) -> None:

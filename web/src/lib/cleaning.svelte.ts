@@ -122,6 +122,7 @@ export class Cleaning {
       const request = { params: { path: { kind } }, body: { who: page.name } };
       const removed = await body(api.POST("/api/v1/queues/{kind}/removal", request));
       if (removed.change === null) page.say("No item of this queue is decided as “Remove”.");
+      else if (removed.items === 1) page.changed("1 item was taken out; its file stays");
       else page.changed(`${removed.items.toLocaleString()} items were taken out; their files stay`);
       await this.open(kind);
       await this.readQueues();
