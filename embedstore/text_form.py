@@ -44,6 +44,15 @@ def clean_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text.translate(_REMOVE_INVISIBLE)).split())
 
 
+def is_unicode(text: str) -> bool:
+    """Return whether a text is Unicode throughout; Python makes half characters of bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_absent(value: Any) -> bool:
     """Return whether a value says nothing: None, NaN, NaT, pandas' NA, blank text, or a word for one of these."""
     if value is None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadOption
+from embedstore.text_form import is_unicode
 
 # Any: a set, array, Series, Index, tensor, Arrow array or generator, which the conversion turns into a list
 ItemIds: TypeAlias = Sequence[int] | Any
@@ -116,7 +117,12 @@ def describe(value: Any) -> str:
     """Return a value and its type for a message, shortened."""
     text = " ".join(repr(value).split())
     shown = text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
-    return f"{shown} ({type(value).__name__})"
+    return f"{shown} ({'text that is not Unicode' if _is_broken(value) else type(value).__name__})"
+
+
+def _is_broken(value: Any) -> bool:
+    """Return whether a value is text with half characters, as Python makes of bytes that are not UTF-8."""
+    return isinstance(value, str) and not is_unicode(value)
 
 
 def _whole_number(value: Any) -> int:
@@ -142,7 +148,7 @@ def _truth_value(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     value = python_scalar(value)
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not is_unicode(value):
         raise Unfit(value)
     return value
 

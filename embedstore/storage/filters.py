@@ -26,6 +26,7 @@ from embedstore.storage.query_limits import FILTER_VARIABLE, filter_seconds
 from embedstore.storage.quoting import quote_literal
 from embedstore.storage.sql import column_types, error_message
 from embedstore.storage.syntax_tree import Node, iter_expressions, parse_select, to_sql
+from embedstore.text_form import is_unicode
 
 _WRAPPER = "SELECT 1 FROM items WHERE ("  # what stands before a filter when DuckDB parses it
 _POINTER = re.compile(r"(LINE (\d+): )(.*)\n( *)\^")
@@ -179,6 +180,8 @@ def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> Node:
     """Return the tree of ``SELECT 1 FROM items WHERE (expression)``; raise if the text is anything else."""
     if not expression.strip():
         raise BadFilter("the filter is empty; omit it, or write e.g. \"split = 'val'\"")
+    if not is_unicode(expression):
+        raise BadFilter(f"the filter {expression!r} is not Unicode text")
     wrapped = f"{_WRAPPER}{expression}\n)"
     try:
         statements = duckdb.extract_statements(wrapped)

@@ -305,3 +305,31 @@ def test_a_masked_value_is_absent(tmp_path):
     for kind in (np.float32, np.int64):
         with pytest.raises(es.EmbedstoreError, match="NaN in row 1, 2 "):
             store.add_vectors(np.ma.masked_array(X.astype(kind), mask=np.eye(3, 4, k=-1)), space="other")
+
+
+HALF = "a\udcff"  # as Python reads a command-line argument that is not UTF-8
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s: s.search(1, where=f"label = '{HALF}'"),
+        lambda s: s.search(1, space=HALF),
+        lambda s: s.sql(f"SELECT '{HALF}'"),
+        lambda s: s.edit({"label": f"'{HALF}'"}, "true"),
+        lambda s: s.edit({HALF: "'x'"}, "true", create_columns=True),
+        lambda s: s.delete(f"label = '{HALF}'"),
+        lambda s: s.probe(HALF),
+        lambda s: s.probe(save_as=HALF),
+        lambda s: s.rename("a", HALF),
+        lambda s: s.rename_space(s.spaces[0].name, HALF),
+        lambda s: s.add_vectors(np.eye(2, 16), {"uri": [HALF, "b"]}),
+        lambda s: s.add_vectors(np.eye(2, 16), {"uri": ["a", "b"], HALF: [1, 2]}),
+    ],
+)
+def test_half_characters_are_refused(shared_store, call):
+    """Wherever text is taken: DuckDB would raise an error of its own."""
+    before = shared_store.sql("SELECT * FROM items ORDER BY item").rows
+    with pytest.raises(es.EmbedstoreError):
+        call(shared_store)
+    assert shared_store.sql("SELECT * FROM items ORDER BY item").rows == before
