@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import xxhash
+from embedstore.storage.description_checksum import check_description, dump_description
 
 CHECKSUM_KEY = "xxh3"
 
 
 def dump_manifest(metadata: dict[str, Any]) -> bytes:
     """Return the manifest's text; values that JSON has no type for are written as strings."""
-    plain = json.loads(json.dumps(metadata, default=str))
-    return json.dumps({**plain, CHECKSUM_KEY: _digest(plain)}, indent=1).encode()
+    return dump_description(metadata, CHECKSUM_KEY)
 
 
 def parse_manifest(data: bytes) -> dict[str, Any]:
@@ -24,15 +23,4 @@ def parse_manifest(data: bytes) -> dict[str, Any]:
         TypeError: if it is not a JSON object.
         RecursionError: if it is nested too deeply.
     """
-    metadata = json.loads(data)
-    if not isinstance(metadata, dict):
-        raise TypeError("it is not a JSON object")
-    checksum = metadata.pop(CHECKSUM_KEY, None)
-    if checksum is not None and checksum != _digest(metadata):
-        raise ValueError("it does not match its checksum")
-    return metadata
-
-
-def _digest(plain: dict[str, Any]) -> str:
-    """Return the XXH3-128 over everything but the checksum."""
-    return str(xxhash.xxh3_128(json.dumps(plain, sort_keys=True).encode()).hexdigest())
+    return check_description(json.loads(data), CHECKSUM_KEY, required=False)

@@ -33,6 +33,7 @@ from embedstore.backbones.runtimes.tower_encoder import TowerPlace
 from embedstore.errors import RuntimeMismatch
 from embedstore.media.image import preprocess
 from embedstore.space import Recipe
+from embedstore.storage.description_checksum import DESCRIPTION_CHECKSUM_KEY, dump_description
 from tests.conftest import TINY, picture
 from tests.helpers.networks import local_clip
 
@@ -288,9 +289,15 @@ def test_damaged_foreign_and_outdated_towers_are_never_used(tmp_path, clip):
     (path / WEIGHTS_FILE).write_bytes(data)
     assert "differs from what was exported" in reason()
     manifest = json.loads((path / MANIFEST_FILE).read_text())
-    (path / MANIFEST_FILE).write_text(json.dumps(manifest | {"onnxruntime": "1.0"}))
+    (path / MANIFEST_FILE).write_text(json.dumps(manifest | {"logit_scale": 1.0}))
+    assert "does not match its checksum" in reason()
+    checksum = manifest.pop(DESCRIPTION_CHECKSUM_KEY)
+    (path / MANIFEST_FILE).write_text(json.dumps(manifest))
+    assert "does not match its checksum" in reason()
+    assert checksum
+    (path / MANIFEST_FILE).write_bytes(dump_description(manifest | {"onnxruntime": "1.0"}, DESCRIPTION_CHECKSUM_KEY))
     assert "checked with onnxruntime 1.0" in reason()
-    (path / MANIFEST_FILE).write_text(json.dumps(manifest | {"format": 2}))
+    (path / MANIFEST_FILE).write_text(json.dumps(manifest | {"format": 3}))
     assert "another version of embedstore" in reason()
     export_tower(network, tmp_path, Tower.TEXT)
     assert reason() == ""
@@ -302,7 +309,7 @@ def test_the_manifest_of_a_tower_has_its_stored_names(clip):
     _, folder = clip
     names = json.loads((tower_folder(folder, Tower.TEXT) / MANIFEST_FILE).read_text()).keys()
     identity, agreement = {"tower", "space", "files", "onnxruntime", "torch", "format"}, {"cosine", "centred", "rows"}
-    assert names == identity | agreement | {"length", "logit_scale"}
+    assert names == identity | agreement | {"length", "logit_scale", DESCRIPTION_CHECKSUM_KEY}
 
 
 def test_concurrent_exports_leave_one_whole_tower(tmp_path, clip):

@@ -77,7 +77,30 @@ def test_towers_follow_the_umask(searched, umask):
     subprocess.run(command, capture_output=True, check=True, umask=umask)
     (manifest,) = searched.path.glob("spaces/*/towers/text/tower.json")
     assert manifest.parent.stat().st_mode & 0o777 == 0o777 & ~umask
-    assert manifest.stat().st_mode & 0o777 == 0o666 & ~umask
+    for file in manifest.parent.iterdir():
+        assert file.stat().st_mode & 0o777 == 0o666 & ~umask, file.name
+
+
+@pytest.mark.parametrize("name", ["tower.json", "graph.onnx", "weights.bin", None])
+def test_a_damaged_tower_is_named_and_exported_again(searched, name):
+    """By `verify` and `repair`: one flipped bit, or a file that is gone; the description is what is named."""
+    searched.export_towers(towers=["text"])
+    (description,) = searched.path.glob("spaces/*/towers/text/tower.json")
+    found = str(description.relative_to(searched.path))
+    if name is None:
+        (description.parent / "weights.bin").unlink()
+    else:
+        file = description.parent / name
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    report = searched.verify()
+    assert [d.file for d in report.damage] == [found]
+    assert "export" in " ".join(es.repair_store(searched.path).actions)
+    assert es.open(searched.path).verify().ok
+    assert not description.exists()
+    es.open(searched.path).export_towers(towers=["text"])
+    assert es.open(searched.path).verify().ok
 
 
 def test_timing_names_the_steps(searched, capsys):

@@ -317,7 +317,9 @@ def _write_manifest(
         agreement=agreement,
         logit_scale=backbone.logit_scale if tower is Tower.TEXT else None,
     )
-    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+    (folder / MANIFEST_FILE).write_bytes(manifest.to_json())
+    for name in names:  # the exporter lets nobody else read the weights
+        (folder / name).chmod((folder / MANIFEST_FILE).stat().st_mode)
     durable_files.sync_tree(folder)
 
 

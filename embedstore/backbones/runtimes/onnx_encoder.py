@@ -8,7 +8,6 @@ is never used.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -29,9 +28,14 @@ from embedstore.backbones.runtimes.runtime import Agreement, Tower, has_onnxrunt
 from embedstore.json_objects import parse_json_object
 from embedstore.space import Space
 from embedstore.storage import durable_files
+from embedstore.storage.description_checksum import (
+    DESCRIPTION_CHECKSUM_KEY,
+    check_description,
+    dump_description,
+)  # fmt: skip
 from embedstore.storage.store_files import read_bounded
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2  # with a checksum of its own
 MANIFEST_FILE, GRAPH_FILE, WEIGHTS_FILE, MERGES_FILE = "tower.json", "graph.onnx", "weights.bin", "merges.txt.gz"
 DATA_FILES = (GRAPH_FILE, WEIGHTS_FILE, MERGES_FILE)
 IMAGE_BATCH_SIZE = (
@@ -77,11 +81,11 @@ class TowerManifest:
     agreement: Agreement
     logit_scale: float | None = None
 
-    def to_json(self) -> str:
+    def to_json(self) -> bytes:
         """Return the text of ``tower.json``."""
         values = {**vars(self), **self.agreement.to_json(), "length": self.context_length, "format": MANIFEST_FORMAT}
         del values["agreement"], values["context_length"]
-        return json.dumps(values, indent=1) + "\n"
+        return dump_description(values, DESCRIPTION_CHECKSUM_KEY) + b"\n"
 
     @classmethod
     def from_json(cls, text: bytes) -> TowerManifest:
@@ -95,6 +99,7 @@ class TowerManifest:
         values = parse_json_object(text)
         if values["format"] != MANIFEST_FORMAT:
             raise ValueError(f"another version of embedstore wrote format {values['format']}")
+        values = check_description(values, DESCRIPTION_CHECKSUM_KEY)
         names = {f.name for f in fields(cls)} - {"agreement", "context_length"}
         stored = {name: values[name] for name in names}
         manifest = cls(**stored, context_length=values["length"], agreement=Agreement.from_json(values))

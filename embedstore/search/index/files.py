@@ -10,7 +10,6 @@ whatever was added since.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -26,10 +25,12 @@ from embedstore.search.index.approximate import InvertedLists, enable_parallel_s
 from embedstore.search.index.faiss_format import check_index_file
 from embedstore.search.index.faiss_library import faiss
 from embedstore.storage import durable_files
+from embedstore.storage.description_checksum import DESCRIPTION_CHECKSUM_KEY, check_index_description, dump_description
 from embedstore.storage.reading import exists, list_folder, passing_error, read_errors, unreadable
 from embedstore.storage.store_files import read_json_object
 
-SIDECAR_FORMAT = 2  # format 1 stored rows as residuals, and was measured with other numbers of proposals
+SIDECAR_FORMAT = 3  # with a checksum of its own
+_READABLE_FORMATS = (2, 3)  # format 1 stored rows as residuals, and was measured with other numbers of proposals
 SUFFIXES = (".json", ".faiss")
 _MAX_ROW_BYTES, _MAX_OTHER_BYTES = 4096, 1 << 26  # of links and ids of a row, and of everything that no row has
 _MAX_VECTOR_BYTES = 1 << 40  # bytes that one vector inside an index file may claim
@@ -152,7 +153,7 @@ def write_index(folder: Path, index: Any, sidecar_fields: dict[str, Any]) -> Ind
         digest = _write_faiss(index, temporary)
         name = f"{sidecar_fields['kind']}-{sidecar_fields['rows']}-{digest[:8]}"
         sidecar = IndexSidecar(file=f"{name}.faiss", xxh3=digest, bytes=temporary.stat().st_size, **sidecar_fields)
-        sidecar_temporary.write_text(json.dumps(asdict(sidecar), indent=1) + "\n")
+        sidecar_temporary.write_bytes(dump_description(asdict(sidecar), DESCRIPTION_CHECKSUM_KEY) + b"\n")
         durable_files.sync_file(sidecar_temporary)
         for path, final in ((temporary, sidecar.file), (sidecar_temporary, f"{name}.json")):
             path.replace(folder / final)
@@ -206,8 +207,9 @@ def _read_sidecar(path: Path) -> IndexSidecar | str:
     try:
         with read_errors(path):
             facts = read_json_object(path)
-        if facts["format"] != SIDECAR_FORMAT:
+        if facts["format"] not in _READABLE_FORMATS:
             return f"has format {facts['format']!r:.40}"
+        facts = check_index_description(facts)
         _check_types(facts)
         return IndexSidecar(**facts)
     except (ValueError, TypeError, KeyError) as e:

@@ -1,4 +1,4 @@
-"""Check the files that a description next to them vouches for: indexes, checkpoints and heads.
+"""Check the files that a description next to them vouches for: indexes, exported networks, checkpoints and heads.
 
 This room knows neither heads nor checkpoints: what reads them is passed in as :class:`SidecarReaders`.
 """
@@ -13,11 +13,17 @@ from typing import Any
 
 from embedstore.errors import EmbedstoreError, StoreDamaged, StoreUnreadable
 from embedstore.storage import durable_files, layout
+from embedstore.storage.description_checksum import (
+    DESCRIPTION_CHECKSUM_KEY,
+    check_description,
+    check_index_description,
+)  # fmt: skip
 from embedstore.storage.integrity.report import REPAIR_CURE, Checked, Damage, Finding, Unread
 from embedstore.storage.layout import Layout
 from embedstore.storage.reading import exists, list_folder, read_errors
 from embedstore.storage.store_files import read_bounded
 
+_AGAIN = {"index": "it is built again", "towers": "the network is exported again when it is used"}
 _CHECKPOINT_CURE = "bring it back from a backup, or tune again and `embedstore drop-space STORE SPACE` this one"
 
 
@@ -67,7 +73,10 @@ def _check_sidecars(at: Layout, readers: SidecarReaders) -> Iterator[Finding]:
     """Compare indexes, checkpoints and heads with their descriptions; raise if a folder cannot be listed."""
     for space in list_folder(at.root / "spaces"):
         for path in list_folder(at.index_folder(space.name), "*.json"):
-            yield from _check_files(at, path, lambda data: [json.loads(data)], REPAIR_CURE)
+            yield from _check_files(at, path, lambda data: [check_index_description(json.loads(data))], REPAIR_CURE)
+        for folder in list_folder(space / "towers"):
+            if exists(folder / "tower.json") and not folder.name.startswith("."):
+                yield from _check_tower(at, folder / "tower.json")
     for folder in list_folder(at.root / "checkpoints"):
         path = folder / "checkpoint.json"
         if exists(path):
@@ -75,6 +84,24 @@ def _check_sidecars(at: Layout, readers: SidecarReaders) -> Iterator[Finding]:
     for folder in list_folder(at.root / "heads"):
         if not folder.name.startswith("."):
             yield from _check_head(at, folder, readers)
+
+
+def _check_tower(at: Layout, description: Path) -> Iterator[Finding]:
+    """Check an exported network; its description is named, without which it is exported again."""
+    name = str(description.relative_to(at.root))
+    for finding in _check_files(at, description, _tower_files, REPAIR_CURE):
+        if not isinstance(finding, Damage):
+            yield finding
+            continue
+        file = Path(finding.file).name
+        yield Damage(name, "", finding.problem if finding.file == name else f"{file}: {finding.problem}", REPAIR_CURE)
+        return
+
+
+def _tower_files(data: bytes) -> list[dict[str, Any]]:
+    """Return the files that a ``tower.json`` describes."""
+    facts = check_description(json.loads(data), DESCRIPTION_CHECKSUM_KEY)
+    return [{"file": name, "bytes": size, "xxh3": xxh3} for name, (size, xxh3) in facts["files"].items()]
 
 
 def _check_head(at: Layout, folder: Path, readers: SidecarReaders) -> Iterator[Finding]:
@@ -110,7 +137,7 @@ def quarantine_damaged(at: Layout, readers: SidecarReaders) -> list[str]:
         path = at.root / damage.file
         kept = layout.quarantine_file(at, path, damage.file.replace("/", "-")) if exists(path) else None
         moved = f"; it is now {kept}" if kept else ""
-        cure = "it is built again" if "index" in path.parts else "train it and save it again"
+        cure = next((_AGAIN[part] for part in path.parts if part in _AGAIN), "train it and save it again")
         actions.append(f"{damage.file}: {damage.problem}{moved}; {cure}")
     return actions
 
