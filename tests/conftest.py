@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+from tests.helpers.archives import unpack_tar
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test touches the network
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # it speaks gRPC, which the emulator does not
@@ -46,8 +47,7 @@ def unpacked(shared_data, tmp_path_factory):
     def unpack(name: str) -> Path:
         if name not in done:
             folder = tmp_path_factory.mktemp(name)
-            with tarfile.open(shared_data / f"{name}.tar") as tar:
-                tar.extractall(folder, filter="data")
+            unpack_tar(shared_data / f"{name}.tar", folder)
             done[name] = folder / name
         return done[name]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 import embedstore as es
 from tests.benchmarks import peak
+from tests.helpers.archives import unpack_tar
 
 DATA = Path(os.environ.get("EMBEDSTORE_SHARED_DATA", "../shared/data"))
 _SIDE = 32
@@ -70,8 +70,7 @@ def write_images(folder: Path) -> int:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("cifar10", "imagenet250", "hymenoptera"):
-            with tarfile.open(DATA / f"{name}.tar") as tar:
-                tar.extractall(temporary, filter="data")
+            unpack_tar(DATA / f"{name}.tar", Path(temporary))
         (Path(temporary) / "cifar10").rename(folder)
         photos = sorted(p for p in Path(temporary).rglob("*") if p.suffix in (".JPEG", ".jpg"))
         for split in ("train", "test"):

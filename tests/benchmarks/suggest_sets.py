@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.arrays import unit_rows
+from tests.helpers.archives import unpack_tar
 
 DATA = Path(os.environ.get("EMBEDSTORE_SHARED_DATA", "missing"))
 WORDNET = Path("/usr/share/wordnet/data.noun")  # of the Debian package wordnet-base
@@ -82,8 +82,8 @@ def _picture_vectors(tar: Path, label: Callable[[Path], str | None]) -> tuple[ND
     """Embed at most some pictures of each class of an archive."""
     import embedstore as es
 
-    with tempfile.TemporaryDirectory() as name, tarfile.open(tar) as archive:
-        archive.extractall(name, filter="data")
+    with tempfile.TemporaryDirectory() as name:
+        unpack_tar(tar, Path(name))
         chosen = _first_of_each_class(Path(name), label)
         weights = DATA / "weights" / "mobilenetv2_035_imagenet.safetensors"
         store = es.create(

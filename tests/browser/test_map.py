@@ -121,5 +121,9 @@ def test_new_items_appear_on_a_map_that_is_open(own_store, visits, browser, tmp_
 
 
 def places_of(page):
-    """Return where each picture of the map is."""
-    return {image.get_attribute("src"): image.get_attribute("style") for image in page.locator("img.thumb").all()}
+    """Return where each picture of the map is, once nothing moves."""
+    read = "images => Object.fromEntries(images.map(image => [image.getAttribute('src'), image.getAttribute('style')]))"
+    places = None
+    while places != (places := page.locator("img.thumb").evaluate_all(read)):
+        page.wait_for_timeout(500)
+    return places

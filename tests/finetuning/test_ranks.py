@@ -37,4 +37,4 @@ def test_an_image_that_does_not_fit_into_one_process_ends_all_of_them(tmp_path):
     """Both report it; neither hangs."""
     with pytest.raises(ChildProcessError) as error:
         run_ranks(tmp_path / "2", (PLENTY, 0))
-    assert str(error.value).count("FinetuneError: not even one image fits into the memory of") == 2
+    assert str(error.value).count("FinetuneError: not even one item fits into the memory of") == 2

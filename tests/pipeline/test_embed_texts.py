@@ -102,8 +102,6 @@ def test_a_space_of_texts_refuses_what_is_for_images(store, texts):
         store.search(image=picture)
     with pytest.raises(BadBackbone, match="--runtime onnx is for backbones of images"):
         es.open(store.path, device="cpu", runtime="onnx").search("dog")
-    with pytest.raises(BadBackbone, match="reads texts, and this needs a backbone of images"):
-        store.finetune("label", epochs=1)
 
 
 def test_a_folder_without_texts_has_nothing_to_embed(store, tmp_path):
