@@ -8,6 +8,8 @@ import pytest
 from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation import EvaluationSettings, evaluate_head
 from embedstore.classify.evaluation.compare_heads import SpaceCost, compare_heads
+from embedstore.classify.heads import LogisticProbe
+from embedstore.errors import BadHead
 from embedstore.finetuning.advice import DomainDifference, advise
 from embedstore.reports import evaluation_text
 from tests.helpers.clusters import clusters
@@ -105,6 +107,17 @@ def test_a_single_head_has_no_comparison_to_explain(rows):
     """One contestant: no gap, no power, no note."""
     found = compare_heads([(features(*rows), COST)], heads=("prototype",))
     assert (found.power, evaluation_text.comparison_notes(found)) == (None, [])
+
+
+def test_a_head_that_cannot_read_so_many_rows_refuses_first(monkeypatch):
+    """Minutes of other heads would be lost; every head with a limit is known, whatever the order of the names."""
+    fitted = []
+    monkeypatch.setattr(LogisticProbe, "fit", lambda self, *_, **__: fitted.append(self))
+    y = np.repeat(["a", "b"], 2500)
+    X = np.random.default_rng(0).normal(size=(5000, 4)) + (y == "a")[:, None]
+    with pytest.raises(BadHead, match="at most 3,000"):
+        compare_heads([(features(X, y), COST)], heads=("logistic", "kernel"))
+    assert fitted == []
 
 
 @pytest.mark.parametrize("seed", [0, 3])

@@ -23,6 +23,7 @@ from embedstore.errors import UnknownHead
 from embedstore.tables import Record, Table
 
 DEFAULT_HEADS = ("logistic", "knn", "prototype")
+_HEADS_WITH_A_LIMIT = frozenset({"kernel", "tabpfn", "tabicl"})  # of rows: they refuse more, before they are fitted
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def compare_heads(
     Raises:
         LabelError: when no item has a vector in all spaces, or the labels do not support the split.
         UnknownHead: when no head or no space is given, or a head has an unknown name.
+        BadHead: when there are more rows than a head reads; no other head has been fitted then.
     """
     settings = settings or EvaluationSettings()
     if not heads or not spaces:
@@ -170,7 +172,7 @@ def compare_heads(
     cells = [
         (_evaluate(head, data, settings, text), cost, _curve(head, data, budgets, text))
         for data, (_, cost), text in zip(shared, spaces, words, strict=True)
-        for head in heads
+        for head in sorted(heads, key=lambda name: name not in _HEADS_WITH_A_LIMIT)
     ]
     cells.sort(key=lambda cell: _rank(cell[0]))
     evaluations = [e for e, _, _ in cells]
