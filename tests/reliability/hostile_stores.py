@@ -25,6 +25,7 @@ from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.search.index import build
 from embedstore.storage.catalog_check import files_of
 from embedstore.storage.durable_files import file_xxh3
+from tests.helpers.index_descriptions import change_description
 from tests.helpers.vector_stores import batch, make, vector
 
 ITEMS = 24
@@ -230,7 +231,7 @@ def change_index(r: Random, store: Path) -> str:
         if not is_small_file(sidecar) or not is_small_file(sidecar.with_suffix(".faiss")):
             return "no index any more"
         try:
-            facts = dict(json.loads(sidecar.read_bytes()))
+            dict(json.loads(sidecar.read_bytes()))
         except (ValueError, TypeError, OSError):
             return "no sidecar any more"
         file = sidecar.with_suffix(".faiss")
@@ -238,7 +239,7 @@ def change_index(r: Random, store: Path) -> str:
         at = r.randrange(min(len(data), 200) - 8)
         data[at : at + 8] = r.choice([0, 1, 1 << 31, (1 << 64) - 1, 1 << 40]).to_bytes(8, "little")
         file.write_bytes(data)
-        sidecar.write_text(json.dumps(facts | {"bytes": len(data), "xxh3": file_xxh3(file)}))
+        change_description(sidecar, bytes=len(data), xxh3=file_xxh3(file))
         return f"index at {at}"
     return "no index"
 

@@ -15,6 +15,7 @@ from embedstore.classify.heads.prototype import NearestPrototype
 from embedstore.search.index import build
 from embedstore.storage.durable_files import file_xxh3
 from tests.conftest import ROOT
+from tests.helpers.index_descriptions import write_description
 from tests.helpers.vector_stores import make, vector
 
 MAX_MEMORY_KIB = 200_000  # memory that a refusal may take
@@ -208,7 +209,7 @@ def make_hostile_index(path: Path, how: str) -> None:
         target.write_bytes(faiss_index_claiming(3 << 28))
         facts["rows"] = 3 << 28
     facts |= {"bytes": target.stat().st_size, "xxh3": file_xxh3(target)}
-    sidecar.write_text(json.dumps(facts))
+    write_description(sidecar, facts)
     if how == "a sidecar of 4 GB":
         with sidecar.open("r+b") as f:
             f.truncate(4 << 30)
@@ -245,7 +246,7 @@ def test_sidecar_cannot_move_the_catalog_to_the_quarantine(tmp_path):
     build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
     sidecar = next(storage.layout.index_folder(storage.space().key).glob("*.json"))
     facts = json.loads(sidecar.read_text())
-    sidecar.write_text(json.dumps(facts | {"file": "../../../embedstore.json", "bytes": 1}))
+    write_description(sidecar, facts | {"file": "../../../embedstore.json", "bytes": 1})
     store = es.open(tmp_path / "s")
     assert [d.file.endswith(".json") and "index" in d.file for d in store.verify().damage] == [True]
     store.repair(reembed=False)

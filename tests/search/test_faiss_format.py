@@ -15,6 +15,7 @@ from embedstore.errors import StoreDamaged
 from embedstore.search.index import approximate, build, files
 from embedstore.search.index.faiss_format import check_index_file
 from embedstore.storage.durable_files import file_xxh3
+from tests.helpers.index_descriptions import change_description
 from tests.helpers.vector_stores import make
 
 DIM, ROWS = 8, 1200
@@ -173,7 +174,7 @@ def test_a_sidecar_with_other_types_is_ignored_with_a_note(tmp_path, change):
     build.build_index(storage, space, build.IndexTarget(recall=1.0, kind="flat"))
     folder = storage.layout.index_folder(space.key)
     sidecar = next(folder.glob("*.json"))
-    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | change))
+    change_description(sidecar, **change)
     lookup = files.find_usable_index(
         folder, space=space.key, dim=4, shards=storage.vector_reader(space.space).shard_sizes
     )
@@ -192,7 +193,7 @@ def test_an_index_that_names_another_file_does_not_open_it(tmp_path):
     index = faiss.read_index(str(folder / facts["file"]))
     with_lists_on_disk(index, tmp_path / "victim", folder / facts["file"])
     size = (folder / facts["file"]).stat().st_size
-    sidecar.write_text(json.dumps(facts | {"bytes": size, "xxh3": file_xxh3(folder / facts["file"])}))
+    change_description(sidecar, bytes=size, xxh3=file_xxh3(folder / facts["file"]))
     (tmp_path / "victim").unlink()
     os.mkfifo(tmp_path / "victim")  # opening it would wait for ever
     lookup = files.find_usable_index(

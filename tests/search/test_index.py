@@ -1,6 +1,5 @@
 """Approximate indexes reach their measured recall, and a search never fails because of one."""
 
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,6 +19,7 @@ from embedstore.search.options import SearchOptions
 from embedstore.search.planner import IndexCandidate, RowCosts, SearchMethod, plan_search
 from embedstore.storage.query_limits import parse_size
 from embedstore.storage.storage import Storage
+from tests.helpers.index_descriptions import change_description
 from tests.helpers.vector_stores import SPACE, batch
 
 
@@ -201,7 +201,7 @@ def damage_bytes(folder):
 
 def damage_space(folder):
     path = next(folder.glob("*.json"))
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"space": "0123456789abcdef"}))
+    change_description(path, space="0123456789abcdef")
 
 
 DAMAGES = {
@@ -209,8 +209,8 @@ DAMAGES = {
     "has lost its .faiss file": lambda folder: next(folder.glob("*.faiss")).unlink(),
     "is of space 0123456789abcdef": damage_space,
     "cannot be read": lambda folder: next(folder.glob("*.json")).write_text("{"),
-    "vector files that were merged": lambda folder: next(folder.glob("*.json")).write_text(
-        json.dumps(json.loads(next(folder.glob("*.json")).read_text()) | {"shards": [[77, 3000]]})
+    "vector files that were merged": lambda folder: change_description(
+        next(folder.glob("*.json")), shards=[[77, 3000]]
     ),
 }
 
