@@ -11,13 +11,14 @@ from pathlib import Path
 
 import duckdb
 
-from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreNotFound
+from embedstore.errors import StoreBusy, StoreDamaged, StoreError, StoreNotFound, StoreUnreadable
 from embedstore.storage import catalog_check, forks, reading
 from embedstore.storage.catalog_errors import explain, lock_problem
 from embedstore.storage.connection import PrivateConnection, confine, connect, memory_limit
+from embedstore.storage.kept_beginning import KeptBeginning
 from embedstore.storage.layout import COMPLETE, GUARD, MARKER
 from embedstore.storage.quoting import quote_literal
-from embedstore.storage.sql import first_line
+from embedstore.storage.sql import fetch_value, first_line
 from embedstore.storage.store_files import require_writable_in_place
 
 READ_ONLY, READ_WRITE = "READ_ONLY, TYPE duckdb", "TYPE duckdb"  # else DuckDB looks which extension a file belongs to
@@ -152,7 +153,10 @@ class Attachment:
         self._require_file()  # DuckDB would create it
         try:
             self._check_objects()
-            con.execute(f"ATTACH {quote_literal(self._file)} AS cat ({options})")
+            if options == READ_WRITE:
+                self._attach_for_writing(con)
+            else:
+                con.execute(f"ATTACH {quote_literal(self._file)} AS cat ({options})")
         except duckdb.Error as e:
             if "Could not set lock" in str(e) and lock_problem(e, self._file) is None:
                 return first_line(e)
@@ -167,6 +171,23 @@ class Attachment:
             self.detach(con)
             return "a checkpoint is under way"
         return None
+
+    def _attach_for_writing(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Attach for writing; put back what DuckDB overwrites if it takes the file for missing.
+
+        Raises:
+            StoreUnreadable: if DuckDB could not see the file, or the file cannot be read now.
+        """
+        with reading.read_errors(self._file):
+            kept = KeptBeginning(self._file, self._file.with_name(self._file.name + ".wal"))
+        with kept:
+            con.execute(f"ATTACH {quote_literal(self._file)} AS cat ({READ_WRITE})")
+            tables = "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'cat'"
+            if fetch_value(con, tables) or not kept.is_overwritten():
+                return
+            self.detach(con)
+            kept.put_back()
+        raise StoreUnreadable(f"cannot read {self._file} now: it was there a moment ago; run it again")
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:

@@ -191,6 +191,15 @@ def test_passing_error_loses_nothing(reads, base, tmp_path, job):
         attempt.check_failure(calls[i], i + 1, ERRORS[n % len(ERRORS)])
 
 
+def test_a_catalog_that_cannot_be_looked_at_is_never_created_anew(reads, base, tmp_path):
+    """DuckDB takes a file for missing if its `stat` fails, and writes an empty database over it."""
+    attempt = Attempt(reads, base, tmp_path / "d", "repair")
+    looks = [n for n, call in enumerate(attempt.calls(), 1) if call.endswith("/catalog.duckdb") and " s " in call]
+    assert len(looks) > 4
+    for n in looks[:: max(1, len(looks) // 6)]:
+        attempt.check_failure("s catalog.duckdb", n, errno.ENOMEM)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("job", JOBS)
