@@ -68,6 +68,12 @@ def passing_error(path: Path, message: str) -> StoreUnreadable | None:
     return _unreadable(path, os.strerror(code), code)
 
 
+def passing_error_of_named_file(message: str) -> StoreUnreadable | None:
+    """Return the error for the file that a library's message names and could not read now, None for other messages."""
+    named = _FILE_IN_MESSAGE.search(message)
+    return passing_error(Path(named[1].removesuffix(".wal")), message) if named else None
+
+
 def _is_file_or_log(named: str, path: Path) -> bool:
     """Return whether DuckDB names a file or its log; the path may be the name alone, as reports show it."""
     file = Path(named.removesuffix(".wal"))

@@ -20,6 +20,7 @@ from embedstore.storage.integrity.sidecars import require_readable
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries.shards import insert_shard
+from embedstore.storage.reading import passing_error_of_named_file
 from embedstore.storage.sql import (
     column_types,
     content_hex,
@@ -114,6 +115,8 @@ def _archive_errors(path: Path) -> Iterator[None]:
         if isinstance(e, StoreDamaged):
             raise
         if isinstance(e, duckdb.Error) and (problem := read_problem(e, path)):
+            raise problem from e
+        if not is_disk_error(e) and (problem := passing_error_of_named_file(str(e))):  # of the store that is made
             raise problem from e
         if "No files found" in str(e):  # DuckDB hides why; the file was compared with its checksum just before
             raise StoreUnreadable(f"cannot read {path} now: it was there a moment ago; run it again") from e
