@@ -181,13 +181,15 @@ class Attachment:
         with reading.read_errors(self._file):
             kept = KeptBeginning(self._file, self._file.with_name(self._file.name + ".wal"))
         with kept:
-            con.execute(f"ATTACH {quote_literal(self._file)} AS cat ({READ_WRITE})")
-            tables = "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'cat'"
-            if fetch_value(con, tables) or not kept.is_overwritten():
+            attach = f"ATTACH {quote_literal(self._file)} AS cat ({READ_WRITE})"
+            con.execute(attach)
+            if fetch_value(con, "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'cat'"):
                 return
-            self.detach(con)
-            kept.put_back()
-        raise StoreUnreadable(f"cannot read {self._file} now: it was there a moment ago; run it again")
+            self.detach(con)  # before the file is opened: closing it would release DuckDB's lock
+            if kept.is_overwritten():
+                kept.put_back()
+                raise StoreUnreadable(f"cannot read {self._file} now: it was there a moment ago; run it again")
+            con.execute(attach)  # a damaged catalog, which has no tables
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:

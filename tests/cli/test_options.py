@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 import embedstore as es
-from embedstore.cli import load_commands, main
+from embedstore.cli import load_commands
 from embedstore.cli.app import app
 from embedstore.finetuning.settings import AugmentationSettings, FinetuneSettings
 from tests.helpers.clusters import clusters, store_of
+from tests.helpers.command_line import command_runner
 
 load_commands()
 VERBS = {c.name or c.callback.__name__: c.callback for c in app.registered_commands}
@@ -77,17 +78,8 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def run(capsys):
-    """Run a command in this process: exit status and what it printed to stderr."""
-
-    def one(*arguments):
-        status = 0
-        try:
-            main([str(a) for a in arguments])
-        except SystemExit as e:
-            status = e.code or 0
-        return status, capsys.readouterr().err
-
-    return one
+    """Run a command: exit status, and what it printed to standard error."""
+    return command_runner(capsys)
 
 
 def test_missing_parent_folders_of_a_file_are_made(store, tmp_path, run):

@@ -13,11 +13,11 @@ import numpy as np
 import psycopg
 import pytest
 
-from embedstore.cli import main
 from embedstore.errors import ReplicaError
 from embedstore.replicas.pgvector import PgvectorReplica
 from embedstore.storage.queries import replicas as queries
 from tests.helpers.clusters import store_of
+from tests.helpers.command_line import command_runner
 from tests.helpers.postgres_server import PASSWORD, serve_postgres
 
 pytestmark = pytest.mark.engines
@@ -47,17 +47,8 @@ def store(tmp_path):
 
 @pytest.fixture
 def run(capsys):
-    """Run a command in this process: exit status and what it printed to stderr."""
-
-    def one(*arguments):
-        status = 0
-        try:
-            main([str(a) for a in arguments])
-        except SystemExit as e:
-            status = e.code or 0
-        return status, capsys.readouterr().err
-
-    return one
+    """Run a command: exit status, and what it printed to standard error."""
+    return command_runner(capsys)
 
 
 def ranked(hits):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import embedstore as es
-from embedstore.cli import main
 from embedstore.errors import BadBackbone, BadManifest, BadOption, QueryError, WeightsNotFound
 from tests.conftest import picture
+from tests.helpers.command_line import command_runner
 from tests.helpers.sound_models import save_sound_model, sound_file, tone
 from tests.helpers.text_models import save_model
 
@@ -38,17 +38,8 @@ def sounds(tmp_path_factory):
 
 @pytest.fixture
 def run(capsys):
-    """Run a command, and return its exit code and what it printed to standard error."""
-
-    def command(*arguments):
-        status = 0
-        try:
-            main([str(a) for a in arguments])
-        except SystemExit as end:
-            status = end.code or 0
-        return status, capsys.readouterr().err
-
-    return command
+    """Run a command: exit status, and what it printed to standard error."""
+    return command_runner(capsys)
 
 
 def failures(store):

@@ -19,7 +19,7 @@ def found(tmp_path_factory):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_as_many_are_found_with_no_more_false_reports(found, fault: Fault):
-    """Of each fault at least as many are found as cleanvision does, and no more good pictures are reported."""
+    """For each fault, at least as many faulty pictures are found as by cleanvision, and at most as many good ones."""
     (share, false), (their_share, their_false) = (shares(way, fault) for way in found)
     assert share >= their_share
     assert false <= their_false

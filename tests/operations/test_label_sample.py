@@ -52,7 +52,7 @@ def test_labels_items_and_removals_are_followed(tmp_path, few):
 
 
 def test_copies_are_one_content_by_their_first_item(tmp_path, few):
-    """Of two items of one content the first that has no label is suggested, and both count once."""
+    """If two items have one content, the first without a label is suggested; the pair is counted as one item."""
     X = np.eye(60, dtype=np.float32)
     store = store_of(tmp_path / "s", np.concatenate([X, X]), label=["a"] + [None] * 119)
     found, count, _ = chosen(store)
