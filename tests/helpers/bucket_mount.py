@@ -55,12 +55,13 @@ class MountedBucket:
         folder.mkdir()
         self.mount(folder)
 
-    def mount(self, folder: Path, *, write_back: str = "0s") -> None:
+    def mount(self, folder: Path, *, write_back: str = "1s") -> None:
         """Mount a folder of the bucket, with the cache of the last mount.
 
         Args:
             folder: where; its name is that of the folder in the bucket.
-            write_back: how long after a file is closed its upload begins.
+            write_back: how long after a file is closed its upload begins. With 0s rclone 1.75 loses files of a
+                folder that is renamed while they are uploaded.
         """
         words = ["rclone", "--config", str(self._config), "mount", f"bucket:photos/{folder.name}", str(folder)]
         words += [
