@@ -266,8 +266,8 @@ def _require_texts(column: str, kinds: JsonKind, table: str) -> None:
     """Raise BadManifest if a column of a JSON table, which the user names as that of the texts, holds other values."""
     if JsonKind.NESTED in kinds:
         raise BadManifest(
-            f"{table}: the column {column!r} holds lists or objects, not texts; write each text as a string, in a row of "
-            "its own"
+            f"{table}: the column {column!r} holds lists or objects, not texts; write each text as a string, in "
+            "a row of its own"
         )
 
 

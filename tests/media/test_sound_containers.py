@@ -74,7 +74,7 @@ def test_the_limit_of_seconds_holds_for_a_chain(monkeypatch):
 )
 def test_a_container_of_another_kind_is_named_with_the_command_that_helps(data):
     """MP4, QuickTime, WMA, AVI, MPEG, AAC, Ogg video, AMR, AC-3 and Flash: what it is, and ffmpeg."""
-    with pytest.raises(AudioError, match="ffmpeg -i FILE sound.flac") as caught:
+    with pytest.raises(AudioError, match=r"ffmpeg -i FILE sound\.flac") as caught:
         decode_sound(data, 16000)
     assert caught.value.reason == "not_a_sound"
 
