@@ -4,8 +4,8 @@
 each number in a process of its own with one thread of PyTorch, and prints the processor time of one more image: the
 difference between the two runs, without the start of the process and of the run and without the scan. Reading, hashing,
 decoding, the forward pass of an identity and committing are in it. Of the threads, "prefetch" plans and starts tasks,
-"forward" is the network, which is no part of the pipeline, and "commit" writes. Threads that wait cost processor time on
-a busy machine, so that the figures of an idle one are lower.
+"forward" is the network, which is no part of the pipeline, and "commit" writes. Threads that wait cost some on a
+busy machine, so that the figures of an idle one are lower.
 """
 
 from __future__ import annotations
