@@ -2,8 +2,6 @@
 
 import json
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 
 import numpy as np
 import pytest
@@ -11,10 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_limits
 from typer.testing import CliRunner
 
-from embedstore.classify.protocols import c_search, mteb_protocol
 from embedstore.classify.protocols.c_search import halving_search
 from embedstore.classify.protocols.choice_rows import drawn_rows
 from embedstore.classify.protocols.knn_votes import votes_by_k
@@ -385,31 +382,3 @@ def test_the_report_and_the_page_show_what_was_tried(small, tmp_path):
     e = small.knn("label", protocol="dinov2")
     assert "Oquab et al. 2023" in evaluation_page(e, {})
     assert len(e.protocol.df()) == len(e.protocol.candidates)
-
-
-class WaitingLabel:
-    """A label whose text is asked for inside of a fit, which then waits."""
-
-    def __init__(self):
-        self.is_inside, self.may_leave = Event(), Event()
-
-    def __str__(self):
-        self.is_inside.set()
-        assert self.may_leave.wait(60)
-        return "a"
-
-
-@pytest.mark.parametrize("fit", [lambda X, y: c_search._scikit_learn_fit(X, y, 1.0), mteb_protocol._fit])
-def test_fits_that_overlap_leave_the_threads_of_the_process_as_they_were(fit):
-    """A server evaluates for several people; the first that begins is the first that ends."""
-    X = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
-    waiting = [WaitingLabel(), WaitingLabel()]
-    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(2) as pool:
-        fits = []
-        for label in waiting:
-            fits.append(pool.submit(fit, X, np.array([label] + ["a", "b"] * 3 + ["b"], object)))
-            assert label.is_inside.wait(60)
-        for label, future in zip(waiting, fits, strict=True):
-            label.may_leave.set()
-            assert future.result(60).classes_.tolist() == ["a", "b"]
-        assert {i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"} == {2}
