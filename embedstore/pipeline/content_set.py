@@ -59,7 +59,7 @@ class ContentSet:
         is_known = np.zeros(len(wanted), bool)
         for array in self._arrays:
             is_known |= places_of(wanted, array) >= 0
-        return found.union(digests[n] for n in np.flatnonzero(is_known))
+        return found.union(digests[n] for n in np.flatnonzero(is_known).tolist())
 
 
 class MissingItems:

@@ -205,9 +205,10 @@ def build_plan(
                 new, known = embedding.add_scan_failures(con, failures, decoder=decoder_version, first=first)
                 counts.update(new=new, known=known)
         embedding.find_missing_items(con, source.roots, source.archives, source.tables, modality=modality)
-        known, missing = np.empty(0, "S16"), MissingItems(np.empty(0, "S16"), np.empty(0, np.int64))
+        known_contents, missing = np.empty(0, "S16"), MissingItems(np.empty(0, "S16"), np.empty(0, np.int64))
         if counts["todo"]:
-            known, missing = embedding.known_contents(con, space), MissingItems(*embedding.missing_contents(con))
+            known_contents = embedding.known_contents(con, space)
+            missing = MissingItems(*embedding.missing_contents(con))
             if order is ReadOrder.SPREAD:
                 embedding.spread_todo(con)
     return EmbedPlan(
@@ -220,6 +221,6 @@ def build_plan(
             new_failures=counts["new"],
             skipped=dict(scan.summary.skipped),
         ),
-        known,
+        known_contents,
         missing,
     )
