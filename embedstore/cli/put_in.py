@@ -15,7 +15,7 @@ from embedstore.cli import console, render, render_evaluation
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import Head, with_option_groups
-from embedstore.cli.source_options import SourceOptionGroup, TableOptionGroup
+from embedstore.cli.source_options import SourceOptionGroup
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
@@ -246,7 +246,6 @@ def import_(
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
-@with_option_groups
 def report(
     source: Annotated[
         Path,
@@ -254,7 +253,6 @@ def report(
             metavar="SOURCE", help="A labeled folder, a manifest with the columns uri and label, or a table of texts."
         ),
     ],
-    table: TableOptionGroup,
     output: Annotated[Path, o.output_option("Write the page (.html).", ".html")] = Path("report.html"),
     backbone: Annotated[
         str | None, typer.Option(help="The backbone of a new store: timm/NAME, open_clip/ARCH:TAG or an alias.")
@@ -265,6 +263,7 @@ def report(
     label: Annotated[
         str, typer.Option(help="The column to predict; by default label, of folders or the table.")
     ] = "label",
+    text_column: o.TextColumn = None,
     head: Head = "logistic",
     weights: o.Weights = None,
     backbone_arg: o.BackboneArg = [],
@@ -286,7 +285,7 @@ def report(
         backbone=backbone,
         store_path=store,
         label=label,
-        table=table.keywords(),
+        text_column=text_column,
         head=head,
         progress=console.print_note,
         weights=weights,
