@@ -2,8 +2,8 @@
 
 ``python -m tests.benchmarks.bench_growth [ROWS ...] [--dim 128] [--verbs ...]`` imports that many generated vectors of
 ten classes and runs each verb in a process of its own; the last one deletes a tenth of the rows. The table has the
-processor time of the verb, the anonymous memory of the process at its end, and the exponent of growth from one number of
-rows to the next: 1 is proportional.
+processor time of the verb, the anonymous memory of the process at its end, and the exponent of growth from one number
+of rows to the next: 1 is proportional.
 """
 
 from __future__ import annotations
