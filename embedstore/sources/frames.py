@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest
+from embedstore.plain_values import plain_values
 from embedstore.sources.delimited import column_names
-from embedstore.sources.plain_values import plain_values
 from embedstore.storage.sql import object_array
 
 
@@ -58,7 +58,7 @@ def _with_plain_values(frame: Any) -> Any:
     frame = frame.copy(deep=False)
     for n in objects:
         name = frame.columns[n]
-        values = plain_values(frame.iloc[:, n].array, str(name))
+        values = _plain(frame.iloc[:, n].array, str(name))
         frame[name] = values if isinstance(values, np.ndarray) else object_array(values)
     return frame
 
@@ -71,8 +71,20 @@ def _array(values: Any, name: str) -> NDArray[Any]:
         raise BadManifest(f"the table's column {name!r} is of the type {type(values).__name__}; give one value per row")
     array = np.asarray(values) if _is_exact_in_numpy(values) else None
     if array is None or array.ndim != 1 or array.dtype.kind in "USO":
-        array = _typed(plain_values(_as_list(values), name))
+        array = _typed(_plain(_as_list(values), name))
     return array
+
+
+def _plain(values: Iterable[Any], name: str) -> list[Any] | NDArray[Any]:
+    """Return the values of a column as plain ones.
+
+    Raises:
+        BadManifest: if one is of a type that a table cannot hold.
+    """
+    try:
+        return plain_values(values)
+    except TypeError as e:
+        raise BadManifest(f"the table's column {name!r} has {e}") from e
 
 
 def _is_exact_in_numpy(values: Any) -> bool:

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import embedstore as es
-from embedstore.errors import BadManifest
-from embedstore.sources.plain_values import plain_values
+from embedstore.errors import BadManifest, QueryError
+from embedstore.plain_values import plain_values
 
 NUMBERS = [
     *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
@@ -78,7 +78,7 @@ PLAIN = st.one_of(
 
 @given(st.lists(st.recursive(PLAIN, lambda part: st.lists(part) | st.dictionaries(st.text(), part), max_leaves=5)))
 def test_plain_values_are_unchanged(values):
-    assert plain_values(values, "c") == values
+    assert plain_values(values) == values
 
 
 @given(st.sampled_from(NUMBERS), st.data())
@@ -86,7 +86,7 @@ def test_a_scalar_of_numpy_is_the_same_number(kind, data):
     info = np.iinfo(kind) if np.issubdtype(kind, np.integer) else None
     numbers = st.integers(int(info.min), int(info.max)) if info else st.integers(-1000, 1000).map(lambda n: n / 8)
     value = data.draw(numbers)
-    (plain,) = plain_values([kind(value)], "c")
+    (plain,) = plain_values([kind(value)])
     assert plain == value
     assert type(plain) is type(value)
 
@@ -156,3 +156,19 @@ def test_one_value_is_no_column(tmp_path, column):
     store = es.create(tmp_path / "s")
     with pytest.raises(BadManifest, match="give one value per row"):
         store.add_vectors(np.eye(2, 8, dtype=np.float32), {"uri": ["/0", "/1"], "c": column})
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_a_parameter_of_a_query_may_come_from_any_library(tmp_path, name):
+    """As in a table, and what a table cannot hold is refused."""
+    given_value, wanted = KNOWN[name]
+    store = es.create(tmp_path / "s")
+    assert store.sql("SELECT ?", [given_value]).rows == ((wanted,),)
+    with pytest.raises(QueryError, match="the parameters have a value of the type set"):
+        store.sql("SELECT ?", [{1}])
+
+
+@pytest.mark.parametrize("parameters", ["ab", {"a": 1}])
+def test_parameters_are_a_list(tmp_path, parameters):
+    with pytest.raises(QueryError, match="a list of one value for each"):
+        es.create(tmp_path / "s").sql("SELECT ?, ?", parameters)

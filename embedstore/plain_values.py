@@ -1,4 +1,4 @@
-"""The values of a column in memory as plain ones: NumPy's, PyTorch's, Arrow's and pandas' scalars become Python's.
+"""Plain values of columns and queries: scalars of NumPy, PyTorch, Arrow and pandas become Python's own.
 
 DuckDB makes text of an object that it does not know, so that ``[np.int64(5)]`` would be the text ``5``.
 """
@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import BadManifest
-
 _MOMENTS = (datetime.date, datetime.time, datetime.timedelta)
 _PLAIN = frozenset(
     [str, int, float, bool, bytes, type(None), Decimal, uuid.UUID, datetime.datetime, *_MOMENTS]
@@ -24,15 +22,15 @@ _PLAIN = frozenset(
 _ABSENT = ("NAType", "NaTType")  # of pandas
 
 
-def plain_values(values: Iterable[Any], name: str) -> list[Any] | NDArray[Any]:
+def plain_values(values: Iterable[Any]) -> list[Any] | NDArray[Any]:
     """Return the values of a column as Python's own, or as an array of moments that Python cannot hold.
 
     Args:
         values: of one column, one per row.
-        name: of the column, for messages.
 
     Raises:
-        BadManifest: if a value is of a kind that a table cannot hold, such as a set or a complex number.
+        TypeError: if a value is of a type that a table cannot hold, such as a set or a complex number. The message
+            continues a sentence that names the column.
     """
     given = list(values)
     kinds = {type(value) for value in given}
@@ -44,20 +42,24 @@ def plain_values(values: Iterable[Any], name: str) -> list[Any] | NDArray[Any]:
     for scalar in (np.datetime64, np.timedelta64):
         if scalar in kinds and all(kind is scalar or _is_absent(kind) for kind in kinds):
             return _moments(given, scalar)
-    return [_plain(value, name) for value in given]
+    return [plain_value(value) for value in given]
 
 
-def _plain(value: Any, name: str) -> Any:
-    """Return a value as one of Python's own types."""
+def plain_value(value: Any) -> Any:
+    """Return a value as one of Python's own types.
+
+    Raises:
+        TypeError: see :func:`plain_values`.
+    """
     kind = type(value)
     if kind in _PLAIN:
         return value
     if _is_absent(kind):
         return None
     if isinstance(value, list | tuple):
-        return [_plain(part, name) for part in value]
+        return [plain_value(part) for part in value]
     if isinstance(value, Mapping):
-        return {key: _plain(part, name) for key, part in value.items()}
+        return {key: plain_value(part) for key, part in value.items()}
     if isinstance(value, np.generic) and not isinstance(value, str | bytes | np.complexfloating | np.longdouble):
         return value.item()
     if isinstance(value, str):
@@ -69,14 +71,14 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, (os.PathLike, bytes, Decimal, uuid.UUID, *_MOMENTS)):
         return value
     if hasattr(value, "as_py"):  # a scalar of Arrow
-        return _plain(value.as_py(), name)
+        return plain_value(value.as_py())
     if hasattr(value, "__array__") and not isinstance(
         value, np.generic
     ):  # an array or a tensor, also of another device
-        return _plain(value.tolist(), name)
-    raise BadManifest(
-        f"the table's column {name!r} has a value of the type {kind.__name__}, which a table cannot hold; give text, "
-        "numbers, truth values, dates, bytes, lists or dicts"
+        return plain_value(value.tolist())
+    raise TypeError(
+        f"a value of the type {kind.__name__}, which a table cannot hold; give text, numbers, truth values, dates, "
+        "bytes, lists or dicts"
     )
 
 
