@@ -109,8 +109,8 @@ class InputTable:
             BadManifest: if it cannot be read, or a value does not fit a column of the store.
         """
         self = cls("the table", str(Path.cwd()))
-        frame = as_frame(table)
-        column_names(frame_columns(frame), self.name)  # before DuckDB renames the second of two equal names
+        column_names(frame_columns(table), self.name)  # before DuckDB renames the second of two equal names
+        frame = as_frame(table)  # noqa: F841 - read by SQL
         try:
             self.con.execute(f"CREATE TABLE raw AS SELECT row_number() OVER () - 1 AS {ROW_COLUMN}, * FROM frame")
         except (duckdb.Error, ValueError, TypeError) as e:
