@@ -15,7 +15,7 @@ from embedstore.cli import console, render, render_evaluation
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import Head, with_option_groups
-from embedstore.cli.source_options import SourceOptionGroup
+from embedstore.cli.source_options import SourceOptionGroup, TableOptionGroup
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
@@ -246,6 +246,7 @@ def import_(
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
+@with_option_groups
 def report(
     source: Annotated[
         Path,
@@ -253,6 +254,7 @@ def report(
             metavar="SOURCE", help="A labeled folder, a manifest with the columns uri and label, or a table of texts."
         ),
     ],
+    table: TableOptionGroup,
     output: Annotated[Path, o.output_option("Write the page (.html).", ".html")] = Path("report.html"),
     backbone: Annotated[
         str | None, typer.Option(help="The backbone of a new store: timm/NAME, open_clip/ARCH:TAG or an alias.")
@@ -263,7 +265,6 @@ def report(
     label: Annotated[
         str, typer.Option(help="The column to predict; by default label, of folders or the table.")
     ] = "label",
-    text_column: o.TextColumn = None,
     head: Head = "logistic",
     weights: o.Weights = None,
     backbone_arg: o.BackboneArg = [],
@@ -285,7 +286,7 @@ def report(
         backbone=backbone,
         store_path=store,
         label=label,
-        text_column=text_column,
+        table=table.keywords(),
         head=head,
         progress=console.print_note,
         weights=weights,

@@ -12,6 +12,8 @@ import embedstore as es
 from embedstore.cli import console, render
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.cli.option_groups import with_option_groups
+from embedstore.cli.source_options import TableOptionGroup
 
 HeadName = Annotated[str, typer.Argument(metavar="HEAD", help="A head that was saved with --save.")]
 
@@ -112,6 +114,7 @@ def export_classifier(
 
 
 @app.command(rich_help_panel=Panel.CLASSIFY)
+@with_option_groups
 def classify(
     store: o.StorePath,
     head: HeadName,
@@ -119,10 +122,11 @@ def classify(
         list[str],
         typer.Argument(
             metavar="IMAGE...",
-            help="Files, folders, globs, archives or uris; a table with --text-column; - reads a file from stdin.",
+            help="Files, folders, globs, archives or uris; a table of names, or of texts with --text-column; - reads a "
+            "file from stdin.",
         ),
     ],
-    text_column: o.TextColumn = None,
+    table: TableOptionGroup,
     evidence: Annotated[
         int, typer.Option(metavar="N", help="Show the N labeled items that are nearest to each image.")
     ] = 3,
@@ -152,15 +156,15 @@ def classify(
     """
     opened = es.open(store, device=device, precision=precision, runtime=runtime, allow_code=allow_code)
     from_stdin = "-" in images
-    if from_stdin and (len(images) > 1 or add or text_column):
-        raise typer.BadParameter("- reads one item, and goes with no other and without --add and --text-column")
+    if from_stdin and (len(images) > 1 or add or table.are_given):
+        raise typer.BadParameter("- reads one item, and goes with no other and without --add and the options of tables")
     result = opened.classify(
         [sys.stdin.buffer.read()] if from_stdin else images,
         head,
-        text_column=text_column,
         evidence=evidence,
         space=space,
         progress=None,
+        **table.keywords(),
     )
     o.write_outputs(output, {".html": o.text_writer(result.html), **dict.fromkeys(o.TABLE_SUFFIXES, result.save)})
     if as_json:
@@ -168,7 +172,7 @@ def classify(
     else:
         render.print_classified(result)
     if add:
-        report = opened.embed(images, labels_from=None, splits_from=None, text_column=text_column, space=result.space)
+        report = opened.embed(images, labels_from=None, splits_from=None, space=result.space, **table.keywords())
         console.print_note(
             f"{report.scanned:,} {result.plural}: {report.embedded:,} new items, {report.failures:,} failures"
         )

@@ -1,4 +1,4 @@
-"""The options that say where images are and how they are read, alike in ``embed`` and ``plan-parts``."""
+"""The options that say where images are and how they are read, alike in every verb that reads a source."""
 
 from __future__ import annotations
 
@@ -8,6 +8,29 @@ from typing import Annotated, Any
 import typer
 
 from embedstore.cli import options as o
+
+UriColumn = Annotated[
+    str | None, typer.Option(help="The column of the manifest or table that names the images; by default uri.")
+]
+
+
+@dataclass(frozen=True)
+class TableOptionGroup:
+    """How a table is read."""
+
+    text_column: o.TextColumn = None
+    uri_column: UriColumn = None
+    root: o.Root = None
+    encoding: o.Encoding = None
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the keyword arguments of :meth:`embedstore.Store.classify` and :meth:`embedstore.Store.embed`."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def are_given(self) -> bool:
+        """The user gave at least one of them."""
+        return self != TableOptionGroup()
 
 
 @dataclass(frozen=True)
@@ -56,9 +79,7 @@ class SourceOptionGroup:
         ),
     ] = None
     key_frames: Annotated[bool, typer.Option("--key-frames", help="Embed the key frames of each video.")] = False
-    uri_column: Annotated[
-        str | None, typer.Option(help="The column of the manifest or table that names the images; by default uri.")
-    ] = None
+    uri_column: UriColumn = None
     text_column: o.TextColumn = None
     root: o.Root = None
     encoding: o.Encoding = None

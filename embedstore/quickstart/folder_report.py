@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import embedstore as es
@@ -18,6 +19,7 @@ from embedstore.storage.disk_errors import output_errors
 from embedstore.store import Store
 
 TEXT_BACKBONE = "minilm"  # 23 million parameters: on ten topics of WordNet it scores 0.86
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def folder_report(
     backbone: str | None = None,
     store_path: Path | None = None,
     label: str = "label",
-    text_column: str | None = None,
+    table: Mapping[str, Any] = NO_OPTIONS,
     head: str = "logistic",
     progress: Callable[[str], None] = lambda _: None,
     **options: Any,
@@ -56,7 +58,8 @@ def folder_report(
         store_path: the folder of the store, by default ``SOURCE.store`` next to the source; an existing store is used,
             and only what is new is embedded.
         label: the column to predict.
-        text_column: the column of texts, if the source is a table of them.
+        table: how a table is read, as for :meth:`embedstore.Store.embed`: ``text_column``, ``uri_column``, ``root`` and
+            ``encoding``.
         head: the head to evaluate.
         progress: called with one line per step.
         **options: of the backbone, as for :func:`embedstore.create`.
@@ -67,8 +70,8 @@ def folder_report(
         OutputError: if the page cannot be written.
     """
     path = store_path or _default_store(source)
-    store = es.open(path) if path.exists() else _create(path, backbone or _default_backbone(text_column), options)
-    embedded = store.embed(source, text_column=text_column)
+    store = es.open(path) if path.exists() else _create(path, backbone or _default_backbone(table), options)
+    embedded = store.embed(source, **table)
     for line in (embedded.summary(), *embedded.notices):
         progress(line)
     evaluation = cast("Evaluation", store.probe(label, head=head, task="classification"))
@@ -93,9 +96,9 @@ def _default_store(source: Path) -> Path:
     return absolute.with_name(f"{absolute.stem if absolute.is_file() else absolute.name}.store")
 
 
-def _default_backbone(text_column: str | None) -> str | None:
+def _default_backbone(table: Mapping[str, Any]) -> str | None:
     """Return the backbone of a new store where the user names none: a small one for texts, none for images."""
-    return None if text_column is None else TEXT_BACKBONE
+    return None if table.get("text_column") is None else TEXT_BACKBONE
 
 
 def _create(path: Path, backbone: str | None, options: dict[str, Any]) -> Store:
