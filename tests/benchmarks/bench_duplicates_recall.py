@@ -26,6 +26,7 @@ DATA = Path(os.environ.get("EMBEDSTORE_SHARED_DATA", "../shared/data"))
 THRESHOLD = 0.999
 _COPIES, _COPY_NOISE = 0.1, 0.03  # of the rows; length of the noise, a cosine of about 0.9995
 _BLOCK = 1024
+_ROUNDING = 1e-6  # of a product in single precision
 
 
 def generated(rows: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -50,12 +51,19 @@ def with_copies(X: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.
 
 
 def brute_force(X: NDArray[np.float32]) -> set[tuple[int, int]]:
-    """Return all pairs of rows whose cosine reaches the threshold."""
+    """Return all pairs of rows whose cosine reaches the threshold; those near it are computed in double precision."""
     X, found = unit_rows(X), set()
     for begin in range(0, len(X), _BLOCK):
-        i, j = np.nonzero(X[begin : begin + _BLOCK] @ X[begin:].T >= THRESHOLD)
-        found |= {(a + begin, b + begin) for a, b in zip(i.tolist(), j.tolist(), strict=True) if a < b}
+        i, j = np.nonzero(X[begin : begin + _BLOCK] @ X[begin:].T >= THRESHOLD - _ROUNDING)
+        pairs = [(a + begin, b + begin) for a, b in zip(i.tolist(), j.tolist(), strict=True) if a < b]
+        found |= {(a, b) for a, b in pairs if _cosine(X[a], X[b]) >= THRESHOLD}
     return found
+
+
+def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Return the cosine in double precision."""
+    one, other = a.astype(np.float64), b.astype(np.float64)
+    return float(one @ other / np.sqrt((one @ one) * (other @ other)))
 
 
 def pairs_of_store(path: str) -> tuple[list[list[int]], int, float]:
