@@ -329,6 +329,10 @@ class PluginError(EmbedstoreError, ImportError):
 
 
 def did_you_mean(name: str, known: Iterable[str], n: int = 3) -> str:
-    """Return the known names nearest to ``name`` as the end of a message, ``""`` if none is near."""
-    found = difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
+    """Return the known names nearest to ``name`` in any case as the end of a message, ``""`` if none is near."""
+    by_folded: dict[str, list[str]] = {}
+    for known_name in known:
+        by_folded.setdefault(known_name.casefold(), []).append(known_name)
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=n, cutoff=0.5)
+    found = [known_name for folded in near for known_name in by_folded[folded]][:n]
     return f"; did you mean {' or '.join(found)}?" if found else ""

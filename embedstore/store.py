@@ -1726,6 +1726,9 @@ class Store:
         head: str,
         *,
         text_column: str | None = None,
+        uri_column: str | None = None,
+        root: str | Path | None = None,
+        encoding: str | None = None,
         evidence: int = 3,
         space: str | None = None,
         progress: Progress = False,
@@ -1741,6 +1744,9 @@ class Store:
             head: its name.
             text_column: the column whose texts are classified, one per row, if ``images`` is a table (CSV, TSV, JSON,
                 Parquet) or a saved data set.
+            uri_column: the column that names the images, if ``images`` is a table of names; by default ``uri``.
+            root: the folder that relative names in a table start from; by default the table's own folder.
+            encoding: of a table in a text file, as Python names it; by default UTF-8, or what a byte-order mark says.
             evidence: how many labeled items that are nearest to an image to return with it, 0 to 100.
             space: the space that the head must belong to; by default its own.
             progress: see :class:`Store`.
@@ -1755,11 +1761,15 @@ class Store:
             SourceNotFound: if there is no image, or what is named does not exist.
             BadBackbone: if the space of the head has no network for images.
             WeightsNotFound: if its weights are not on this machine.
-            BadOption: if ``text_column`` is given and the head is not over texts, or evidence is out of range.
-            BadManifest: if the table cannot be read, or has no such column.
+            BadOption: if ``text_column`` is given and the head is not over texts, there is no such encoding, an option
+                of tables is given for images in memory, or evidence is out of range.
+            BadManifest: if the table cannot be read or has no such column, or an option of tables is given for another
+                source.
+            BadEncoding: if the table has another encoding.
             QueryError: if one of the images is neither a name nor an image.
         """
-        items = operations.encode.NewItems(images, text_column)
+        table = TableOptions(uri_column, root, encoding, text_column=text_column)
+        items = operations.encode.NewItems(images, table)
         return operations.classify_images.classify(
             self._session, items, head=head, evidence=evidence, space=space, progress=progress
         )

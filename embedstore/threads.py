@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -56,42 +56,77 @@ def map_parts(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator
 
 @contextmanager
 def single_threaded_algebra() -> Iterator[None]:
-    """Let matrix products use the thread that calls them only; several threads may do so at once."""
-    _limit.enter()
+    """Let matrix products use the thread that calls them only; several threads may do so at once, in any order.
+
+    OpenBLAS has one limit for the process, which the last one to leave removes; OpenMP has one for each thread.
+    """
+    libraries = _libraries().lib_controllers
+    before = [(library, library.num_threads) for library in libraries if _is_per_thread(library)]
+    _process_limit.enter([library for library in libraries if not _is_per_thread(library)])
     try:
+        for library, _ in before:
+            library.set_num_threads(1)
         yield
     finally:
-        _limit.leave()
+        for library, threads in before:
+            library.set_num_threads(threads)
+        _process_limit.leave()
 
 
-class _SharedLimit:
-    """The limit of one thread, which is set for the process: the last one to leave removes it."""
+class _ProcessLimit:
+    """The limit of one thread of the libraries that have one for the process: the last one to leave removes it."""
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._limiter = Lock(), 0, None
+        self._lock, self._inside = Lock(), 0
+        self._before: dict[str, tuple[Any, int]] = {}
 
-    def enter(self) -> None:
+    def enter(self, libraries: Sequence[Any]) -> None:
+        """Limit the libraries, also those that were loaded since another one entered."""
         with self._lock:
-            if self._inside == 0:
-                self._limiter = _libraries().limit(limits=1)
             self._inside += 1
+            for library in libraries:
+                if library.filepath not in self._before:
+                    self._before[library.filepath] = library, library.num_threads
+                    _set_for_process(library, 1)
 
     def leave(self) -> None:
+        """Restore the numbers of threads, unless somebody else is inside."""
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                self._limiter.restore_original_limits()  # type: ignore[attr-defined]
+                for library, threads in self._before.values():
+                    _set_for_process(library, threads)
+                self._before.clear()
 
 
-_limit, _thread = _SharedLimit(), local()
+_process_limit, _thread = _ProcessLimit(), local()
 
 
 def _start_thread() -> None:
     """Limit OpenMP in a new thread: its limits are those of a thread, where OpenBLAS has one for the process."""
     _thread.computes_parts = True
     for library in _libraries().lib_controllers:
-        if library.user_api == "openmp":
+        if _is_per_thread(library):
             library.set_num_threads(1)
+
+
+def _set_for_process(library: Any, threads: int) -> None:
+    """Set the limit of a process from any thread.
+
+    threadpoolctl lets only the thread that set a limit change it, and ignores the others without a word: where the last
+    thread to leave is not the first that entered, the process would keep one thread.
+    """
+    release = getattr(library, "clear_controlling_thread", None)  # since 3.7
+    if release is not None:
+        release(force=True)
+    library.set_num_threads(threads)
+    if release is not None:
+        release(force=True)
+
+
+def _is_per_thread(library: Any) -> bool:
+    """Return whether a library has a limit for each thread: OpenMP, and an OpenBLAS that was built with it."""
+    return library.user_api == "openmp" or getattr(library, "threading_layer", "") == "openmp"
 
 
 def _libraries() -> Any:

@@ -1,5 +1,9 @@
 """Parts in threads: one result whatever the number of cores, and one thread of linear algebra in each."""
 
+import json
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -65,6 +69,65 @@ def test_the_limit_of_one_thread_ends_with_the_last_that_needs_it():
     assert blas_threads() == 1
     second.__exit__(None, None, None)
     assert blas_threads() == before
+
+
+def process_threads():
+    """Return the most threads of a library whose limit is one of the process."""
+    return max(info["num_threads"] for info in threadpool_info() if info.get("threading_layer") == "pthreads")
+
+
+def openmp_threads():
+    """Return the most threads of OpenMP that a parallel section of the calling thread starts."""
+    return max(info["num_threads"] for info in threadpool_info() if info["user_api"] == "openmp")
+
+
+@settings(max_examples=12, deadline=None)
+@given(order=st.permutations([0, 0, 1, 1, 2, 2]))
+def test_limits_of_several_threads_overlap_in_any_order(order):
+    """OpenMP has a limit per thread: each has one inside the block, and afterwards what it had before."""
+    import sklearn.cluster  # noqa: F401 - brings a library of OpenMP
+
+    pools = [ThreadPoolExecutor(1) for _ in range(3)]
+    before, process_before = [pool.submit(openmp_threads).result(60) for pool in pools], process_threads()
+    inside = {}
+    for n in order:
+        if n not in inside:
+            inside[n] = threads.single_threaded_algebra()
+            pools[n].submit(inside[n].__enter__).result(60)
+            assert pools[n].submit(openmp_threads).result(60) == 1
+        else:
+            pools[n].submit(inside.pop(n).__exit__, None, None, None).result(60)
+            assert pools[n].submit(openmp_threads).result(60) == before[n]
+        assert process_threads() == (1 if inside else process_before)
+    for pool in pools:
+        pool.shutdown()
+
+
+def test_a_library_that_is_loaded_inside_a_block_is_limited_by_the_next_one():
+    """The second block knows the libraries of a package that the first did not, and the end restores both."""
+    script = """
+import json
+import numpy
+import scipy.linalg
+from threadpoolctl import threadpool_info
+from embedstore.threads import single_threaded_algebra
+
+counts = lambda: {i["filepath"]: i["num_threads"] for i in threadpool_info()}
+plain = counts()
+with single_threaded_algebra():
+    import faiss
+    import sklearn.cluster
+    loaded = counts()
+    with single_threaded_algebra():
+        inside = counts()
+print(json.dumps([plain, loaded, inside, counts()]))
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3"}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    plain, loaded, inside, after = json.loads(run.stdout)
+    assert set(loaded) > set(plain)
+    assert set(inside.values()) == {1}
+    assert after == loaded | plain
 
 
 def test_parts_of_a_part_are_computed_by_its_thread(cores):

@@ -167,6 +167,8 @@ def print_classified(result: ClassifiedImages) -> None:
         console.print_table((singular, result.label, "probability", "next", "nearest labeled item"), rows)
     for image in result.failures:
         console.print_note(f"{image.image}: {image.failure}")
+    for notice in result.notices:
+        console.print_note(notice)
     console.print_note(
         f"{len(result):,} {result.plural} in {result.seconds:.2f} s by head {result.head}; nothing was stored"
     )

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from embedstore.errors import MissingExtra
+from embedstore.storage.forks import is_forked_child
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,6 +50,26 @@ def create_accelerator(device: str, precision: str) -> Accelerator:
         ) from e
     AcceleratorState._reset_state()  # an earlier run in the same process may have had another precision
     return Accelerator(cpu=device == "cpu", mixed_precision=MIXED_PRECISION[precision], device_placement=False)
+
+
+@contextmanager
+def fixed_threads(count: int) -> Iterator[None]:
+    """Compute with some threads in the block: the order of a sum, and so its last bits, depends on their number.
+
+    A forked child keeps its one thread, because it would wait for the threads that stayed in its parent.
+
+    Args:
+        count: of threads on the CPU; 0 changes nothing.
+    """
+    before = torch.get_num_threads()
+    if not count or count == before or is_forked_child():
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

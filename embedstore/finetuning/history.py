@@ -112,6 +112,7 @@ class TrainingHistory:
         micro_batch_size: images in memory at once.
         first_loss: training loss of the first step.
         finished: whether training is over.
+        threads: of an operation on the CPU; the last bits of a sum depend on them. 0 of a run that did not record them.
     """
 
     epochs: tuple[Epoch, ...] = ()
@@ -120,6 +121,7 @@ class TrainingHistory:
     micro_batch_size: int = 0
     first_loss: float | None = None
     finished: bool = False
+    threads: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values under the stored keys."""
@@ -130,6 +132,7 @@ class TrainingHistory:
             "micro": self.micro_batch_size,
             "begun": self.first_loss,
             "done": self.finished,
+            "threads": self.threads,
         }
 
     @classmethod
@@ -142,6 +145,7 @@ class TrainingHistory:
             micro_batch_size=values["micro"],
             first_loss=values["begun"],
             finished=values["done"],
+            threads=values.get("threads", 0),
         )
 
 

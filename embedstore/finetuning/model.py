@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +193,9 @@ def backbone_blocks(backbone: TrainableBackbone) -> list[Block]:
 def add_lora_adapters(module: nn.Module, blocks: Iterable[Block], settings: FinetuneSettings) -> PeftModel:
     """Insert LoRA adapters (Hu et al. 2021) into the linear layers of the blocks, in place, with peft.
 
+    GPT-2's layers are linear too: transformers stores their weights transposed and calls them Conv1D, and peft adapts
+    them as such.
+
     Args:
         module: the network.
         blocks: the blocks to adapt.
@@ -207,22 +211,31 @@ def add_lora_adapters(module: nn.Module, blocks: Iterable[Block], settings: Fine
         raise MissingExtra(
             "layers lora needs the package peft, which is not installed; run `pip install embedstore[finetune]`"
         ) from e
-    names = _linear_layers(module, blocks)
+    from transformers.pytorch_utils import Conv1D  # peft needs it as well
+
+    names = _linear_layers(module, blocks, (nn.Linear, Conv1D))
     if not names:
         raise FinetuneError(
             "lora puts adapters into linear layers, and the blocks of this network have none; use layers last-N or all"
         )
     config = LoraConfig(r=settings.lora_rank, lora_alpha=2 * settings.lora_rank, target_modules=names, bias="none")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set")  # peft sets it by the layer: a network may have both
         torch.default_generator.manual_seed(settings.seed)
         adapted: PeftModel = get_peft_model(module, config)
     return adapted
 
 
-def _linear_layers(module: nn.Module, blocks: Iterable[Block]) -> list[str]:
-    """Return names of linear and attention layers in the blocks; layers inside torch's attention are part of it."""
+def _linear_layers(module: nn.Module, blocks: Iterable[Block], kinds: tuple[type[nn.Module], ...]) -> list[str]:
+    """Return names of linear and attention layers in the blocks; layers inside torch's attention are part of it.
+
+    Args:
+        module: the network.
+        blocks: the blocks to adapt.
+        kinds: the classes of linear layers.
+    """
     parents = {n.rpartition(".")[0] for block in blocks for n in block.parameters}
     inside = {n: m for n, m in module.named_modules() if n in parents}
     attention = [n for n, m in inside.items() if isinstance(m, nn.MultiheadAttention)]
-    linear = [n for n, m in inside.items() if isinstance(m, nn.Linear) and n.rpartition(".")[0] not in attention]
+    linear = [n for n, m in inside.items() if isinstance(m, kinds) and n.rpartition(".")[0] not in attention]
     return attention + linear

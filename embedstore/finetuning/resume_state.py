@@ -95,6 +95,20 @@ def load(folder: Path) -> ResumeState | None:
     return ResumeState(history, groups["weights"], groups["average"], groups["optimizer"], best)
 
 
+def stored_threads(folder: Path) -> int:
+    """Return how many threads computed the stored state of a run; 0 if there is none, or it does not say.
+
+    Raises:
+        StoreDamaged: if the state file is damaged.
+    """
+    try:
+        return int(_read_json(folder)["facts"]["history"].get("threads", 0))
+    except KeyError:
+        return 0
+    except (TypeError, ValueError, AttributeError) as e:
+        raise _damaged(folder, e) from e
+
+
 def _read_json(folder: Path) -> dict[str, Any]:
     """Return the state file's object, or {} where there is none."""
     path = folder / STATE_FILE

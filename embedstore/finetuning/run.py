@@ -16,9 +16,11 @@ from embedstore.backbones.trainable import TrainableBackbone
 from embedstore.classify.data.features import Features
 from embedstore.errors import LabelError
 from embedstore.finetuning import task
+from embedstore.finetuning.accelerator import fixed_threads
 from embedstore.finetuning.history import TrainingStep, TrainingSummary
 from embedstore.finetuning.labeled import LabeledDataset
 from embedstore.finetuning.model import FinetuneModel
+from embedstore.finetuning.resume_state import stored_threads
 from embedstore.finetuning.settings import FinetuneSettings
 from embedstore.finetuning.task import FinetuneSplit
 from embedstore.finetuning.train import TrainedNetwork, TrainingInputs, TrainingProgress, train
@@ -102,12 +104,13 @@ def run_job(
         StoreDamaged: if a stored state differs from what was written.
     """
     begin = time.perf_counter()
-    inputs = _training_inputs(job, load_backbone(), accelerator, progress)
-    outcome = _train_and_select(job, inputs, load_backbone)
-    seconds = time.perf_counter() - begin
-    network, selected = outcome.final.network, outcome.selected
-    weights = {n: t.cpu() for n, t in (network.initial_state | selected.weights).items()}
-    accuracy = outcome.final.validator.accuracy(job.split.held_out) if score_held_out else None
+    with fixed_threads(stored_threads(job.folder) if job.folder else 0):
+        inputs = _training_inputs(job, load_backbone(), accelerator, progress)
+        outcome = _train_and_select(job, inputs, load_backbone)
+        seconds = time.perf_counter() - begin
+        network, selected = outcome.final.network, outcome.selected
+        weights = {n: t.cpu() for n, t in (network.initial_state | selected.weights).items()}
+        accuracy = outcome.final.validator.accuracy(job.split.held_out) if score_held_out else None
     return TrainingResult(weights, selected.head, _summary(job, inputs, outcome, seconds), accuracy)
 
 

@@ -118,7 +118,9 @@ class Trainer:
             max(1, len(self.sampler) * settings.epochs),
         )
         self.average = EmaState(network) if settings.weight_average is WeightAverage.EMA else None
-        self.history = TrainingHistory(micro_batch_size=self.optimizer.micro_batch_size)
+        self.history = TrainingHistory(
+            micro_batch_size=self.optimizer.micro_batch_size, threads=torch.get_num_threads()
+        )
         self.best_weights = network.copy_trainable_state()
 
     def run(self) -> None:

@@ -42,17 +42,18 @@ def classify(
     own_space = session.space(record.space_key)
     modality = own_space.space.modality
     opened = open_images(images, modality)
-    encoded = encode_images(session, own_space, opened, progress=progress)
+    of_encoder: list[str] = []
+    encoded = encode_images(session, own_space, opened, progress=progress, notify=of_encoder.append)
     nearest = _Evidence(session, own_space, record.label, evidence)
     classified: list[ClassifiedImage] = []
     while block := list(islice(encoded, _BLOCK)):
         classified += _classify_block(estimator, block, nearest)
     reader = file_reader(opened.source, opened.refs)
-    if images.text_column is not None:
+    if images.table.text_column is not None:
         classified = [replace(image, text=_text(reader(image.image))) for image in classified]
     seconds = time.perf_counter() - begin
     result = ClassifiedImages(record.name, tuple(classified), seconds, record.label, own_space.name, reader)
-    return replace(result, plural=modality.plural)
+    return replace(result, plural=modality.plural, notices=(*opened.notices, *of_encoder))
 
 
 def file_reader(source: Source, refs: list[ImageRef]) -> FileReader:

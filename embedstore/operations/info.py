@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from embedstore.errors import QueryError
 from embedstore.operations.label_conflicts import note_label_conflicts
 from embedstore.operations.results import StoreInfo
 from embedstore.operations.session import Session
+from embedstore.plain_values import plain_value
 from embedstore.replicas.state import list_replicas
 from embedstore.reports.results import SqlResult
 from embedstore.search.index import build
@@ -23,7 +25,13 @@ def sql(
     session: Session, query: str, parameters: Sequence[Any], *, timeout: float, memory: str | int | None
 ) -> SqlResult:
     """Run a query of the user; see :meth:`embedstore.Store.sql`."""
-    names, rows = run_query(session.storage.catalog, query, parameters, QueryLimits(timeout, memory))
+    if isinstance(parameters, str | bytes | Mapping):
+        raise QueryError(f"parameters are a list of one value for each ?, not {parameters!r:.100}")
+    try:
+        values = [plain_value(value) for value in parameters]
+    except TypeError as e:
+        raise QueryError(f"the parameters have {e}") from e
+    names, rows = run_query(session.storage.catalog, query, values, QueryLimits(timeout, memory))
     return SqlResult(unique_names(names), tuple(rows))
 
 

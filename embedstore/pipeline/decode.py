@@ -25,10 +25,10 @@ from embedstore.pipeline.stage_times import StageTimer, StageTimers
 from embedstore.resources import available_cores, memory_slots
 from embedstore.sources.source import Source
 from embedstore.space import Preprocess
-from embedstore.types import ContentInfo, Failure
+from embedstore.types import ContentInfo, Failure, FailureReason
 
 QUEUE_SIZE = 128  # decoded images waiting for the backbone
-TASK_FILES = 8  # files that a thread decodes in a row, and that are handed on at once: a task costs about 20 µs
+TASK_FILES = 16  # files that a thread decodes in a row, and that are handed on at once: a task costs about 20 µs
 TASKS_PER_THREAD = 4  # of a group, at least: with fewer files a task is smaller, so that every thread has work
 THREAD_BYTES = 384 << 20  # of a thread that decodes the largest ordinary image: 192 MiB as RGB, and a copy
 
@@ -54,11 +54,17 @@ class PreparedFile:
     failure: Failure | None = None
     is_renamed: bool = False
 
-    def failed_like(self, other: PreparedFile) -> PreparedFile:
+    def with_input(self, value: Any, info: ContentInfo) -> PreparedFile:
+        """Return this file with the input of the backbone, and facts about the content."""
+        return PreparedFile(self.planned, self.digest, value, info, None, self.is_renamed)
+
+    def failed(self, reason: FailureReason, detail: str) -> PreparedFile:
+        """Return this file with why it cannot be embedded."""
+        return replace(self, failure=Failure.from_ref(self.planned.ref, reason, detail))
+
+    def failed_like(self, failure: Failure | None) -> PreparedFile:
         """Return this file with the failure of another file that has the same bytes, if that has one."""
-        if other.failure is None:
-            return self
-        return replace(self, failure=Failure.from_ref(self.planned.ref, other.failure.reason, other.failure.detail))
+        return self if failure is None else self.failed(failure.reason, failure.detail)
 
 
 class FileDecoder(Protocol):
@@ -81,7 +87,7 @@ class DecodeSettings(Protocol):
     @property
     def threads(self) -> int: ...  # noqa: D102
 
-    def open_decoder(self, timer: StageTimer) -> FileDecoder:
+    def open_decoder(self) -> FileDecoder:
         """Return the decoder of one run."""
 
     def initialize_thread(self) -> None:
@@ -105,9 +111,9 @@ class ImageSettings:
     method: DecodeMethod = PILLOW_METHOD
     isolate_all: bool = False
 
-    def open_decoder(self, timer: StageTimer) -> FileDecoder:
+    def open_decoder(self) -> FileDecoder:
         """Return the decoder of one run."""
-        return ImageDecoder(self, timer)
+        return ImageDecoder(self)
 
     def initialize_thread(self) -> None:
         """Prepare a thread that decodes."""
@@ -128,9 +134,9 @@ class SequenceSettings:
     release: Callable[[], None]
     threads: int
 
-    def open_decoder(self, timer: StageTimer) -> FileDecoder:
+    def open_decoder(self) -> FileDecoder:
         """Return the decoder of one run."""
-        return SequenceDecoder(self, timer)
+        return SequenceDecoder(self)
 
     def initialize_thread(self) -> None:
         """Prepare a thread that decodes."""
@@ -165,9 +171,9 @@ def open_prepared_files(
         The prepared files, in the order of the plan.
     """
     pool = ThreadPoolExecutor(settings.threads, "decode", initializer=settings.initialize_thread)
-    decoder = settings.open_decoder(timers.decode)
-    tasks = DecodeTasks(decoder, pool, settings.threads)
-    files = decode_files(read_files(source, plan, pool, timers.read), plan, tasks)
+    decoder = settings.open_decoder()
+    tasks = DecodeTasks(decoder, pool, settings.threads, timers.decode)
+    files = decode_files(read_files(source, plan, pool, settings.threads, timers.read), plan, tasks)
     prefetch = Prefetch(in_chunks(files, TASK_FILES), QUEUE_SIZE // TASK_FILES, stop_requested)
     try:
         yield chain.from_iterable(prefetch)
@@ -188,21 +194,23 @@ class DecodeTasks:
         decoder: decodes one file.
         pool: the threads.
         threads: their number.
+        timer: of the stage.
     """
 
     decoder: FileDecoder
     pool: ThreadPoolExecutor
     threads: int
+    timer: StageTimer = field(default_factory=StageTimer)
     _stopped: threading.Event = field(default_factory=threading.Event)
 
-    def start(self, files: Sequence[tuple[PreparedFile, bytes]]) -> dict[str, tuple[Future[list[PreparedFile]], int]]:
-        """Start to decode files of different content; return the task of each digest, and the place in its result."""
+    def start(self, files: Sequence[tuple[PreparedFile, bytes]]) -> dict[str, Future[list[PreparedFile]]]:
+        """Start to decode files of different content; return the task of each digest."""
         size = max(1, min(TASK_FILES, len(files) // (TASKS_PER_THREAD * self.threads)))
         running = {}
         for first in range(0, len(files), size):
             part = files[first : first + size]
             task = self.pool.submit(self._decode, part)
-            running.update({file.digest: (task, place) for place, (file, _) in enumerate(part)})
+            running.update(dict.fromkeys((file.digest for file, _ in part), task))
         return running
 
     def stop(self) -> None:
@@ -212,10 +220,11 @@ class DecodeTasks:
     def _decode(self, files: Sequence[tuple[PreparedFile, bytes]]) -> list[PreparedFile]:
         """Decode some files one after the other."""
         decoded = []
-        for file, data in files:
-            if self._stopped.is_set():
-                raise CancelledError
-            decoded.append(self.decoder.decode(file, data))
+        with self.timer.measure():
+            for file, data in files:
+                if self._stopped.is_set():
+                    raise CancelledError
+                decoded.append(self.decoder.decode(file, data))
         return decoded
 
 
@@ -226,18 +235,20 @@ def decode_files(groups: Iterator[list[FileContent]], plan: FilesToRead, tasks: 
         known = plan.known([f.digest for f in files if f.failure is None])
         running = tasks.start(_first_of_each(files, group, known))
         group.clear()  # a file's bytes are free once its task has ended, and before the next group is read
-        decoded: dict[str, PreparedFile] = {}
+        ready: dict[str, PreparedFile] = {}  # the rest of one task: tasks hold the files in their order
+        decoded: dict[str, Failure | None] = {}
         for file in files:
             if file.digest in decoded:
                 yield file.failed_like(decoded[file.digest])
             elif file.digest in running:
-                task, place = running.pop(file.digest)
-                result = task.result()[place]
-                decoded[file.digest] = replace(result, input=None)
+                task = running.pop(file.digest)
+                ready = ready or {result.digest: result for result in task.result()}
+                result = ready.pop(file.digest)
+                decoded[file.digest] = result.failure
                 yield result
             else:
                 yield file
-        plan.learn([digest for digest, file in decoded.items() if file.failure is None])
+        plan.learn([digest for digest, failure in decoded.items() if failure is None])
 
 
 def _first_of_each(
@@ -284,21 +295,18 @@ class ImageDecoder:
 
     Args:
         settings: how.
-        timer: of the stage.
     """
 
-    def __init__(self, settings: ImageSettings, timer: StageTimer) -> None:
-        self._settings, self._timer = settings, timer
+    def __init__(self, settings: ImageSettings) -> None:
+        self._settings = settings
         self._isolation = DecodeWorkerPool(settings.preprocess)
 
     def decode(self, file: PreparedFile, data: bytes) -> PreparedFile:
         """Return the file with its pixels or its failure."""
-        with self._timer.measure():
-            try:
-                pixels, info = self._prepare(data)
-            except ImageError as e:
-                return replace(file, failure=Failure.from_ref(file.planned.ref, e.reason, e.detail))
-            return replace(file, input=pixels, info=info)
+        try:
+            return file.with_input(*self._prepare(data))
+        except ImageError as e:
+            return file.failed(e.reason, e.detail)
 
     def close(self) -> None:
         """End the processes for unusual files, also those that are decoding."""
@@ -316,20 +324,17 @@ class SequenceDecoder:
 
     Args:
         settings: how.
-        timer: of the stage.
     """
 
-    def __init__(self, settings: SequenceSettings, timer: StageTimer) -> None:
-        self._settings, self._timer = settings, timer
+    def __init__(self, settings: SequenceSettings) -> None:
+        self._settings = settings
 
     def decode(self, file: PreparedFile, data: bytes) -> PreparedFile:
         """Return the file with its input or its failure."""
-        with self._timer.measure():
-            try:
-                value, info = self._settings.prepare(data)
-            except ItemError as e:
-                return replace(file, failure=Failure.from_ref(file.planned.ref, e.reason, e.detail))
-            return replace(file, input=value, info=info)
+        try:
+            return file.with_input(*self._settings.prepare(data))
+        except ItemError as e:
+            return file.failed(e.reason, e.detail)
 
     def close(self) -> None:
         """End the processes that prepare items, also those that are at work."""

@@ -12,7 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedstore.modality import Modality
+from embedstore.pipeline.content_set import ContentSet, MissingItems
 from embedstore.pipeline.read_order import ReadOrder
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.commit import FailureRow
@@ -23,6 +27,7 @@ from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
 from embedstore.types import Failure, ImageRef
 
+QUERY_ROWS = 4096  # files to read that one query returns
 CHUNK_ROWS = 32768  # references compared with the catalog at once: about 15 MB, and one pass over the items' names
 
 
@@ -90,17 +95,22 @@ class EmbedPlan:
     Args:
         storage: the store that holds the plan's tables.
         counts: what the scan found.
+        known: the contents with a vector in the space, ``S16``, ascending.
+        missing: the items whose files the scan did not find.
     """
 
-    def __init__(self, storage: Storage, counts: PlanCounts) -> None:
+    def __init__(self, storage: Storage, counts: PlanCounts, known: NDArray[np.bytes_], missing: MissingItems) -> None:
         self.counts = counts
         self._con = storage.catalog.scratch.cursor()
+        self._known_before, self._known, self._missing = known, ContentSet(known), missing
 
     def todo(self, chunk_rows: int) -> Iterator[list[PlannedFile]]:
         """Yield the files to read in their order, at most ``chunk_rows`` at a time."""
         con = self._con.cursor()
-        for first in range(0, self.counts.todo, chunk_rows):
-            yield [PlannedFile(ref, item) for ref, item in embedding.todo_files(con, first, chunk_rows)]
+        query_rows = max(chunk_rows, QUERY_ROWS // chunk_rows * chunk_rows)
+        for first in range(0, self.counts.todo, query_rows):
+            files = [PlannedFile(ref, item) for ref, item in embedding.todo_files(con, first, query_rows)]
+            yield from (files[n : n + chunk_rows] for n in range(0, len(files), chunk_rows))
 
     def scan_failures(self, chunk_rows: int) -> Iterator[list[FailureRow]]:
         """Yield the failures of the scan that the catalog does not hold, at most ``chunk_rows`` at a time."""
@@ -110,12 +120,11 @@ class EmbedPlan:
 
     def known(self, digests: Sequence[str]) -> set[str]:
         """Return which contents have a vector in the space."""
-        return embedding.known_contents(self._con, digests)
+        return self._known.present(digests)
 
     def learn(self, digests: Sequence[str]) -> None:
         """Remember contents that get a vector in this run: later files with the same bytes need no decoding."""
-        if digests:
-            embedding.add_known_contents(self._con, digests)
+        self._known.add(digests)
 
     def claim_renamed(self, digests: Sequence[str | None]) -> list[int | None]:
         """Find new files that are missing items under another name.
@@ -126,11 +135,7 @@ class EmbedPlan:
         Returns:
             For every file a missing item with the same content, or None. Each item is returned once.
         """
-        free = embedding.missing_items_by_content(self._con, [d for d in digests if d is not None])
-        claimed = [free[d].pop() if d is not None and free.get(d) else None for d in digests]
-        if any(item is not None for item in claimed):
-            embedding.remove_missing_items(self._con, [item for item in claimed if item is not None])
-        return claimed
+        return self._missing.claim(digests)
 
     def update_items(self, writer: Writer, *, overrides_metadata: bool, stated: Collection[str] = ()) -> int:
         """Mark items present whose files were found again, and optionally take over the scan's metadata.
@@ -150,6 +155,7 @@ class EmbedPlan:
 
     def mark_missing(self, writer: Writer) -> int:
         """Mark the items whose files were not found as not present, and return how many there are."""
+        embedding.remove_missing_items(self._con, self._missing.claimed())
         with writer.transaction() as con:
             notices = embedding.mark_missing(con)
         writer.notify(notices)
@@ -158,8 +164,7 @@ class EmbedPlan:
     def write_tables(self, folder: Path) -> None:
         """Write the missing items and the contents with a vector as files of a plan of parts."""
         inbox_queries.write_missing(self._con, folder / MISSING)
-        with (folder / KNOWN).open("wb") as f:
-            f.writelines(inbox_queries.known_digests(self._con))
+        (folder / KNOWN).write_bytes(self._known_before.tobytes())
 
     def close(self) -> None:
         """Drop the plan's tables."""
@@ -200,8 +205,10 @@ def build_plan(
                 new, known = embedding.add_scan_failures(con, failures, decoder=decoder_version, first=first)
                 counts.update(new=new, known=known)
         embedding.find_missing_items(con, source.roots, source.archives, source.tables, modality=modality)
+        known_contents, missing = np.empty(0, "S16"), MissingItems(np.empty(0, "S16"), np.empty(0, np.int64))
         if counts["todo"]:
-            embedding.load_known_contents(con, space)
+            known_contents = embedding.known_contents(con, space)
+            missing = MissingItems(*embedding.missing_contents(con))
             if order is ReadOrder.SPREAD:
                 embedding.spread_todo(con)
     return EmbedPlan(
@@ -214,4 +221,6 @@ def build_plan(
             new_failures=counts["new"],
             skipped=dict(scan.summary.skipped),
         ),
+        known_contents,
+        missing,
     )

@@ -15,7 +15,7 @@ from embedstore.types import Failure, content_digest
 
 GROUP_FILES = 256
 GROUP_BYTES = 64 << 20  # of file data in memory at once: one group is decoded while the next is read
-TASK_FILES = 8  # files that one thread asks the source for at once
+TASK_FILES = 16  # files that one thread asks the source for at once, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,21 @@ class FileContent:
 
 
 def read_files(
-    source: Source, plan: FilesToRead, pool: ThreadPoolExecutor, timer: StageTimer
+    source: Source, plan: FilesToRead, pool: ThreadPoolExecutor, threads: int, timer: StageTimer
 ) -> Iterator[list[FileContent]]:
-    """Yield the planned files in order, in groups; the next group is read while one is used."""
+    """Yield the planned files in order, in groups; the next group is read while one is used.
+
+    Args:
+        source: reads the files.
+        plan: which files.
+        pool: the threads that read.
+        threads: their number; a group has a task for each of them.
+        timer: of the stage.
+    """
     reading: deque[list[Future[list[FileContent]]]] = deque()
     for group in _groups(plan):
-        tasks = [group[i : i + TASK_FILES] for i in range(0, len(group), TASK_FILES)]
+        size = max(1, min(TASK_FILES, len(group) // threads))
+        tasks = [group[i : i + size] for i in range(0, len(group), size)]
         reading.append([pool.submit(_read, source, task, timer) for task in tasks])
         if len(reading) > 1:
             yield _results(reading.popleft())

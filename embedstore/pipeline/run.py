@@ -236,14 +236,12 @@ def embed_files(
         )
         forward = ForwardStage(run, batch_size=batch_size, max_files=max_files, initializer=restore_threads)
         stack.callback(forward.close)
+        stack.enter_context(commits.on_thread(timers.write))
         for batch in forward.run(files):
-            with timers.write.measure():
-                commits.add(batch)
+            commits.add(batch)
             totals = commits.totals
             job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, totals.failures.total()))
             recorder.record(totals.files, plan.counts.todo)
-        with timers.write.measure():
-            commits.flush()
     times = timers.finish(
         images=forward.item_count,
         forward_seconds=run.device_seconds(forward.item_count) or forward.seconds,

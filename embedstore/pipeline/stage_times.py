@@ -59,7 +59,7 @@ class StageTimers:
     Attributes:
         read: reading and hashing.
         decode: decoding and resizing.
-        write: collecting and committing.
+        write: committing.
         begin: when the stages began.
         begin_cpu: the processor time of the process then.
     """
@@ -101,7 +101,7 @@ class StageTimes:
         decode: over all threads of the stage.
         forward_seconds: wall time in which the backbone was computing; on a GPU by its own clock, without what the host
             does for it.
-        write: of the main thread.
+        write: committing, on a thread of its own.
         cpu_seconds: processor time of the whole process.
         threads: the size of the pool that reads and decodes.
         cores: cores that this process may use.

@@ -70,11 +70,13 @@ class FixedBatches:
         encode: from the inputs of B items to float32 vectors ``(B, D)``.
         batch_size: items in one batch.
         concurrency: batches at once.
+        notices: none: what a person should know about the choices of a run, of which there are none.
     """
 
     encode: Callable[[list[Any]], NDArray[np.float32]]
     batch_size: int = 16
     concurrency: int = 1
+    notices: tuple[str, ...] = ()
 
 
 def encode_unstored(

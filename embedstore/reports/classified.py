@@ -92,6 +92,7 @@ class ClassifiedImages(Table, Sequence[ClassifiedImage]):
         space: the name of the head's space.
         read_file: reads the file of an image or of an item by its uri, for pictures.
         plural: what the items are: images, texts or clips.
+        notices: what a person should know about the reading, one sentence each: what was skipped or cut.
     """
 
     head: str
@@ -101,6 +102,7 @@ class ClassifiedImages(Table, Sequence[ClassifiedImage]):
     space: str
     read_file: FileReader = field(repr=False, compare=False)
     plural: str = "images"
+    notices: tuple[str, ...] = ()
 
     @overload
     def __getitem__(self, i: int) -> ClassifiedImage: ...
@@ -123,8 +125,14 @@ class ClassifiedImages(Table, Sequence[ClassifiedImage]):
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         images = [image.to_json() for image in self.images]
-        seconds = round(self.seconds, 3)
-        return {"head": self.head, "label": self.label, "space": self.space, "seconds": seconds, "images": images}
+        return {
+            "head": self.head,
+            "label": self.label,
+            "space": self.space,
+            "seconds": round(self.seconds, 3),
+            "notices": list(self.notices),
+            "images": images,
+        }
 
     def records(self) -> list[Record]:
         """Return one flat mapping per image; ``nearest`` is the labeled item that is most similar."""

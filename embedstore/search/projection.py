@@ -20,6 +20,7 @@ from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader, gather_vectors
+from embedstore.threads import single_threaded_algebra
 
 MIN_ITEMS = 5  # least items of a map
 COMPONENTS = 50  # principal components that t-SNE starts from, as in the authors' paper
@@ -140,9 +141,8 @@ def project_vectors(X: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32
     six times as long as one, and the other cores are free for what the process does meanwhile.
     """
     import sklearn.manifold  # noqa: F401 - only libraries that are loaded can be limited
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
-    with threadpool_limits(1, user_api="openmp"):
+    with single_threaded_algebra():
         return _fit_unit_square(_place_landmarks(X, seed))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from embedstore.errors import EmbedstoreError, MissingExtra
+from embedstore.errors import EmbedstoreError, ImageError, MissingExtra, QueryError
 from embedstore.operations import change_values
 from embedstore.operations.browse import Browser
 from embedstore.operations.change_values import Expectation, NewValue
@@ -73,10 +73,20 @@ def create_tools(store: Store, session: Session, thumbnails: Thumbnails, *, read
     @server.tool()
     @_with_own_errors
     def search(
-        words: str | None = None, item: int | None = None, where: str | None = None, k: int = 10
+        words: str | None = None,
+        item: int | None = None,
+        where: str | None = None,
+        k: int = 10,
+        hybrid: str | None = None,
     ) -> dict[str, Any]:
-        """Find the k items nearest to words, or to an item; `where` is an SQL condition such as "year >= 2020"."""
-        hits = store.search(words if words is not None else item, k=k, where=where)
+        """Find the k items nearest to words, or to an item; `where` is an SQL condition such as "year >= 2020".
+
+        `hybrid` names a column of texts: a search by words then counts the words of this column, too, which finds names
+        and numbers that the meaning of a text does not hold.
+        """
+        if words is not None and item is not None:
+            raise QueryError("a search is by words or by an item, not by both; leave one out")
+        hits = store.search(words if words is not None else item, k=k, where=where, hybrid=hybrid)
         return {"hits": hits.records(), "notes": list(hits.notes)}
 
     @server.tool()
@@ -89,10 +99,14 @@ def create_tools(store: Store, session: Session, thumbnails: Thumbnails, *, read
     @server.tool(structured_output=False)
     @_with_own_errors
     def show(item: int) -> list[Any]:
-        """Return the image of an item, and all that is known of it."""
+        """Return the image of an item, where it has one, and all that is known of it."""
         facts = browser.facts(item)
-        image = thumbnails.read(browser, item, IMAGE_PIXELS)
-        return [Image(data=image, format="webp"), to_json_value(facts.columns | {"image": facts.image})]
+        try:
+            image: list[Any] = [Image(data=thumbnails.read(browser, item, IMAGE_PIXELS), format="webp")]
+            problem = {}
+        except ImageError as e:  # a text, a sound, or a file that is not where it was
+            image, problem = [], {"no image": str(e)}
+        return [*image, to_json_value(facts.columns | {"image": facts.image} | problem)]
 
     @server.tool()
     @_with_own_errors

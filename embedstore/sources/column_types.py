@@ -112,6 +112,9 @@ def _changed_value(con: duckdb.DuckDBPyConnection, table: str, typed: TypedColum
     """Return row and text of the first value that a type does not hold, None if it holds all of them."""
     value, converted = typed.expression, _cast(typed, kind).expression
     given = f"SELECT embedstore_row, ({value})::VARCHAR FROM {table} WHERE ({value}) IS NOT NULL"
+    parts = {typed.kind.removesuffix("[]"), kind.removesuffix("[]")}
+    if "BOOLEAN" in parts and TEXT not in parts:  # DuckDB converts true to 1, which is another value
+        return con.execute(f"{given} ORDER BY embedstore_row LIMIT 1").fetchone()
     try:
         return con.execute(
             f"{given} AND TRY_CAST({converted} AS {typed.kind}) IS DISTINCT FROM ({value}) "

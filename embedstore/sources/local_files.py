@@ -27,11 +27,13 @@ def read_file(path: str) -> bytes:
     try:
         _require_regular(os.stat(path).st_mode)  # noqa: PTH116 - a path may hold surrogates; opening a device may act
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-        with os.fdopen(fd, "rb") as file:
+        try:
             status = os.fstat(fd)
             _require_regular(status.st_mode)  # it may have been replaced in between
             check_size(status.st_size)
-            data = file.read(status.st_size)
+            data = _read_all(fd, status.st_size)
+        finally:
+            os.close(fd)
     except ImageError:
         raise
     except (OSError, ValueError) as e:
@@ -41,6 +43,18 @@ def read_file(path: str) -> bytes:
     if not data:
         raise ImageError(FailureReason.EMPTY, "the file has no bytes")
     return data
+
+
+def _read_all(fd: int, size: int) -> bytes:
+    """Return the first ``size`` bytes of an open file, or all if it is shorter, mostly by one call."""
+    data = os.read(fd, size)
+    if len(data) == size or not data:
+        return data
+    parts = [data]  # a signal, or more than 2 GiB; a network file system may give less at once
+    while data and (left := size - sum(map(len, parts))):
+        data = os.read(fd, left)
+        parts.append(data)
+    return b"".join(parts)
 
 
 def check_size(size: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.tables import ROW_COLUMN, InputTable
-from embedstore.storage.column_names import ROLE_COLUMNS, find_column, name_problem
+from embedstore.storage.column_names import FILE_COLUMNS, ROLE_COLUMNS, find_column, name_problem
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import decode_path, encode_paths, object_array
 from embedstore.text_form import clean_name, clean_text, is_absent, known_split, split_words
@@ -50,10 +50,13 @@ class TableEntries:
         cure: str = "",
         collect_rows: bool = False,
     ) -> None:
-        self._tables, self._name, self._roles, self._path_of = tables, tables.name, roles, path_of
+        self._tables, self._name, self._path_of = tables, tables.name, path_of
         self._names = NameReader(tables.name)
         self._numbers = tables.row_count()  # rows are numbered below it; collected rows leave gaps
-        self.columns = {n: kind for n, kind in tables.columns().items() if n not in roles.values()}
+        self.columns = tables.columns()
+        self._left_out = self._leave_out_file_columns()
+        self._roles = {"group": "group_id"} | dict(roles) if self._left_out and "group_id" in self.columns else roles
+        self.columns = {n: kind for n, kind in self.columns.items() if n not in self._roles.values()}
         self._check_columns(cure)
         self._create_entries()
         if collect_rows:
@@ -64,7 +67,9 @@ class TableEntries:
     @property
     def notes(self) -> list[str]:
         """What a person should know about the names in the table, one sentence each."""
-        return self._names.notes()
+        names = ", ".join(self._left_out)
+        left_out = f"{self._name} is an export of a store: its columns {names} describe files there and are left out"
+        return [*([left_out] if self._left_out else []), *self._names.notes()]
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[list[TableEntry]]:
         """Yield the rows in order, at most ``size`` at a time."""
@@ -84,6 +89,12 @@ class TableEntries:
             f"COPY (SELECT entries.uri{names} FROM entries JOIN given USING ({ROW_COLUMN}) ORDER BY {ROW_COLUMN}) "
             f"TO {quote_literal(parquet)} (FORMAT parquet)"
         )
+
+    def _leave_out_file_columns(self) -> list[str]:
+        """Remove what a store says of its files from a table that :meth:`~embedstore.store.Store.export` wrote."""
+        if not all(name in self.columns for name in FILE_COLUMNS):
+            return []
+        return [name for name in FILE_COLUMNS if self.columns.pop(name)]
 
     def _check_columns(self, cure: str) -> None:
         """Refuse columns that a store cannot keep apart from its own."""

@@ -109,8 +109,8 @@ class InputTable:
             BadManifest: if it cannot be read, or a value does not fit a column of the store.
         """
         self = cls("the table", str(Path.cwd()))
-        frame = as_frame(table)
-        column_names(frame_columns(frame), self.name)  # before DuckDB renames the second of two equal names
+        column_names(frame_columns(table), self.name)  # before DuckDB renames the second of two equal names
+        frame = as_frame(table)  # noqa: F841 - read by SQL
         try:
             self.con.execute(f"CREATE TABLE raw AS SELECT row_number() OVER () - 1 AS {ROW_COLUMN}, * FROM frame")
         except (duckdb.Error, ValueError, TypeError) as e:
@@ -228,6 +228,8 @@ class InputTable:
             if self._may_have_decimal_commas and name.lower() not in text and known.get(name.lower()) != TEXT:
                 self._restore_points(column)
             typed = self._own_type(column, kind, kinds)
+            if name.lower() == (options.text_column or "").lower():
+                _require_texts(column, kinds.get(column, JsonKind(0)), self.name)
             if name.lower() in text:
                 typed = _as_text(column, kind, self.name)
             elif name.lower() in known:
@@ -258,6 +260,15 @@ class InputTable:
         if fitted.kind != kind:
             self.notices.append(f"{self.name}: the column {column!r} was {kind} in the store; now it is {fitted.kind}")
         return fitted
+
+
+def _require_texts(column: str, kinds: JsonKind, table: str) -> None:
+    """Raise BadManifest if a column of a JSON table, which the user names as that of the texts, holds other values."""
+    if JsonKind.NESTED in kinds:
+        raise BadManifest(
+            f"{table}: the column {column!r} holds lists or objects, not texts; write each text as a string, in "
+            "a row of its own"
+        )
 
 
 def _as_text(column: str, kind: str, table: str) -> TypedColumn:

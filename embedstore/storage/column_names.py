@@ -21,6 +21,7 @@ from collections.abc import Iterable
 ITEM_COLUMNS = (
     "item", "uri", "content", "label", "split", "group_id", "size", "mtime_ns", "present", "added", "path"
 )  # fmt: skip
+FILE_COLUMNS = ("item", "content", "size", "mtime_ns", "present", "added")  # of an export, where the uri says the path
 EDITABLE_COLUMNS = ("label", "split", "group_id")  # the others describe the file
 ROLE_COLUMNS = ("uri", "label", "split", "group")  # of a user's table, which the store keeps as its own
 ITEMS, PREDICTIONS = "items", "pred"  # what a qualified name begins with: items.NAME, pred.HEAD

@@ -25,6 +25,7 @@ PATIENCE = 5.0  # seconds that a fork waits for other threads
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"  # the file name of the frames of an import that is under way
 
 _lock_files: WeakSet[IO[Any]] = WeakSet()
+_forked = False  # True in a child that was forked after the import of this module
 _owners: dict[int, tuple[ref[Any], Callable[[Any], None]]] = {}
 
 
@@ -42,6 +43,11 @@ def reset_in_child(owner: object, reset: Callable[[Any], None]) -> None:
     """
     key = id(owner)
     _owners[key] = ref(owner, lambda _: _owners.pop(key, None)), reset
+
+
+def is_forked_child() -> bool:
+    """Return whether this process was forked from one that had imported this package: it computes with one thread."""
+    return _forked
 
 
 def never_free(inherited: object) -> None:
@@ -77,6 +83,8 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 def _leave_parent() -> None:
     """Leave behind what belongs to the parent; runs in a new child."""
+    global _forked  # noqa: PLW0603 - a fact about the process
+    _forked = True
     for file in list(_lock_files):
         file.close()
     _lock_files.clear()

@@ -3,8 +3,9 @@
 ``python -m tests.benchmarks.bench_pipeline [FILES]`` embeds FILES and three times as many PNG files of 32 x 32 pixels,
 each number in a process of its own with one thread of PyTorch, and prints the processor time of one more image: the
 difference between the two runs, without the start of the process and of the run and without the scan. Reading, hashing,
-decoding, the forward pass of an identity and committing are in it. Decoding a small file by Pillow is measured alone in
-the same run. Processor time depends little on what else the machine does.
+decoding, the forward pass of an identity and committing are in it. Of the threads, "prefetch" plans and starts tasks,
+"forward" is the network, which is no part of the pipeline, and "commit" writes. Threads that wait cost some on a
+busy machine, so that the figures of an idle one are lower.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
+import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +53,24 @@ def write_images(folder: Path, count: int) -> None:
         Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(path, compress_level=1)
 
 
+def time_threads() -> Counter[str]:
+    """Return the processor time of threads by their names; filled while they end."""
+    seconds, run = Counter(), threading.Thread.run
+
+    def timed_run(thread: threading.Thread) -> None:
+        begin = time.thread_time()
+        try:
+            run(thread)
+        finally:
+            seconds[thread.name.rstrip("_0123456789")] += time.thread_time() - begin
+
+    threading.Thread.run = timed_run
+    return seconds
+
+
 def embed(store: Path, photos: Path) -> None:
     """Embed in this process, and print what it took."""
+    threads = time_threads()
     opened = es.open(store, device="cpu", allow_code=[f"{__spec__.name}:instant"])
     report = opened.embed(photos, batch_size=256, runtime="eager", progress=False)
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -61,6 +81,7 @@ def embed(store: Path, photos: Path) -> None:
         "megabytes": int(anonymous[1]) / 1024 if anonymous else 0,
         "embedded": report.embedded,
         "stages": report.stage_times,
+        "threads": threads,
     }))  # fmt: skip
 
 
@@ -92,7 +113,10 @@ def main() -> None:
     per_image |= {
         n: 1e6 * (many["stages"][n]["cpu"] - few["stages"][n]["cpu"]) / more for n in ("read", "decode", "write")
     }
+    threads = {n: 1e6 * (many["threads"][n] - few["threads"][n]) / more for n in ("prefetch", "forward", "commit")}
+    per_image |= {f"thread {name}": microseconds for name, microseconds in threads.items()}
     per_image["all stages but decoding"] = per_image["cpu"] - per_image["decode"]
+    per_image["without the network"] = per_image["all stages but decoding"] - threads["forward"]
     for what, microseconds in per_image.items():
         print(f"{what:<24} {microseconds:>8.1f} µs of processor time per image")
     print(f"{'anonymous memory':<22} {few['megabytes']:>8.0f} MB, then {many['megabytes']:.0f} MB")

@@ -112,6 +112,9 @@ def test_a_share_is_below_one(name, value):
         (lambda: heads.TipAdapter(VECTORS, np.unique(Y), alphas=()), "alphas must hold at least one value"),
         (lambda: heads.PromptBlend(VECTORS, np.unique(Y), penalties=()), "penalties must hold at least one value"),
         (lambda: heads.KernelProbe(()), "gammas must hold at least one value"),
+        (lambda: heads.KernelProbe(1), r"gammas must be a list of values, such as \[1\], not 1"),
+        (lambda: heads.PromptBlend(VECTORS, np.unique(Y), alphas=0.5), r"alphas must be a list of values, such as"),
+        (lambda: heads.TipAdapter(VECTORS, np.unique(Y), betas="1"), r"betas must be a list of values, such as"),
         (lambda: heads.RidgeHead([]), "alphas must hold at least one value"),
         (lambda: heads.RidgeHead(True), "alphas must be numbers above 0"),
     ],
@@ -121,6 +124,29 @@ def test_lists_and_penalties_are_checked(make, message):
     head = make()
     with pytest.raises(BadHead, match=message):
         head.fit(X, np.arange(len(X)) if isinstance(head, heads.RidgeHead) else Y)
+
+
+@pytest.mark.parametrize(
+    ("head", "option"), [("svm", "C"), ("svm", "max_iter"), ("ridge", "alpha"), ("lda", "shrinkage"), ("lda", "tol")]
+)
+@pytest.mark.parametrize("value", [True, False])
+def test_a_truth_value_is_no_number_of_scikit_learns_heads(head, option, value):
+    """``C=true`` was C = 1, and ``shrinkage=true`` a covariance of the variances alone."""
+    with pytest.raises(BadHead, match=f"{option} of head '{head}' is no yes-or-no option"):
+        heads.make_head(head, **{option: value})
+
+
+def test_options_of_scikit_learns_heads_that_are_truth_values_are_accepted():
+    """Also one whose default is a word."""
+    assert heads.make_head("svm", dual=True, fit_intercept=False).get_params()["dual"] is True
+    assert heads.make_head("ridge", positive=False).fit(X, Y).classes_.tolist() == np.unique(Y).tolist()
+
+
+@pytest.mark.parametrize(("name", "near"), [("c", "C"), ("CS", "Cs"), ("MAX_ITER", "max_iter")])
+def test_an_option_in_another_case_is_suggested_first(name, near):
+    """``c=1`` was answered with "did you mean cv?"."""
+    with pytest.raises(BadHead, match=f"did you mean {near}( or|\\?)"):
+        heads.make_head("logistic", **{name: 1})
 
 
 def test_the_command_line_accepts_c_and_refuses_a_temperature_of_zero(tmp_path):

@@ -16,6 +16,7 @@ from embedstore.classify.data.self_join import nearest_pairs
 from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.data.task import Task
 from embedstore.classify.evaluation.compare_heads import SpaceCost, compare_heads
+from embedstore.classify.evaluation.compare_spaces import evaluate_in_both_spaces
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.label_errors import label_errors
 from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
@@ -334,3 +335,27 @@ def test_a_copy_in_one_space_is_a_copy_in_every_space():
     assert (one.groups == two.groups).all()
     assert one.near_duplicates.n_groups == 10
     assert set(one.near_duplicates.thresholds) == {"a", "b"}
+
+
+def test_a_copy_in_one_space_changes_the_split_of_both():
+    """Two spaces are compared on the same drawn split, though only one of them shows that items are copies."""
+    X, y, _ = pictures(200, dim=32)
+    X[150:190], y[150:190] = X[:40] + 0.01, y[:40]
+    other = pictures(200, dim=32, seed=9)[0]
+    (pair,) = evaluate_in_both_spaces(features(X, y, space="a"), features(other, y, space="b"), heads=["prototype"])
+    assert set(pair.baseline.held_out_predictions.ids) == set(pair.candidate.held_out_predictions.ids)
+    assert pair.baseline.n_train == pair.candidate.n_train
+    assert pair.baseline.near_duplicates.found.n_groups == pair.candidate.near_duplicates.found.n_groups == 40
+
+
+@pytest.mark.parametrize("labels_per_class", [(), (20,)])
+def test_a_learning_curve_selects_c_without_copies(labels_per_class):
+    """The last point of a curve is the figure of a probe: its folds hold the copies of a picture together, too."""
+    X, y, _ = pictures(480, dim=32)
+    X = np.concatenate([X[:80] + 0.1 * np.random.default_rng(i).normal(size=(80, 32)) for i in range(5)] + [X[80:]])
+    y = np.concatenate([np.tile(y[:80], 5), y[80:]])
+    data = features(X, y, ["train"] * 400 + ["test"] * 400)
+    curve = learning_curve("logistic", data, LearningCurveSettings(labels_per_class, repeats=1))
+    assert curve.points[-1].mean == evaluate_head("logistic", data).accuracy
+    hidden = evaluate_head("logistic", data, EvaluationSettings(near_duplicates="ignore"))
+    assert curve.points[-1].mean != hidden.accuracy

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import embedstore as es
 from embedstore.pipeline.run import EmbedOptions, embed_source
 from embedstore.sources.store_items import StoreItemsSource
-from tests.helpers.finetune_store import files, store_of, textures, vectors
+from tests.helpers.finetune_store import files, store_of, textures, torch_threads, vectors
 
 OPTIONS = {"epochs": 4, "batch_size": 8, "weight_average": "ema", "mixup": 0.2, "patience": 9}
 
@@ -39,6 +39,13 @@ def embed(path):
         row,
         options=options,
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Compute as the forked children do, which are killed."""
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

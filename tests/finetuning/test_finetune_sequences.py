@@ -14,8 +14,10 @@ import embedstore as es
 from embedstore.errors import FinetuneError
 from embedstore.finetuning import train as training
 from embedstore.finetuning.layers import find_blocks
+from embedstore.finetuning.model import add_lora_adapters, backbone_blocks
+from embedstore.finetuning.settings import FinetuneSettings
 from tests.finetuning.test_finetune_kill import run_and_kill, stored_epoch
-from tests.helpers.finetune_store import vectors
+from tests.helpers.finetune_store import torch_threads, vectors
 from tests.helpers.sound_models import save_sound_model, sound_file, tone
 from tests.helpers.text_models import FAMILIES, WORDS, save_model
 
@@ -143,27 +145,51 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_undisturbed_one(plain, k
     assert resumed.key == whole.key
 
 
-def train_texts(path):
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_run_is_resumed_with_the_threads_that_it_began_with(plain, tmp_path, monkeypatch, before, after):
+    """Stopped with one number of threads and resumed with another, the weights are those of the first, bit by bit."""
+    options = {**OPTIONS, "embed": False}
+    with torch_threads(before):
+        whole = copy(plain, "texts", tmp_path / "whole").finetune("label", **options)
+        store = copy(plain, "texts", tmp_path / "stopped")
+        stop_after_the_first_epoch(monkeypatch, lambda: store.finetune("label", **options))
+    with torch_threads(after):
+        resumed = es.open(store.path, device="cpu").finetune("label", **options)
+        assert torch.get_num_threads() == after
+    assert whole.training.history.threads == resumed.training.history.threads == before
+    assert_equal(weights(resumed), weights(whole))
+
+
+def train_in_child(path):
     """Fine-tune; the work that is killed."""
     es.open(path, device="cpu").finetune("label", **OPTIONS)
 
 
+@pytest.fixture
+def one_thread():
+    """Compute as the forked children do, which are killed."""
+    with torch_threads(1):
+        yield
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("kind", KINDS)
 def test_kills_at_random_moments_of_training(plain, kind, tmp_path):
     """SIGKILL up to three times at random moments of training or embedding: the weights of an undisturbed run."""
     whole = copy(plain, kind, tmp_path / "whole").finetune("label", **OPTIONS)
     rng, kills = random.Random(kind), 0
-    for n in range(3):
+    for n in range(5):
         store = copy(plain, kind, tmp_path / str(n))
         for _ in range(rng.randint(1, 3)):
             epoch = rng.randint(-1, OPTIONS["epochs"] - 1)
-            kills += run_and_kill(train_texts, store.path, lambda p=store.path, e=epoch: stored_epoch(p) >= e, rng)
+            kills += run_and_kill(train_in_child, store.path, lambda p=store.path, e=epoch: stored_epoch(p) >= e, rng)
         resumed = es.open(store.path, device="cpu").finetune("label", **OPTIONS)
         assert_equal(weights(resumed), weights(whole))
         assert len(es.open(store.path).spaces) == 2
-        assert not es.open(store.path).verify().problems
-    assert kills
+        assert es.open(store.path).verify().ok
+    assert kills >= 5
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -175,6 +201,46 @@ def test_every_family_of_texts_is_tuned(family, tmp_path):
     result = store.finetune("label", **QUICK | {"epochs": 1}, lr=1e-3)
     assert result.training.blocks >= 3, "two layers, and what is before them"
     assert (result.embed_report.embedded, result.embed_report.failures) == (len(set(column(store, "text"))), 0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lora_adapts_every_family_of_texts(family, tmp_path, recwarn):
+    """Adapters are trained and merged, also into the layers of GPT-2, whose weights are stored transposed."""
+    pytest.importorskip("peft", reason="peft is not installed (extra [finetune])")
+    folder = save_model(tmp_path / family, family)
+    store = es.create(tmp_path / "s", f"hf/{folder}", dtype="float32", device="cpu")
+    store.embed(write_texts(tmp_path / "texts.csv", per_class=10), text_column="text")
+    before = store._session.any_backbone().module.state_dict()
+    result = store.finetune("label", **QUICK, layers="lora", lora_rank=2, lr=1e-2)
+    after = es.open(store.path, device="cpu")._session.any_backbone(result.key).module.state_dict()
+    assert set(after) == set(before), "the adapters are merged"
+    changed = {name: after[name] - before[name] for name in before if not torch.equal(after[name], before[name])}
+    assert changed
+    for name, difference in changed.items():
+        assert difference.dim() == 2, name
+        assert torch.linalg.matrix_rank(difference, rtol=1e-3) == 2, f"{name} got an update of rank 2"
+    if family == "gpt2":
+        parts = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+        assert set(changed) == {f"h.{block}.{part}.weight" for block in (0, 1) for part in parts}
+    assert not [str(warning.message) for warning in recwarn if "fan_in_fan_out" in str(warning.message)]
+
+
+def test_adapters_of_gpt2_give_the_vectors_of_the_merged_weights(tmp_path):
+    """What training validates with adapters is what the merged network embeds: the axes are not mixed up."""
+    pytest.importorskip("peft", reason="peft is not installed (extra [finetune])")
+    store = es.create(tmp_path / "s", f"hf/{save_model(tmp_path / 'gpt2', 'gpt2')}", device="cpu")
+    backbone = store._session.any_backbone()
+    blocks, items = backbone_blocks(backbone), [backbone.prepare(b"the red dog sleeps on the beach")[0]]
+    plain = backbone.encode(items)
+    adapted = add_lora_adapters(backbone.module, blocks, FinetuneSettings(layers="lora"))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
+    before = backbone.encode(items)
+    adapted.merge_and_unload()
+    np.testing.assert_allclose(backbone.encode(items), before, atol=1e-4)
+    assert not np.allclose(before, plain, atol=1e-2)
 
 
 def column(store, name):

@@ -1,6 +1,9 @@
 """A small labeled store whose backbone can be tuned in seconds, for tests of fine-tuning."""
 
+from contextlib import contextmanager
+
 import numpy as np
+import torch
 from PIL import Image
 
 import embedstore as es
@@ -8,6 +11,17 @@ from tests.conftest import TINY
 
 SMALL = {"size": 32, "resize": 32}
 QUICK = {"epochs": 2, "batch_size": 8, "weight_average": "none"}
+
+
+@contextmanager
+def torch_threads(count):
+    """Let operations use so many threads: a forked child has one, and the last bits of a sum depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def textures(folder, per_class=20, classes="abc", seed=0):

@@ -71,3 +71,12 @@ def test_no_assertion_stands_in_for_a_type():
         if isinstance(node, ast.Assert)
     ]
     assert found == []
+
+
+def test_only_threads_limits_the_threads_of_linear_algebra():
+    """The limit is one of the process: of two that overlap, each of which restores what it found, one stays for ever.
+
+    The map limits OpenMP only, whose limit belongs to the thread that sets it.
+    """
+    users = {str(path.relative_to(PACKAGE)) for path in MODULES if "threadpoolctl" in path.read_text(encoding="utf-8")}
+    assert users == {"threads.py", "search/projection.py"}

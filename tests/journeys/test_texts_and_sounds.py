@@ -225,7 +225,7 @@ def test_a_column_of_texts_needs_a_head_over_texts(texts, prompts, tmp_path):
         prompts.classify(tmp_path / "new.csv", "language", text_column="remark")
     with pytest.raises(BadManifest, match=r"has no column 'remarks'.*remark"):
         texts.classify(tmp_path / "new.csv", "judge", text_column="remarks")
-    with pytest.raises(BadOption, match="a column of a file"):
+    with pytest.raises(BadOption, match="file of a table"):
         texts.classify([b"a judge"], "judge", text_column="remark")
 
 

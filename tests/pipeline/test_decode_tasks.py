@@ -79,14 +79,15 @@ def test_chunks_lose_nothing_before_an_error(count, size, fails):
 
 
 def test_every_thread_has_work_where_files_are_few():
-    """Nine files on three threads are nine tasks; hundreds are tasks of eight."""
+    """Nine files on three threads are nine tasks; hundreds are tasks of several."""
     tasks_of = {}
     with ThreadPoolExecutor(3) as pool:
         for count in (9, 500):
             files = [(PreparedFile(content(n, b"x").planned, f"{n}"), b"x") for n in range(count)]
             running = DecodeTasks(UpperCase(), pool, 3).start(files)
-            tasks_of[count] = len({task for task, _ in running.values()})
-            assert [running[f"{n}"][0].result()[running[f"{n}"][1]].digest for n in range(count)] == list(running)
+            tasks_of[count] = len(set(running.values()))
+            tasks = dict.fromkeys(running.values())
+            assert [file.digest for task in tasks for file in task.result()] == list(running)
     assert tasks_of == {9: 9, 500: -(-500 // TASK_FILES)}
 
 
@@ -104,7 +105,7 @@ def test_a_task_ends_after_the_file_that_it_is_decoding():
     with ThreadPoolExecutor(1) as pool:
         tasks = DecodeTasks(decoder, pool, 1)
         files = [(PreparedFile(content(n, b"x").planned, f"{n}"), b"x") for n in range(64)]
-        (task, _) = tasks.start(files)["0"]
+        task = tasks.start(files)["0"]
         assert begun.wait(60)
         tasks.stop()
         go_on.set()

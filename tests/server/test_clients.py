@@ -91,6 +91,12 @@ def test_a_language_model_uses_the_store_by_its_tools(color_store, tmp_path):
 
     shutil.copytree(color_store, tmp_path / "s")
     environment = {"PYTHONPATH": str(ROOT)}
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (30, 30), (9, 9, 9)).save(tmp_path / "more" / "gone.png")
+    with es.open(tmp_path / "s") as store:
+        store.embed(tmp_path / "more")
+        store.edit({"note": "CASE WHEN item = 7 THEN 'an odd one' ELSE 'plain' END"}, where="true", create_columns=True)
+    (tmp_path / "more" / "gone.png").unlink()
 
     async def use(*options: str) -> dict:
         parameters = StdioServerParameters(
@@ -108,6 +114,10 @@ def test_a_language_model_uses_the_store_by_its_tools(color_store, tmp_path):
                 "probe": await session.call_tool("probe", {}),
                 "label": await session.call_tool("label", {"items": [1], "value": "seen"}),
                 "bad": await session.call_tool("sql", {"query": "drop table items"}),
+                "both": await session.call_tool("search", {"words": "red", "item": 1}),
+                "hybrid": await session.call_tool("search", {"words": "odd zeppelin", "k": 1, "hybrid": "note"}),
+                "no column": await session.call_tool("search", {"words": "odd", "hybrid": "nope"}),
+                "gone": await session.call_tool("show", {"item": 13}),
             }
             return {"tools": tools} | answers
 
@@ -116,10 +126,17 @@ def test_a_language_model_uses_the_store_by_its_tools(color_store, tmp_path):
     assert [h["item"] for h in found["search"].structured_content["hits"]] == [
         h.item for h in es.open(tmp_path / "s").search("red", k=2)
     ]
-    assert found["sql"].structured_content == {"rows": [{"n": 12}], "total": 1}
+    assert found["sql"].structured_content == {"rows": [{"n": 13}], "total": 1}
     assert [part.type for part in found["show"].content] == ["image", "text"]
     assert es.open(tmp_path / "s").sql("select label from items where item = 1").rows == (("seen",),)
     assert "accuracy" in str(found["probe"].structured_content)
+    hybrid = found["hybrid"].structured_content
+    assert [h["item"] for h in hybrid["hits"]] == [7]
+    assert hybrid["notes"] == ["no text of note has 'zeppelin'"]
+    assert "no column 'nope'" in found["no column"].content[0].text
+    assert "by words or by an item" in found["both"].content[0].text
+    assert [part.type for part in found["gone"].content] == ["text"]
+    assert "gone.png" in found["gone"].content[0].text
     assert found["bad"].is_error
     assert "SELECT" in found["bad"].content[0].text
     assert in_a_thread(use("--read-only"))["tools"] == ["probe", "search", "show", "sql"]

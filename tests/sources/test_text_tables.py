@@ -6,7 +6,7 @@ import json
 import pytest
 
 import embedstore as es
-from embedstore.errors import BadManifest, BadOption, TextError
+from embedstore.errors import BadManifest, BadOption, ImageError, TextError
 from embedstore.reports.contact_sheet import contact_sheet_html
 from embedstore.sources.locations import read_location, stat_location
 from embedstore.sources.open import open_source
@@ -84,7 +84,8 @@ def test_every_row_is_a_text_that_its_uri_reads_again(name, tmp_path):
     failed = [f for f in [*read, *entries] if isinstance(f, Failure)]
     assert texts == [text for text, *_ in ROWS]
     assert [ref.label for ref in refs[:4]] == ["good", "bad", "good", "bad"]
-    assert [f.reason for f in failed] in (["empty"], ["missing"])
+    assert [(f.reason, f.detail) for f in failed] == [("empty", "the cell is empty")]
+    assert not source.notices
     for ref, text in zip(refs[:4], texts, strict=True):
         assert read_location(ref.uri).decode() == text
         again = stat_location(ref.uri)
@@ -131,8 +132,13 @@ def test_what_cannot_be_read_as_texts_is_refused(tmp_path):
         open_source(str(path), table=TableOptions(text_column="review", uri_column="label"))
     with pytest.raises(BadManifest, match="of a file"):
         open_source({"review": ["a"]}, table=TableOptions(text_column="review"))
-    with pytest.raises(BadManifest, match="no column of texts 'stars'"):
-        open_source(str(write_parquet(tmp_path / "t.parquet")), table=TableOptions(text_column="stars"))
+    for name, write in (("t.parquet", write_parquet), ("saved", write_saved)):
+        table = str(write(tmp_path / name))
+        with pytest.raises(BadManifest, match=r"the column 'stars' holds \w+, not texts"):
+            open_source(table, table=TableOptions(text_column="Stars"))
+        with pytest.raises(BadManifest, match=r"no column of texts 'revieu'.*did you mean review"):
+            open_source(table, table=TableOptions(text_column="revieu"))
+        assert len(list(open_source(table, table=TableOptions(text_column="REVIEW")).scan())) == 5
     (tmp_path / "folder").mkdir()
     with pytest.raises(BadManifest, match="is not a table"):
         open_source(str(tmp_path / "folder"), table=TableOptions(text_column="review"))
@@ -162,3 +168,33 @@ def test_a_table_is_embedded_searched_and_embedded_again(tmp_path):
     es.create(tmp_path / "i.store", "tiny", device="cpu")
     with pytest.raises(BadOption, match="--text-column is for a space of texts"):
         es.open(tmp_path / "i.store").embed(path, text_column="text")
+
+
+@pytest.mark.parametrize("value", [["a", "b"], [], {"a": 1}, [["a"]]])
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json"])
+def test_lists_and_objects_are_no_texts(name, value, tmp_path):
+    """A JSON table whose column of texts holds a list or an object anywhere is refused, as a Parquet file is."""
+    rows = [json.dumps({"review": text}) for text in ("a dog", value)]
+    (tmp_path / name).write_text("\n".join(rows) if name.endswith("l") else f"[{','.join(rows)}]")
+    with pytest.raises(BadManifest, match="'review' holds lists or objects, not texts"):
+        open_texts(tmp_path / name)
+    (tmp_path / name).write_text(json.dumps([{"review": "a dog", "tags": value}]) if name.endswith("n") else "{}")
+    if name.endswith("n"):
+        assert len(list(open_texts(tmp_path / name).scan())) == 1, "other columns may hold them"
+
+
+def test_a_parquet_row_without_a_text_is_no_file(tmp_path):
+    """Where all texts are missing, or a column `uri` names files, rows without a text are empty: no file is read."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    (tmp_path / "a.txt").write_text("another text")
+    texts = pa.array([None, ""], pa.string())
+    pq.write_table(pa.table({"review": texts, "uri": ["a.txt", "b.txt"]}), tmp_path / "t.parquet")
+    source = open_texts(tmp_path / "t.parquet")
+    entries = list(source.scan())
+    failed = [entry if isinstance(entry, Failure) else next(source.read([entry])) for entry in entries]
+    assert [(f.reason, f.detail) for f in failed] == [("empty", "the cell is empty")] * 2
+    assert not source.notices
+    with pytest.raises(ImageError, match="the cell is empty"):
+        read_location(failed[0].path)

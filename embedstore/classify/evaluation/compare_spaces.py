@@ -142,7 +142,7 @@ class SpaceComparison(Table):
 def evaluate_in_both_spaces(
     baseline: Features, candidate: Features, *, heads: Sequence[str] = DEFAULT_HEADS, seed: int = 0
 ) -> list[PairedEvaluation]:
-    """Evaluate heads in both spaces, on one split of the same items.
+    """Evaluate heads in both spaces, on one split of the same items; near-duplicates in either are joined in both.
 
     Args:
         baseline: features of the shared items in the old space, see
@@ -156,6 +156,7 @@ def evaluate_in_both_spaces(
         UnknownHead: when a head has an unknown name.
     """
     settings = EvaluationSettings(seed=seed)
+    baseline, candidate = settings.near_duplicate_options.join_shared([baseline, candidate])
     return [
         pair_evaluations(head, evaluate_head(head, baseline, settings), evaluate_head(head, candidate, settings))
         for head in heads

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import select_classes
 from embedstore.classify.data.splits import train_test_split
@@ -41,7 +38,7 @@ def few_shot_curve(
     calibration = data.take(train_test_split(data, seed=settings.seed).calibration)
     validation = select_classes(calibration, classes.names)
 
-    def score(rows: NDArray[np.int64], held_out: Features, seed: int) -> HeldOutScore:
-        return score_fitted(fit_few_shot_head(head, classes, data.take(rows), validation, seed=seed), held_out)
+    def score(train: Features, held_out: Features, seed: int) -> HeldOutScore:
+        return score_fitted(fit_few_shot_head(head, classes, train, validation, seed=seed), held_out)
 
     return score_label_budgets(score, head, data, settings, classes=classes.names)

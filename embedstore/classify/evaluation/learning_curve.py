@@ -27,8 +27,8 @@ from embedstore.tables import Record, Table
 DEFAULT_LABELS_PER_CLASS = (1, 2, 4, 8, 16)  # the few-shot protocol of CoOp (Zhou et al. 2022)
 DEFAULT_REPEATS = 5
 
-ScoreRows = Callable[[NDArray[np.int64], Features, int], HeldOutScore]
-"""Fit on the training rows with a seed and return the score on the held-out features."""
+ScoreRows = Callable[[Features, Features, int], HeldOutScore]
+"""Fit on the training rows, whose groups hold near-duplicates together, with a seed; score the held-out rows."""
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ def learning_curve(
         BadHead: when an option is wrong.
     """
 
-    def score(rows: NDArray[np.int64], held_out: Features, seed: int) -> HeldOutScore:
-        return score_fitted(fit_head_to_few(head, data.take(rows), seed=seed, options=options), held_out)
+    def score(train: Features, held_out: Features, seed: int) -> HeldOutScore:
+        return score_fitted(fit_head_to_few(head, train, seed=seed, options=options), held_out)
 
     return score_label_budgets(score, head, data, settings or LearningCurveSettings())
 
@@ -207,12 +207,13 @@ def score_label_budgets(
     for budget in [b for b in budgets if b < largest]:
         draws = [sample_per_class(data, split.train, budget, seed) for seed in seeds]
         try:
-            scores = [score_rows(rows, held_out, seed) for seed, rows in zip(seeds, draws, strict=True)]
+            scores = [score_rows(data.take(rows), held_out, seed) for seed, rows in zip(seeds, draws, strict=True)]
         except (LabelError, BadHead) as e:
             skipped.append((budget, str(e)))
             continue
         points.append(_point(budget, len(draws[0]), scores, held_out))
-    points.append(_point(None, len(split.train), [score_rows(split.train, held_out, settings.seed)], held_out))
+    last = score_rows(data.take(split.train), held_out, settings.seed)
+    points.append(_point(None, len(split.train), [last], held_out))
     return LearningCurve(
         head=head,
         label=data.label,

@@ -122,20 +122,28 @@ def make_head(name: str, **options: Any) -> Any:
 
     Raises:
         UnknownHead: if there is no classifier of that name.
-        BadHead: if the classifier has no such option.
+        BadHead: if the classifier has no such option, or it is a number that was given as true or false.
     """
     factories = _FACTORIES | _OPTIONAL_FACTORIES
     if name not in factories:
         raise UnknownHead(f"no head {name!r}; there are {', '.join(factories)}{did_you_mean(name, factories)}")
     module, class_name, defaults = factories[name]
     head_class = getattr(importlib.import_module(module), class_name)
-    known = list(inspect.signature(head_class).parameters)
-    for option in options:
+    known = inspect.signature(head_class).parameters
+    for option, value in options.items():
         if option not in known:
             raise BadHead(
                 f"head {name!r} has no option {option!r}; it has {', '.join(known)}{did_you_mean(option, known)}"
             )
+        # Our own heads refuse it themselves; to scikit-learn, true is the number 1.
+        if module.startswith("sklearn.") and isinstance(value, bool) and not _may_be_bool(known[option].default):
+            raise BadHead(f"{option} of head {name!r} is no yes-or-no option; give its value, not {value!r}")
     return head_class(**{**defaults, **options})
+
+
+def _may_be_bool(default: Any) -> bool:
+    """Return whether an option with this default accepts true or false, as ``fit_intercept`` and ``dual="auto"`` do."""
+    return isinstance(default, bool | str)
 
 
 def __getattr__(name: str) -> Any:

@@ -46,11 +46,13 @@ def check_positives(name: str, values: Sequence[Any]) -> None:
 
 
 def check_not_empty(name: str, values: Sequence[Any]) -> None:
-    """Refuse a list of options without a value.
+    """Refuse a list of options without a value, and one value that is no list.
 
     Raises:
         BadHead: if there is none; the message names the option.
     """
+    if isinstance(values, str) or not hasattr(values, "__len__"):
+        raise BadHead(f"{name} must be a list of values, such as [{values}], not {values!r}")
     if len(values) == 0:
         raise BadHead(f"{name} must hold at least one value")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from embedstore.arrays import FloatArray
 from embedstore.classify import heads
 from embedstore.classify.protocols.choice_rows import ChoiceSplit
+from embedstore.threads import single_threaded_algebra
 
 DINO_GRID = np.logspace(-6, 5, 45)  # both published codes
 CLIP_DECADES = (-6, -4, -2, 0, 2, 4, 6)  # Radford et al. 2021, A.3: where the search begins
@@ -97,11 +99,10 @@ def _peak(tried: dict[float, float]) -> float:
 def _scikit_learn_fit(X: NDArray[np.float32], y: NDArray[np.object_], C: float) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
     # Threads that wait for each other after every small product take many times as long on a busy machine.
-    threads = 1 if X.size < _ONE_THREAD else None
-    with warnings.catch_warnings(), threadpool_limits(threads):
+    threads = single_threaded_algebra() if X.size < _ONE_THREAD else nullcontext()
+    with warnings.catch_warnings(), threads:
         warnings.simplefilter("ignore", ConvergenceWarning)  # to stop at 1,000 iterations is the protocol
         return LogisticRegression(C=C, max_iter=MAX_ITER, random_state=0).fit(X, y.astype(str))
 

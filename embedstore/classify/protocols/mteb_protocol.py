@@ -20,6 +20,7 @@ from embedstore.classify.metrics import MetricEstimate
 from embedstore.classify.metrics.shares import accuracy_rows, share_interval
 from embedstore.classify.protocols.protocol import SOURCES, Protocol
 from embedstore.errors import LabelError
+from embedstore.threads import single_threaded_algebra
 
 DRAWS = 10  # Muennighoff et al. 2023, and the published code
 LABELS_PER_CLASS = 8
@@ -81,9 +82,8 @@ def _fit(X: NDArray[np.float32], y: NDArray[np.object_]) -> Any:
     """Return scikit-learn's logistic regression with its defaults and 100 iterations."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with warnings.catch_warnings(), single_threaded_algebra():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(max_iter=MAX_ITER, random_state=SEED).fit(X, y.astype(str))
 

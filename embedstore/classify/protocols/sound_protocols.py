@@ -135,6 +135,6 @@ def _notes(protocol: Protocol, selected: str) -> list[str]:
         return [f"selected: {selected}", "HEAR draws 8 of 16 settings; they are those of its seed here"]
     return [
         f"selected: {selected}",
-        "SUPERB learns a weighted mean over the layers as well; a space has one layer, so compare spaces of several",
+        "SUPERB learns a weighted mean over the layers as well, so that published figures are not comparable",
         "SUPERB trains for a number of steps of each task; here up to 200 epochs, or 20 without a better one",
     ]

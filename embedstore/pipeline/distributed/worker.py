@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embedstore.errors import PartsError
 from embedstore.media.decoders import decoder_version
 from embedstore.pipeline.commit import CommitStage
+from embedstore.pipeline.content_set import ContentSet
 from embedstore.pipeline.distributed.killing_files import OpenProcess, embed_without_killers
 from embedstore.pipeline.encoder import LoadBackbone
 from embedstore.pipeline.plan import PlanCounts, PlannedFile
@@ -86,8 +87,7 @@ class FilesOfPart:
 
     def __init__(self, files: Sequence[PartFile], known: NDArray[np.bytes_]) -> None:
         self.counts = PlanCounts(len(files), len(files), unchanged=0, known_failures=0, new_failures=0, skipped={})
-        self._files, self._known = files, known
-        self._learned: set[str] = set()
+        self._files, self._known = files, ContentSet(known)
 
     def todo(self, chunk_rows: int) -> Iterator[list[PlannedFile]]:
         """Yield the files in order, at most ``chunk_rows`` at a time."""
@@ -96,16 +96,11 @@ class FilesOfPart:
 
     def known(self, digests: Sequence[str]) -> set[str]:
         """Return which contents had a vector when the plan was made, or get one in this part."""
-        wanted = np.array([bytes.fromhex(d) for d in digests], "S16")
-        places = np.searchsorted(self._known, wanted)
-        inside = places < len(self._known)
-        found = np.zeros(len(wanted), bool)
-        found[inside] = self._known[places[inside]] == wanted[inside]
-        return {d for d, is_known in zip(digests, found, strict=True) if is_known or d in self._learned}
+        return self._known.present(digests)
 
     def learn(self, digests: Sequence[str]) -> None:
         """Remember contents that get a vector in this part."""
-        self._learned.update(digests)
+        self._known.add(digests)
 
     def claim_renamed(self, digests: Sequence[str | None]) -> list[int | None]:
         """Return no item for any file: the writer finds renamed items when it registers the part."""

@@ -14,13 +14,14 @@ from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.folder_labels import sidecar_split
 from embedstore.sources.huggingface.arrow_file import arrow_version, open_arrow
 from embedstore.sources.locations import is_location, stat_location
-from embedstore.sources.parquet.columns import LIKELY_COLUMNS
+from embedstore.sources.parquet.columns import LIKELY_COLUMNS, require_text_column
+from embedstore.sources.parquet.empty_rows import NO_IMAGE, NO_TEXT
 from embedstore.sources.parquet.footer import IMAGE_FIELD, PATH_FIELD, class_names, list_element, parse_features
 from embedstore.sources.parquet.row_uri import RowUri, column_fragment
 from embedstore.sources.source import LocationSource, Scan
 from embedstore.storage.column_names import ROLE_COLUMNS, find_column
 from embedstore.text_form import clean_name, known_split
-from embedstore.types import Failure, FailureReason, ImageRef
+from embedstore.types import Failure, ImageRef
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,7 +68,7 @@ class SavedDataSet(LocationSource):
         self._folder = os.path.abspath(folder)  # noqa: PTH100
         self.description = self._folder
         self._splits = _saved_splits(Path(self._folder))
-        self._use_splits = splits
+        self._use_splits, self._of_texts = splits, of_texts
         self._collected = CollectedColumns()
         self._left_out: dict[str, None] = {}
         self._plan = _plan(self._first_table(), column, self._folder, of_texts=of_texts)
@@ -131,8 +132,7 @@ class SavedDataSet(LocationSource):
                 self._collected.add(local, facts)
                 yield stat_location(local, label, chosen, group)
             elif size is None:
-                detail = "the row has neither bytes nor a path"
-                yield Failure(uri, uri, 0, version_ns, FailureReason.MISSING, detail)
+                yield Failure(uri, uri, 0, version_ns, *(NO_TEXT if self._of_texts else NO_IMAGE))
             else:
                 self._collected.add(uri, facts | ({f"{self._plan.image}_path": written} if written else {}))
                 yield ImageRef(uri, uri, size, version_ns, label, chosen, group)
@@ -245,9 +245,7 @@ def _text_column(table: pa.Table, column: str | None, folder: str) -> str:
     import pyarrow as pa
 
     texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-    if column is None or column not in texts:
-        raise BadManifest(f"{folder} has no column of texts {column!r} (its columns of text are {', '.join(texts)})")
-    return column
+    return require_text_column(column or "", {f.name: str(f.type) for f in table.schema}, texts, folder)
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -69,13 +69,30 @@ def choose_text_column(footer: Footer, wanted: str, table: str) -> str:
     Raises:
         BadManifest: if there is no such column, or it holds something else.
     """
-    found = find_column(wanted, footer.types)
-    if found is None or not holds_text(footer.types[found]):
-        texts = ", ".join(name for name, kind in footer.types.items() if holds_text(kind)) or "none"
+    texts = [name for name, kind in footer.types.items() if holds_text(kind)]
+    return require_text_column(wanted, {name: str(kind) for name, kind in footer.types.items()}, texts, table)
+
+
+def require_text_column(wanted: str, types: Mapping[str, str], texts: Collection[str], table: str) -> str:
+    """Return the column of texts that the user names, as the table spells it.
+
+    Args:
+        wanted: what the user wrote.
+        types: the type of every column, by name.
+        texts: the columns that hold texts.
+        table: the table's name in messages.
+
+    Raises:
+        BadManifest: if there is no such column, or it holds something else.
+    """
+    found = find_column(wanted, types)
+    if found is None:
+        listed = ", ".join(texts) or "none"
         raise BadManifest(
-            f"{table} has no column of texts {wanted!r} (its columns of text are {texts})"
-            f"{did_you_mean(wanted, footer.types)}"
+            f"{table} has no column of texts {wanted!r} (its columns of text are {listed}){did_you_mean(wanted, texts)}"
         )
+    if found not in texts:
+        raise BadManifest(f"{table}: the column {found!r} holds {types[found]}, not texts; write it as text")
     return found
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from embedstore.errors import BadManifest, ImageError
 from embedstore.sources.local_files import check_size, max_file_bytes, stat_file
 from embedstore.sources.parquet.columns import ROW_NUMBER, holds_bytes, holds_text
+from embedstore.sources.parquet.empty_rows import NO_TEXT
 from embedstore.sources.parquet.footer import IMAGE_FIELD, Footer, RowGroup, read_footer, read_row_groups, rows_of
 from embedstore.sources.parquet.row_uri import RowUri
 from embedstore.storage import forks
@@ -55,6 +56,7 @@ class ImageColumn:
         column: its name.
         version_ns: the state of the file.
         footer: the columns of the file.
+        holds_texts: its values are texts, not images.
 
     Raises:
         ImageError: if the file cannot be read or has no such column.
@@ -64,6 +66,7 @@ class ImageColumn:
         self.path, self.column, self.version_ns = path, column, version_ns
         self.footer = read_file_footer(path)
         self._value = _value_expression(self.footer, column)
+        self.holds_texts = holds_text(self.footer.types[column])
         self._groups = _read_or_fail(lambda con: read_row_groups(con, path, column))
         self._firsts = [group.first for group in self._groups]
         self._lock = threading.Lock()
@@ -102,9 +105,9 @@ class ImageColumn:
                 raise
             size, data = self.read_rows(row, 1)[0]  # a neighbor may be what cannot be read
         if size is None:
-            raise ImageError(FailureReason.MISSING, "the row has no bytes")
+            raise ImageError(*(NO_TEXT if self.holds_texts else (FailureReason.MISSING, "the row has no bytes")))
         if size == 0:
-            raise ImageError(FailureReason.EMPTY, "it has no bytes")
+            raise ImageError(*(NO_TEXT if self.holds_texts else (FailureReason.EMPTY, "it has no bytes")))
         check_size(size)
         return data or b""
 

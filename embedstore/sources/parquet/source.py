@@ -15,6 +15,7 @@ from embedstore.sources.locations import is_location, stat_locations
 from embedstore.sources.manifest import root_folder
 from embedstore.sources.missing_files import MissingFiles
 from embedstore.sources.parquet.columns import ROW_NUMBER, ColumnPlan, plan_columns
+from embedstore.sources.parquet.empty_rows import NO_IMAGE, NO_TEXT
 from embedstore.sources.parquet.footer import rows_of
 from embedstore.sources.parquet.kept_rows import rows_without_bytes
 from embedstore.sources.parquet.row_uri import RowUri, column_fragment, parse_row_uri
@@ -176,7 +177,7 @@ class ParquetImages(LocationSource):
         """Return what a row of the table is read from: the row of the file, or the path in it."""
         first = self._firsts[bisect_right(self._firsts, row) - 1]
         part = self._parts[first]
-        if uri is None or not part.without_bytes[row - first]:
+        if uri is None or part.images.holds_texts or not part.without_bytes[row - first]:
             return str(RowUri(part.file.path, self._column, row - first))
         folder = self._root or part.file.folder
         path = uri if is_location(uri) else self._resolvers.setdefault(folder, UriResolver(folder)).path(uri)
@@ -211,5 +212,6 @@ class ParquetImages(LocationSource):
         part = self._by_path[row.file]
         size, version_ns = part.images.mean_bytes(row.row), part.images.version_ns
         if part.without_bytes[row.row]:
-            return Failure(uri, path, size, version_ns, FailureReason.MISSING, "the row has neither bytes nor a path")
+            reason, detail = NO_TEXT if part.images.holds_texts else NO_IMAGE
+            return Failure(uri, path, size, version_ns, reason, detail)
         return ImageRef(uri, path, size, version_ns, label, split, group, part.named_roles)

@@ -7,13 +7,13 @@ spill to a temporary folder when they outgrow memory. No other module knows thei
 - ``seen``: the items that the scan found.
 - ``changed``: items that the scan found absent from the catalog's present items, or with another label, split or group.
 - ``missing``: the items below the source's folders that the scan did not find.
-- ``known``: the contents that have a vector in the space.
 - ``scan_failures``: what the scan could not use, and whether the catalog holds that failure already.
 - ``scan``, ``compared``: the chunk that is being compared.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -28,13 +28,14 @@ from embedstore.storage.queries.modalities import of_modality
 from embedstore.storage.sql import content_hex, decode_path, encode_paths, fetch_value, object_array
 from embedstore.types import Failure, FailureReason, ImageRef
 
+FETCH_ROWS = 65536  # rows of a result in memory at once, as Python objects
 _NUMBER = "[-0-9.]+"
 # A row of a table, or a part of a file, is no file of its folder: FILE.suffix#name=…
 _IS_PART = (
     "(regexp_matches(i.uri, '[.][A-Za-z0-9]+#[A-Za-z_]+=') OR regexp_matches(i.uri, "
     f"'#(xywh=(pixel:|percent:)?{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}|page=[0-9]+|t=[0-9.]+)$'))"
 )
-TABLES = ("todo", "seen", "changed", "missing", "known", "scan_failures", "scan", "compared")
+TABLES = ("todo", "seen", "changed", "missing", "scan_failures", "scan", "compared")
 
 
 def create_tables(con: duckdb.DuckDBPyConnection) -> None:
@@ -45,7 +46,6 @@ def create_tables(con: duckdb.DuckDBPyConnection) -> None:
             group_id VARCHAR, item BIGINT);
         CREATE OR REPLACE TABLE memory.main.seen (item BIGINT);
         CREATE OR REPLACE TABLE memory.main.changed (item BIGINT, label VARCHAR, split VARCHAR, group_id VARCHAR);
-        CREATE OR REPLACE TABLE memory.main.known (content UUID);
         CREATE OR REPLACE TABLE memory.main.scan_failures (
             n BIGINT, uri VARCHAR, path BLOB, size BIGINT, mtime_ns BIGINT, reason VARCHAR, detail VARCHAR,
             item BIGINT, known BOOLEAN);
@@ -185,9 +185,13 @@ def find_missing_items(
     """)
 
 
-def load_known_contents(con: duckdb.DuckDBPyConnection, space: str) -> None:
-    """Collect the contents that have a vector in the space."""
-    con.execute("INSERT INTO memory.main.known SELECT DISTINCT content FROM vectors WHERE space = ?", [space])
+def known_contents(con: duckdb.DuckDBPyConnection, space: str) -> NDArray[np.bytes_]:
+    """Return the contents that have a vector in the space, ``S16``, ascending."""
+    con.execute(f"SELECT DISTINCT {_packed('content')} FROM vectors WHERE space = ?", [space])
+    packed = bytearray()
+    while rows := con.fetchmany(FETCH_ROWS):
+        packed += b"".join(content for (content,) in rows)
+    return np.sort(np.frombuffer(packed, "S16"))
 
 
 def todo_files(con: duckdb.DuckDBPyConnection, first: int, count: int) -> list[tuple[ImageRef, int | None]]:
@@ -235,19 +239,16 @@ def new_scan_failures(con: duckdb.DuckDBPyConnection, first: int, count: int) ->
     ]
 
 
-def known_contents(con: duckdb.DuckDBPyConnection, digests: Sequence[str]) -> set[str]:
-    """Return which of the contents have a vector in the space."""
-    rows = {"content": object_array(digests)}  # noqa: F841 - read by SQL
-    found = con.execute(
-        "SELECT content::VARCHAR FROM memory.main.known WHERE content IN (SELECT content::UUID FROM rows)"
-    )
-    return {content_hex(content) for (content,) in found.fetchall()}
-
-
-def add_known_contents(con: duckdb.DuckDBPyConnection, digests: Sequence[str]) -> None:
-    """Add contents that are about to get a vector."""
-    rows = {"content": object_array(digests)}  # noqa: F841 - read by SQL
-    con.execute("INSERT INTO memory.main.known SELECT content::UUID FROM rows")
+def missing_contents(con: duckdb.DuckDBPyConnection) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
+    """Return the contents of the missing items, ``S16``, and the items, ascending by content and item."""
+    con.execute(f"SELECT {_packed('content')}, item FROM memory.main.missing WHERE content IS NOT NULL ORDER BY item")
+    packed, items = bytearray(), array("q")
+    while rows := con.fetchmany(FETCH_ROWS):
+        packed += b"".join(content for content, _ in rows)
+        items.extend(item for _, item in rows)
+    contents = np.frombuffer(packed, "S16")
+    order = np.argsort(contents, kind="stable")
+    return contents[order], np.frombuffer(items, np.int64)[order]
 
 
 def missing_items_by_content(con: duckdb.DuckDBPyConnection, digests: Sequence[str]) -> dict[str, list[int]]:
@@ -265,7 +266,8 @@ def missing_items_by_content(con: duckdb.DuckDBPyConnection, digests: Sequence[s
 
 def remove_missing_items(con: duckdb.DuckDBPyConnection, items: Sequence[int]) -> None:
     """Take items out of the missing ones: their files were found under other names."""
-    con.execute("DELETE FROM memory.main.missing WHERE list_contains(?, item)", [list(items)])
+    rows = {"item": np.array(items, dtype=np.int64)}  # noqa: F841 - read by SQL
+    con.execute("DELETE FROM memory.main.missing WHERE item IN (SELECT item FROM rows)")
 
 
 def missing_count(con: duckdb.DuckDBPyConnection) -> int:
@@ -309,6 +311,11 @@ def mark_missing(con: duckdb.DuckDBPyConnection) -> list[str]:
     """
     con.execute("UPDATE items SET present = false WHERE present AND item IN (SELECT item FROM memory.main.missing)")
     return clear_orphaned_marks(con)
+
+
+def _packed(column: str) -> str:
+    """Return SQL for the 16 bytes of a UUID."""
+    return f"unhex(replace({column}::VARCHAR, '-', ''))"
 
 
 def _file_columns(files: Sequence[ImageRef] | Sequence[Failure]) -> dict[str, NDArray[Any]]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from embedstore.storage.quoting import quote_literal
-from embedstore.storage.sql import column_types, content_hex, fetch_value, object_array, parquet_source
+from embedstore.storage.sql import column_types, fetch_value, object_array, parquet_source
 
-CHUNK_ROWS = 65536
 _MISSING_COLUMNS = {"item": "BIGINT", "content": "UUID", "uri": "VARCHAR"}
 
 
@@ -22,13 +21,6 @@ def write_missing(con: duckdb.DuckDBPyConnection, parquet: Path) -> None:
         f"COPY (SELECT item, content, uri FROM memory.main.missing ORDER BY item) TO {quote_literal(str(parquet))} "
         "(FORMAT parquet)"
     )
-
-
-def known_digests(con: duckdb.DuckDBPyConnection) -> Iterator[bytes]:
-    """Yield the contents with a vector of the plan that is being made, ascending, many 16 bytes at a time."""
-    result = con.execute("SELECT content::VARCHAR FROM memory.main.known ORDER BY content")
-    while rows := result.fetchmany(CHUNK_ROWS):
-        yield bytes.fromhex("".join(content_hex(content) for (content,) in rows))
 
 
 def load_missing(con: duckdb.DuckDBPyConnection, parquet: Path | None) -> None:

@@ -125,9 +125,18 @@ def add_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> N
 
 
 def retype(con: duckdb.DuckDBPyConnection, column: str, present: str, kind: str) -> None:
-    """Give a column the type of new values if it holds no value yet, or if theirs holds every stored one, too."""
-    if present != kind and (not _holds_values(con, column) or _can_widen(con, column, present, kind)):
-        con.execute(f"ALTER TABLE items ALTER COLUMN {quote_identifier(column)} SET DATA TYPE {kind}")
+    """Give a column the type of new values if it holds no value yet, or if theirs holds every stored one, too.
+
+    An empty list stays one where the new type is a list, and is no value of any other type.
+    """
+    name = quote_identifier(column)
+    if present == kind:
+        return
+    if not _holds_values(con, column):
+        empty = f"CASE WHEN {name} IS NOT NULL THEN []::{kind} END" if kind.endswith("[]") else f"NULL::{kind}"
+        con.execute(f"ALTER TABLE items ALTER COLUMN {name} SET DATA TYPE {kind} USING {empty}")
+    elif _can_widen(con, column, present, kind):
+        con.execute(f"ALTER TABLE items ALTER COLUMN {name} SET DATA TYPE {kind}")
 
 
 def check_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:

@@ -37,6 +37,7 @@ async function patient(request: Request): Promise<Response> {
     const response = await fetch(request.clone());
     if (response.status !== 503 || attempt === TRIES) return response;
     await new Promise((resume) => setTimeout(resume, PAUSE_MS * attempt));
+    request.signal.throwIfAborted();
   }
 }
 

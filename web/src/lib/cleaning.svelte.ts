@@ -1,7 +1,9 @@
 // A queue of what a person should look at: one row after the other, one decision each.
 
 import { api, body, type Schemas } from "./api";
-import { page } from "./page.svelte";
+import { Latest } from "./order";
+import { page, type Change } from "./page.svelte";
+import { StepHistory } from "./steps";
 
 export type Queue = Schemas["QueueBody"];
 export type Row = Schemas["QueueRowBody"];
@@ -9,9 +11,17 @@ export type Decision = Queue["decisions"][number];
 
 const PART = 200; // rows that are read at once
 
-export class Cleaning {
+/** A row that was decided, and the rows it was among; or that rows were taken out. */
+interface Decided {
+  readonly rows: readonly Row[] | null;
+  readonly place: number;
+}
+
+class Cleaning {
   queues: readonly Queue[] = $state.raw([]);
   kind: Queue["kind"] | null = $state(null);
+  /** The filter of the items that the queue was looked for among. */
+  where = $state("");
   rows: readonly Row[] = $state.raw([]);
   total = $state(0);
   place = $state(0);
@@ -21,6 +31,10 @@ export class Cleaning {
   /** What the look of the server left out. */
   note: string | null = $state(null);
 
+  #opens = new Latest();
+  #reads = new Latest();
+  #steps = new StepHistory<Decided>();
+
   get queue(): Queue | undefined {
     return this.queues.find(({ kind }) => kind === this.kind);
   }
@@ -29,34 +43,44 @@ export class Cleaning {
     return this.rows[this.place];
   }
 
+  /** Go on where the person was; another filter looks again. */
+  async resume(): Promise<void> {
+    await this.readQueues();
+    if (this.kind !== null && this.where !== page.where) await this.open(this.kind);
+  }
+
   async readQueues(): Promise<void> {
+    const isLatest = this.#reads.begin();
     try {
-      this.queues = (await body(api.GET("/api/v1/queues"))).queues;
+      const { queues } = await body(api.GET("/api/v1/queues"));
+      if (isLatest()) this.queues = queues;
     } catch (error) {
       page.complain(error);
     }
   }
 
   async open(kind: Queue["kind"], refresh = false): Promise<void> {
+    const isLatest = this.#opens.begin();
     this.kind = kind;
+    this.where = page.where;
     this.busy = true;
     this.problem = null;
     this.note = null;
     this.rows = [];
     this.place = 0;
-    this.decided = 0;
+    this.#count();
     try {
-      const where = page.where ? { where: page.where } : {};
+      const where = this.where ? { where: this.where } : {};
       const query = { limit: PART, refresh, ...where };
       const answer = await body(api.GET("/api/v1/queues/{kind}", { params: { path: { kind }, query } }));
-      if (this.kind !== kind) return;
+      if (!isLatest()) return;
       this.rows = answer.rows;
       this.total = answer.total;
       this.note = answer.note;
     } catch (error) {
-      this.problem = error instanceof Error ? error.message : String(error);
+      if (isLatest()) this.problem = error instanceof Error ? error.message : String(error);
     } finally {
-      if (this.kind === kind) this.busy = false;
+      if (isLatest()) this.busy = false;
     }
   }
 
@@ -64,53 +88,65 @@ export class Cleaning {
     this.place = Math.min(Math.max(0, this.place + step), this.rows.length);
   }
 
-  /** Remember a decision. Of copies, `remove` keeps the first one. */
+  /** Remember a decision and move on at once. Of copies, `remove` keeps the first one. */
   async decide(decision: Decision): Promise<void> {
     const { row, kind } = this;
-    if (!row || kind === null || this.busy || !this.queue?.decisions.includes(decision)) return;
+    if (!row || kind === null || !this.queue?.decisions.includes(decision)) return;
     const all = row.items.map(({ id }) => id);
     const ids = decision === "remove" && all.length > 1 ? all.slice(1) : all;
     if (ids.length === 0) {
       this.move(1);
       return;
     }
-    await this.#act(async () => {
-      const request = { ids, decision, who: page.name };
-      await body(api.POST("/api/v1/queues/{kind}/decisions", { params: { path: { kind } }, body: request }));
+    const request = { ids, decision, who: page.name };
+    const made = page.change(async () => {
+      const path = { kind };
+      const { change } = await body(api.POST("/api/v1/queues/{kind}/decisions", { params: { path }, body: request }));
       page.say(`${row.items[0]?.name ?? "the item"}: ${decision}`);
-      await this.readQueues();
+      return change;
     });
+    await this.#step(made);
   }
 
   /** Give every item of the row the suggested label. */
   async accept(): Promise<void> {
     const { row } = this;
-    if (!row?.suggested || this.busy) return;
-    await this.#act(async () => {
-      const ids = row.items.map(({ id }) => id);
-      const expected = row.items.map(({ label }) => label);
-      const done = await page.label({ ids, column: "label", value: row.suggested, expected });
-      if (!done) throw new Error("the label was not set");
-    });
+    if (!row?.suggested) return;
+    const ids = row.items.map(({ id }) => id);
+    const expected = row.items.map(({ label }) => label);
+    await this.#step(page.label({ ids, column: "label", value: row.suggested, expected }));
   }
 
-  async #act(run: () => Promise<void>): Promise<void> {
-    this.busy = true;
-    try {
-      await run();
-      this.decided++;
-      this.move(1);
-    } catch (error) {
-      page.complain(error);
-    } finally {
-      this.busy = false;
-    }
+  /** Go on to the next row while the change of this one is made; return to it where the server refuses it at the end. */
+  async #step(made: Promise<Change | null>): Promise<void> {
+    const { rows, place } = this;
+    this.move(1);
+    const saved = this.#steps.add({ rows, place }, made);
+    this.#count();
+    const change = await saved;
+    this.#count();
+    if (change === null && this.rows === rows && this.place === rows.length) this.place = place;
+    await this.readQueues();
   }
 
+  #count(): void {
+    this.decided = this.#steps.all.filter(({ rows }) => rows === this.rows).length;
+  }
+
+  /** Take back the last decision and return to its row. */
   async undo(): Promise<void> {
-    await page.undo();
-    this.decided = Math.max(0, this.decided - 1);
-    this.move(-1);
+    await this.#went(this.#steps.undo(), 0);
+  }
+
+  async redo(): Promise<void> {
+    await this.#went(this.#steps.redo(), 1);
+  }
+
+  async #went(decided: Decided | null, step: number): Promise<void> {
+    if (decided?.rows === this.rows) this.place = decided.place + step;
+    this.#count();
+    await page.settled();
+    if (decided?.rows === null && this.kind !== null) await this.open(this.kind);
     await this.readQueues();
   }
 
@@ -118,16 +154,19 @@ export class Cleaning {
   async remove(): Promise<void> {
     const { kind } = this;
     if (kind === null) return;
-    try {
+    const made = page.change(async () => {
       const request = { params: { path: { kind } }, body: { who: page.name } };
       const removed = await body(api.POST("/api/v1/queues/{kind}/removal", request));
       if (removed.change === null) page.say("No item of this queue is decided as “Remove”.");
-      else if (removed.items === 1) page.changed("1 item was taken out; its file stays");
-      else page.changed(`${removed.items.toLocaleString()} items were taken out; their files stay`);
-      await this.open(kind);
-      await this.readQueues();
-    } catch (error) {
-      page.complain(error);
-    }
+      else if (removed.items === 1) page.changed("1 item was taken out; its file stays", removed.change);
+      else page.changed(`${removed.items.toLocaleString()} items were taken out; their files stay`, removed.change);
+      return removed.change;
+    });
+    await this.#steps.add({ rows: null, place: 0 }, made);
+    await this.open(kind);
+    await this.readQueues();
   }
 }
+
+/** It stays while another view is open. */
+export const cleaning = new Cleaning();

@@ -1,6 +1,7 @@
 // What the grid shows: items in an order, page by page from the server, or the hits of a search.
 
 import { api, body, isAbort, type Hit, type Item } from "./api";
+import { Latest } from "./order";
 import { pagesOf, type Range } from "./windowing";
 
 export interface ListEntry {
@@ -56,7 +57,7 @@ export class PagedItems implements ItemList {
     this.#range = range;
     const pages = pagesOf(range, PAGE);
     for (const [page, controller] of this.#pending) {
-      if (!pages.includes(page)) controller.abort();
+      if (!pages.includes(page)) this.#abandon(page, controller);
     }
     for (const page of pages) {
       const missing = !this.#pages.has(page) || this.#stale.has(page);
@@ -64,9 +65,16 @@ export class PagedItems implements ItemList {
     }
   }
 
+  /** Read again what is here, and ask again for what is on its way: that answer may be older than the change. */
   reload(): void {
     for (const page of this.#pages.keys()) this.#stale.add(page);
+    for (const [page, controller] of this.#pending) this.#abandon(page, controller);
     this.ensure(this.#range);
+  }
+
+  #abandon(page: number, controller: AbortController): void {
+    this.#pending.delete(page); // now, so that it can be asked for again at once
+    controller.abort();
   }
 
   async first(): Promise<void> {
@@ -86,6 +94,7 @@ export class PagedItems implements ItemList {
     };
     try {
       const part = await body(api.GET("/api/v1/items", { params: { query }, signal: controller.signal }));
+      controller.signal.throwIfAborted();
       this.#keep(page, part.items);
       this.total = part.total;
       this.known = true;
@@ -116,6 +125,7 @@ export class PagedItems implements ItemList {
 export class HitList implements ItemList {
   version = $state(0);
   #hits: ListEntry[];
+  #reads = new Latest();
 
   constructor(hits: readonly Hit[]) {
     this.#hits = [...hits];
@@ -136,11 +146,13 @@ export class HitList implements ItemList {
   /** Read the labels again after a change. */
   reload(): void {
     const ids = this.#hits.map((hit) => hit.id);
-    if (ids.length > 0) void this.#refresh(ids).catch(() => undefined);
+    if (ids.length > 0) void this.#refresh(ids).catch(() => undefined); // the next change reads them again
   }
 
   async #refresh(ids: number[]): Promise<void> {
+    const isLatest = this.#reads.begin();
     const fresh = await body(api.POST("/api/v1/items", { body: { ids, columns: [] } }));
+    if (!isLatest()) return;
     const byId = new Map(fresh.items.map((item) => [item.id, item]));
     this.#hits = this.#hits.flatMap((hit) => {
       const item = byId.get(hit.id);

@@ -4,6 +4,7 @@ import { fromFragment, toFragment, type Mode } from "./address";
 import { api, ApiError, body, isAbort, type Hits, type Schemas, type Store } from "./api";
 import { combined, toggled, type Facets, type Value } from "./filter";
 import { HitList, PagedItems, type ItemList, type ListEntry } from "./lists.svelte";
+import { Latest, Sequence } from "./order";
 import * as select from "./selection";
 
 export interface Message {
@@ -29,6 +30,13 @@ export interface Example {
 export type StoreState = Pick<Store, "generation" | "counts" | "writer" | "replica">;
 
 export type LabelRequest = Schemas["LabelRequest"];
+export type Change = Schemas["ChangeBody"];
+
+/** What takes steps back and does them again in a view that remembers them. */
+export interface Steps {
+  undo(): Promise<void>;
+  redo(): Promise<void>;
+}
 
 class Page {
   store: Store | null = $state.raw(null);
@@ -65,7 +73,21 @@ class Page {
   changes = $state(0);
   who = $state(localStorage.getItem("embedstore-who") ?? "");
 
-  #turn = 0;
+  /** The selection that is under way; what is done with the selection waits for it. */
+  selecting: Promise<void> | null = $state.raw(null);
+  /** Grows when the filters or the search are cleared, so that what was typed and not applied goes, too. */
+  cleared = $state(0);
+  /** How often the server answered again after a time without it. */
+  connections = $state(0);
+  /** The view that remembers its steps, which Undo and Redo go by while it is open. */
+  steps: Steps | null = null;
+
+  #lists = new Latest();
+  #stores = new Latest();
+  #reading = 0;
+  #selections = new Latest();
+  #shown: Promise<void> = Promise.resolve();
+  #writes = new Sequence();
 
   get where(): string {
     return combined(this.text, this.facets);
@@ -100,16 +122,31 @@ class Page {
       this.fatal = error instanceof ApiError ? error : new ApiError(0, String(error));
       return;
     }
+    this.fatal = null;
     document.title = `${this.store.name} · embedstore`;
     await items;
   }
 
   async readStore(): Promise<void> {
+    const isLatest = this.#stores.begin();
+    this.#reading++;
     try {
-      this.store = await body(api.GET("/api/v1/store"));
+      const store = await body(api.GET("/api/v1/store"));
+      if (isLatest()) this.store = store;
     } catch (error) {
       this.complain(error);
+    } finally {
+      this.#reading--;
     }
+  }
+
+  /** Go on with a server that answers again; it may have another store now. */
+  async reconnect(): Promise<void> {
+    const before = this.store?.id;
+    this.connections++;
+    await this.readStore();
+    if (before !== undefined && this.store?.id !== before) location.reload();
+    else this.reread();
   }
 
   /** What the server reports: counts, and who writes. Another generation means that somebody changed something. */
@@ -118,10 +155,10 @@ class Page {
     if (!store) return;
     const changed = state.generation !== store.generation;
     this.store = { ...store, ...state };
+    if (changed || this.#reading > 0) void this.readStore(); // an answer that is on its way may be older
     if (!changed) return;
     this.changes++;
     this.list.reload();
-    void this.readStore();
   }
 
   go(mode: Mode): void {
@@ -135,28 +172,36 @@ class Page {
   }
 
   /** Show what the filter and the query ask for. The old list stays until the new one is here. */
-  async refresh(): Promise<void> {
-    const turn = ++this.#turn;
+  refresh(): Promise<void> {
+    this.#shown = this.#refresh();
+    return this.#shown;
+  }
+
+  async #refresh(): Promise<void> {
+    const isLatest = this.#lists.begin();
     this.busy = true;
     this.remember();
     try {
       if (this.hasQuery) {
         const hits = await this.#search();
-        if (turn === this.#turn) this.#showHits(hits);
+        if (isLatest()) this.#showHits(hits);
       } else {
         const list = this.#items();
         await list.first();
-        if (turn === this.#turn) {
-          this.hits = null;
-          this.list = list;
-        }
+        if (isLatest()) this.#showItems(list);
       }
-      if (turn === this.#turn) this.filterError = null;
+      if (isLatest()) this.filterError = null;
     } catch (error) {
-      if (turn === this.#turn) this.#refused(error);
+      if (isLatest()) this.#refused(error);
     } finally {
-      if (turn === this.#turn) this.busy = false;
+      if (isLatest()) this.busy = false;
     }
+  }
+
+  #showItems(list: PagedItems): void {
+    this.hits = null;
+    this.list = list;
+    this.everything = false;
   }
 
   #items(): PagedItems {
@@ -179,6 +224,7 @@ class Page {
   #listHits(): void {
     const hits = this.hits?.hits ?? [];
     this.list = new HitList(this.showUnfit ? hits : hits.filter((hit) => hit.fits));
+    this.everything = false;
   }
 
   revealUnfit(): void {
@@ -244,6 +290,7 @@ class Page {
     this.facets = {};
     this.scope = null;
     this.filterError = null;
+    this.cleared++;
     void this.refresh();
   }
 
@@ -259,6 +306,12 @@ class Page {
   rankBy(column: string): void {
     this.hybrid = column;
     void this.refresh();
+  }
+
+  /** How strict the cut-off is below which a hit does not fit: 0 takes everything. */
+  beStrict(strictness: number): void {
+    this.strictness = strictness;
+    if (this.hasQuery) void this.refresh();
   }
 
   searchBy(store: boolean): void {
@@ -291,6 +344,7 @@ class Page {
   }
 
   clearSearch(): void {
+    this.cleared++;
     this.words = "";
     this.moreLike = [];
     this.lessLike = [];
@@ -304,6 +358,8 @@ class Page {
   everything = $state(false);
 
   select(selection: select.Selection): void {
+    this.#selections.begin(); // one that is on its way comes too late
+    this.selecting = null;
     this.selection = selection;
     this.everything = false;
   }
@@ -312,22 +368,39 @@ class Page {
     this.select(select.EMPTY);
   }
 
-  async selectAll(): Promise<void> {
-    try {
-      if (this.hits) {
-        const ids = Array.from({ length: this.list.total }, (_, index) => this.list.at(index)?.id);
-        this.select(select.extended(select.EMPTY, ids.filter((id) => id !== undefined)));
-        return;
+  selectAll(): Promise<void> {
+    return this.selectWhenKnown(() => this.#everything(), true);
+  }
+
+  /** Select what is not known yet. Nothing is selected meanwhile, so that nobody labels what was selected before. */
+  selectWhenKnown(find: () => Promise<select.Selection>, everything = false): Promise<void> {
+    this.clearSelection();
+    const isLatest = this.#selections.begin();
+    this.selecting = (async () => {
+      try {
+        const selection = await find();
+        if (!isLatest()) return;
+        this.selection = selection;
+        this.everything = everything;
+      } catch (error) {
+        this.complain(error);
+      } finally {
+        if (isLatest()) this.selecting = null;
       }
-      const answer = await this.newSelection({
-        where: this.where || "true",
-        ...(this.scope ? { within: this.scope.handle } : {}),
-      });
-      this.selection = select.ofHandle(answer.handle, answer.count);
-      this.everything = true;
-    } catch (error) {
-      this.complain(error);
+    })();
+    return this.selecting;
+  }
+
+  /** All that is shown once the list is here that was asked for last. */
+  async #everything(): Promise<select.Selection> {
+    await this.#shown;
+    if (this.hits) {
+      const ids = Array.from({ length: this.list.total }, (_, index) => this.list.at(index)?.id);
+      return select.extended(select.EMPTY, ids.filter((id) => id !== undefined));
     }
+    const within = this.scope ? { within: this.scope.handle } : {};
+    const answer = await this.newSelection({ where: this.where || "true", ...within });
+    return select.ofHandle(answer.handle, answer.count);
   }
 
   newSelection(request: Schemas["SelectionRequest"]): Promise<Schemas["SelectionBody"]> {
@@ -336,7 +409,9 @@ class Page {
 
   /** The handle of what is selected; single items are sent to the server first. */
   async handle(): Promise<Scope> {
+    await this.selecting;
     const { selection } = this;
+    if (selection.count === 0) throw new ApiError(0, "nothing is selected", "select items first");
     const label = `${selection.count.toLocaleString()} selected`;
     if (selection.handle !== null) return { handle: selection.handle, label, count: selection.count };
     const answer = await this.newSelection({ ids: [...selection.ids] });
@@ -369,6 +444,7 @@ class Page {
 
   /** Show only a selection of the server, without the filters of before. */
   limitTo(scope: Scope): void {
+    this.cleared++;
     this.text = "";
     this.facets = {};
     this.words = "";
@@ -396,19 +472,37 @@ class Page {
     localStorage.setItem("embedstore-who", who);
   }
 
+  /** Make a change after those that were decided before it; null if the server refused it. */
+  change(send: () => Promise<Change | null>): Promise<Change | null> {
+    return this.#writes.run(async () => {
+      try {
+        return await send();
+      } catch (error) {
+        this.complain(error);
+        return null;
+      }
+    });
+  }
+
+  /** Wait for the changes that were decided so far. */
+  settled(): Promise<void> {
+    return this.#writes.run(() => Promise.resolve());
+  }
+
   /** Set a value. A conflict with a change of somebody else is reported, with a way to overwrite it. */
-  async label(request: LabelRequest): Promise<boolean> {
+  label(request: LabelRequest): Promise<Change | null> {
     const full = { who: this.name, ...request };
-    try {
-      const done = await body(api.POST("/api/v1/labels", { body: full }));
-      const many = done.change.items === 1 ? "1 item" : `${done.change.items.toLocaleString()} items`;
-      this.changed(`${many}: ${request.column} = ${String(request.value ?? "no value")}`);
-      return true;
-    } catch (error) {
-      if (error instanceof ApiError && error.status === 409 && !full.overwrite) this.#conflict(error, full);
-      else this.complain(error);
-      return false;
-    }
+    return this.#writes.run(async () => {
+      try {
+        const { change } = await body(api.POST("/api/v1/labels", { body: full }));
+        this.changed(`${itemsOf(change)}: ${request.column} = ${String(request.value ?? "no value")}`, change);
+        return change;
+      } catch (error) {
+        if (error instanceof ApiError && error.status === 409 && !full.overwrite) this.#conflict(error, full);
+        else this.complain(error);
+        return null;
+      }
+    });
   }
 
   #conflict(error: ApiError, request: LabelRequest): void {
@@ -420,10 +514,10 @@ class Page {
     this.reread();
   }
 
-  /** Report a change and read again what it touches. */
-  changed(text: string): void {
-    const undo = { label: "Undo", run: () => void this.undo() };
-    this.message = { text, bad: false, action: undo };
+  /** Report a change, with a way to take this very change back, and read again what it touches. */
+  changed(text: string, change: Change): void {
+    const undo = () => void (this.steps ? this.undo() : this.takeBack(Promise.resolve(change)));
+    this.message = { text, bad: false, action: { label: "Undo", run: undo } };
     this.reread();
   }
 
@@ -434,21 +528,35 @@ class Page {
   }
 
   async undo(): Promise<void> {
-    await this.#again("undo");
+    if (this.steps) await this.steps.undo();
+    else await this.takeBack();
   }
 
   async redo(): Promise<void> {
-    await this.#again("redo");
+    if (this.steps) await this.steps.redo();
+    else await this.doAgain();
   }
 
-  async #again(what: "undo" | "redo"): Promise<void> {
-    try {
-      const done = await body(api.POST(`/api/v1/${what}`, { body: { who: this.name } }));
-      this.message = { text: `${what === "undo" ? "Undone" : "Done again"}: ${done.change.column}, ${String(done.change.items)} items`, bad: false };
+  /** Take back a change once it is made, or the last one of this person. */
+  takeBack(change?: Promise<Change | null>): Promise<Change | null> {
+    return this.#again("undo", change);
+  }
+
+  /** Do again a change that was taken back, or the last one. */
+  doAgain(change?: Promise<Change | null>): Promise<Change | null> {
+    return this.#again("redo", change);
+  }
+
+  #again(what: "undo" | "redo", made?: Promise<Change | null>): Promise<Change | null> {
+    return this.change(async () => {
+      const known = await made;
+      if (known === null) return null; // it was refused, so that there is nothing to take back
+      const request = { who: this.name, ...(known ? { change: known.change } : {}) };
+      const { change } = await body(api.POST(`/api/v1/${what}`, { body: request }));
+      this.message = { text: `${what === "undo" ? "Undone" : "Done again"}: ${change.column}, ${itemsOf(change)}`, bad: false };
       this.reread();
-    } catch (error) {
-      this.complain(error);
-    }
+      return change;
+    });
   }
 
   // messages
@@ -469,6 +577,10 @@ function noted(error: unknown): void {
 }
 
 export const page = new Page();
+
+function itemsOf(change: Change): string {
+  return change.items === 1 ? "1 item" : `${change.items.toLocaleString()} items`;
+}
 
 export function exampleOf(entry: ListEntry): Example {
   return { id: entry.id, name: entry.name };
