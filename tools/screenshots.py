@@ -1,5 +1,7 @@
 """Write the screenshots of the documentation: ``python -m tools.screenshots``; it needs Chromium and the built page.
 
+``python -m tools.screenshots label clean`` writes these alone.
+
 The page shows the folder of a picture, so the pictures are in one that could be anybody's, `/srv/pictures`, which must
 not exist and is removed at the end.
 """
@@ -33,7 +35,7 @@ QUALITY = 78
 
 
 def main() -> None:
-    """Write every screenshot."""
+    """Write the screenshots that are named, or every one."""
     FOLDER.mkdir(exist_ok=True)
     browser_path = shutil.which("chromium") or sys.exit("there is no Chromium: apt-get install chromium")
     with new_pictures() as images, temporary_folder() as folder, sync_playwright() as driver:
@@ -44,6 +46,8 @@ def write_all(store: Path, browser: Browser) -> None:
     """Write every screenshot of a store."""
     with serving(store) as address:
         for name, steps, size, scheme in SHOTS:
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
             page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
             page.set_default_timeout(TIMEOUT_MS)
             page.goto(address)
@@ -124,15 +128,14 @@ def label(page: Page) -> None:
     """Give a few labels."""
     _mode(page, "Label")
     page.locator(".strip img").first.wait_for()
-    for key in "121":
-        page.keyboard.press(key)
-        page.wait_for_timeout(400)
+    page.keyboard.type("121")
+    page.locator(".strip button .done").nth(2).wait_for()
 
 
 def clean(page: Page) -> None:
-    """Show the queue of near-duplicates."""
+    """Show the queue of label errors."""
     _mode(page, "Clean")
-    page.get_by_test_id("clean-mode").get_by_role("button", name="Near-duplicates").click()
+    page.get_by_test_id("clean-mode").get_by_role("button", name="Label errors").click()
     page.get_by_test_id("reason").wait_for()
 
 

@@ -15,6 +15,7 @@ from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.evaluation import LeakedAccuracy
 from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower
+from embedstore.classify.heads import HEAD_NAMES
 from embedstore.classify.metrics import MIN_POSITIVES, MetricName
 from embedstore.classify.metrics.regression import NumericMetric
 
@@ -58,16 +59,21 @@ def evaluation_notes(e: Evaluation) -> list[str]:
         names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
         out.append(f"classes without enough training examples, counted as wrong: {names}")
     if e.n_unused_validation:
-        out.append(
-            f"{e.n_unused_validation} items of the split val were not used; --choose-on val selects C on them, --refit "
-            "trains on them"
-        )
+        out.append(f"{e.n_unused_validation} items of the split val were not used{_validation_cure(e)}")
     out += _rows_notes(e)
     for name, value in e.grid_edges.items():
         option = {"C": "Cs", "gamma": "gammas"}.get(name) if not e.protocol else None
         cure = f"; --head-arg {option}=[...] tries others" if option else ""
         out.append(f"{name} = {value:g} is at the end of the values tried, and a better one may lie beyond it{cure}")
     return out + _uncertainty_notes(e)
+
+
+def _validation_cure(e: Evaluation) -> str:
+    """Return what this head could use the val items for, as the end of a note."""
+    if e.protocol or e.head not in HEAD_NAMES:  # a protocol sets its rows, and words and shots are not fitted to more
+        return ""
+    selects_c = e.head == "logistic" and len(e.c_path) > 1
+    return f"; {'--choose-on val selects C on them, ' if selects_c else ''}--refit trains on them"
 
 
 def split_notes(e: ProbeResult) -> list[str]:
@@ -382,9 +388,23 @@ def comparison_notes(comparison: HeadComparison) -> list[str]:
     if n := c.n_without_shared_vector:
         out.append(f"{n} labeled items have no vector in one of the spaces and were left out")
     evaluations = [r.evaluation for r in c.results]
+    out += _comparison_row_notes(evaluations)
     without = sorted({e.head for e in evaluations if not e.held_out_predictions.has_probabilities})
     if without:
         out.append(f"no log-loss for {', '.join(without)}: no probabilities; --calibrate makes probabilities of scores")
+    return out
+
+
+def _comparison_row_notes(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Return which items no classifier was fitted to, or were fitted to without a split of their own."""
+    out = []
+    idle = [e for e in evaluations if e.n_unused_validation and e.head in HEAD_NAMES]
+    if idle:
+        names = ", ".join(dict.fromkeys(e.head for e in idle))
+        n = max(e.n_unused_validation for e in idle)
+        out.append(f"{n} items of the split val were not used by {names}; --refit trains on them")
+    if n := max(e.n_train_without_split for e in evaluations):
+        out.append(f"{n} items without a split of their own train, too")
     return out
 
 

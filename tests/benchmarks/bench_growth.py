@@ -1,8 +1,9 @@
 """How the cost of a verb grows with the number of rows.
 
 ``python -m tests.benchmarks.bench_growth [ROWS ...] [--dim 128] [--verbs ...]`` imports that many generated vectors of
-ten classes and runs each verb in a process of its own. The table has the processor time of the verb, the anonymous
-memory of the process at its end, and the exponent of growth from one number of rows to the next: 1 is proportional.
+ten classes and runs each verb in a process of its own; the last one deletes a tenth of the rows. The table has the
+processor time of the verb, the anonymous memory of the process at its end, and the exponent of growth from one number
+of rows to the next: 1 is proportional.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ VERBS: dict[str, Callable[[es.Store, Path], Any]] = {
     "edit of a tenth": lambda store, folder: store.edit({"label": "'c0'"}, "label = 'c0'"),
     "verify": lambda store, folder: store.verify(),
     "export to Parquet": lambda store, folder: store.export(folder / "export.parquet"),
+    "backup": lambda store, folder: store.backup(folder / "backup"),
+    "duplicates": lambda store, folder: store.duplicates(0.999),
     "map, all items": lambda store, folder: store.map(max_items=None, seed=1),
     "knn": lambda store, folder: store.knn("label"),
     "probe": lambda store, folder: store.probe("label"),
+    "delete of a tenth": lambda store, folder: store.delete("item % 10 = 7"),  # the last one: it changes the store
 }
 
 

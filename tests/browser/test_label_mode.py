@@ -81,3 +81,20 @@ def test_a_new_column_is_labelled_by_mouse_from_zero(session):
     expect(strip.nth(1)).to_contain_text("calm")
     expect(page.get_by_test_id("accuracy")).to_contain_text("2 labels given here")
     expect_rows(path, "SELECT count(*) FROM items WHERE mood = 'calm'", [(2,)])
+
+
+def test_a_class_that_is_a_part_of_another_and_an_item_at_the_end_of_the_strip(session):
+    """Enter takes the class that begins so, Shift+Enter the very word; the item that is shown is seen in the strip."""
+    page, path = session
+    page.keyboard.type("digit")
+    page.keyboard.press("Shift+Enter")
+    strip = page.locator(".strip button")
+    expect(strip.nth(0)).to_contain_text("digit")
+    expect_rows(path, "SELECT count(*) FROM items WHERE label = 'digit'", [(1,)])
+    page.keyboard.type("digit 1")
+    page.keyboard.press("Enter")
+    expect_rows(path, "SELECT label FROM items WHERE label = 'digit'", [("digit",)])
+    for _ in range(17):
+        page.keyboard.press("ArrowRight")
+    expect(strip.nth(19)).to_have_attribute("aria-current", "true")
+    expect(strip.nth(19)).to_be_in_viewport(ratio=0.9)

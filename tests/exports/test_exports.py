@@ -16,6 +16,7 @@ from PIL import Image
 import embedstore as es
 from embedstore.errors import BadOption, EmbedstoreError, QueryError, StoreExists
 from embedstore.exports import formats, huggingface, webdataset
+from embedstore.storage.transfer import selection
 from tests.helpers.clusters import store_of
 from tests.sources.test_archives import zip_bytes
 
@@ -391,3 +392,21 @@ def test_a_crop_is_exported_as_an_image_of_its_own(tmp_path):
         [name] = [n for n in tar.getnames() if n.endswith(".png")]
         cut = Image.open(io.BytesIO(tar.extractfile(name).read()))
     assert (cut.size, cut.getpixel((5, 5))) == ((20, 10), (0, 0, 250))
+
+
+@pytest.mark.parametrize(("least", "most"), [(1, 1000), (3, 1000), (1, 2), (100, 64)])
+def test_items_are_selected_in_ranges_of_ids_and_numbered_as_one_list(tmp_path, monkeypatch, least, most):
+    """Whatever the sizes of the ranges, with gaps between ids and a filter: the items in their order, each once."""
+    store = store_of(tmp_path / "s", np.eye(24), label=[f"c{n % 5}" for n in range(24)])
+    store.delete("item % 7 = 3 OR item < 4")
+    expected = [uri for (uri,) in store.sql("SELECT uri FROM items WHERE label <> 'c1' ORDER BY item").rows]
+    assert len(expected) > 12
+    monkeypatch.setattr(selection, "RANGE_ITEMS", least)
+    monkeypatch.setattr(selection, "MAX_RANGES", most)
+    with selection.select_items(store._session.storage, store.spaces[0], "label <> 'c1'") as selected:
+        assert len(selected) == len(expected)
+        query = f"SELECT n, {selected.columns['uri']} FROM {selected.vectors.table} ORDER BY n"
+        found = selected.vectors.con.execute(query).fetchall()
+        blocks = [block.vectors for block in selected.blocks(5)]
+    assert found == list(enumerate(expected))
+    assert [f"/{row}" for row in np.concatenate(blocks).argmax(axis=1)] == expected  # each with its own vector

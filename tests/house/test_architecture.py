@@ -74,9 +74,6 @@ def test_no_assertion_stands_in_for_a_type():
 
 
 def test_only_threads_limits_the_threads_of_linear_algebra():
-    """The limit is one of the process: of two that overlap, each of which restores what it found, one stays for ever.
-
-    The map limits OpenMP only, whose limit belongs to the thread that sets it.
-    """
+    """Some limits are of the process: of two that overlap, each of which restores what it found, one stays for ever."""
     users = {str(path.relative_to(PACKAGE)) for path in MODULES if "threadpoolctl" in path.read_text(encoding="utf-8")}
-    assert users == {"threads.py", "search/projection.py"}
+    assert users == {"threads.py"}

@@ -165,7 +165,7 @@ def statements() -> Iterator[Statement]:
         situation = f"4 labels per class, 60 held-out items, {copies} of each"
         yield Statement(
             "interval of a learning curve", situation, "0.95",
-            lambda runs, copies=copies: [coverage_of_learning_curve(runs, copies)], 5,
+            lambda runs, copies=copies: [coverage_of_learning_curve(runs, copies)], 2,
         )  # fmt: skip
 
 

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.metrics.shares import accuracy_rows, share_interval
+from embedstore.arrays import FloatArray
+from embedstore.classify.metrics.shares import accuracy_rows, independent_draws, wilson_interval
 
-_Z = 1.959964  # the normal quantile of a 95% interval
+_QUANTILE = 0.975  # of a 95% interval
+_Z = 1.959964  # the normal distribution's
 _REPLICATES = 100
+_ADDED_ROWS = 2  # of the largest variance, to those whose variance over several heads is estimated
 
 
 @dataclass(frozen=True)
@@ -40,20 +43,63 @@ def mean_interval(scores: Sequence[HeldOutScore], groups: NDArray[np.int64]) -> 
         groups: int64 ``(M,)``, of the held-out rows; rows of one group are one draw.
     """
     values = [s.value for s in scores]
-    mean, n = float(np.mean(values)), len(values)
-    of_draws = _Z * float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else 0.0
-    below, above = _held_out_noise(scores, mean, groups)
-    return max(0.0, mean - math.hypot(below, of_draws)), min(1.0, mean + math.hypot(above, of_draws))
+    mean, of_draws = float(np.mean(values)), _draw_error(values)
+    below, above = (_reach(of_rows / _Z, of_draws, len(values)) for of_rows in _held_out_noise(scores, mean, groups))
+    return max(0.0, mean - below), min(1.0, mean + above)
+
+
+def _draw_error(values: Sequence[float]) -> float:
+    """Return the standard error of a mean over draws of the training rows; 0 of a single draw."""
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+
+
+def _reach(of_rows: float, of_draws: float, n_draws: int) -> float:
+    """Return how far the interval of a mean reaches that has the noise of held-out rows and of a few draws.
+
+    The few draws show their noise with an error of its own: Student's quantile, with the degrees of freedom of
+    Satterthwaite (1946) for a sum of two variances, of which that of the rows counts as known.
+
+    Args:
+        of_rows: standard error over held-out rows.
+        of_draws: standard error over draws.
+        n_draws: number of draws.
+    """
+    from scipy.special import stdtrit
+
+    if of_draws == 0:
+        return _Z * of_rows
+    variance = of_rows**2 + of_draws**2
+    degrees = (n_draws - 1) * (variance / of_draws**2) ** 2
+    return float(stdtrit(degrees, _QUANTILE)) * math.sqrt(variance)
 
 
 def _held_out_noise(scores: Sequence[HeldOutScore], mean: float, groups: NDArray[np.int64]) -> tuple[float, float]:
     """Return how far the interval of the held-out rows reaches below and above the mean."""
     correct = [s.correct for s in scores if s.correct is not None]
     if correct:
-        low, high = share_interval(accuracy_rows(np.mean(correct, axis=0), groups))
+        rows = accuracy_rows(np.mean(correct, axis=0), groups)
+        low, high = wilson_interval(mean, independent_draws(rows) * _shares_per_row(rows.correct))
         return mean - low, high - mean
     error = _Z * float(np.mean([s.standard_error or 0.0 for s in scores]))
     return error, error
+
+
+def _shares_per_row(shares: FloatArray) -> float:
+    """Return how many rows that are right or wrong say as much as one row whose share of right heads is known.
+
+    A row that some of the heads get right varies less than one that is right or wrong, so that the mean over several
+    heads is more certain than the accuracy of one. Two rows of the largest variance are added, since few rows show
+    little of it.
+
+    Args:
+        shares: float64 ``(M,)``, the share of the heads that are right on each row.
+    """
+    mean = float(shares.mean())
+    largest = mean * (1 - mean)
+    if largest <= 0:
+        return 1.0
+    seen = (float(((shares - mean) ** 2).sum()) + _ADDED_ROWS * largest) / (len(shares) + _ADDED_ROWS - 1)
+    return max(1.0, largest / seen)
 
 
 def normal_reach(values: Sequence[float], error: float) -> float:
@@ -63,8 +109,7 @@ def normal_reach(values: Sequence[float], error: float) -> float:
         values: the score of each draw.
         error: the standard error of the score over held-out rows.
     """
-    of_draws = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return _Z * math.hypot(error, of_draws)
+    return _reach(error, _draw_error(values), len(values))
 
 
 def bootstrap_error(score: Callable[[NDArray[np.int64]], float], groups: NDArray[np.int64]) -> float:

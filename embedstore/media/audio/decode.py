@@ -63,7 +63,7 @@ def decode_sound(data: bytes, sample_rate: int) -> tuple[NDArray[np.float32], Co
         raise AudioError(FailureReason.EMPTY, "the sound has no samples")
     samples = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if min(read, len(samples)) < 2:
-        raise AudioError(FailureReason.TOO_SHORT, f"{read:,} samples in {1000 * seconds:.3g} ms are no sound")
+        raise AudioError(FailureReason.TOO_SHORT, f"{read:,} samples at {rate:,} per second are no sound")
     _check(samples)
     return np.ascontiguousarray(samples, dtype=np.float32), ContentInfo(0, 0, name)
 

@@ -21,9 +21,12 @@ from embedstore.storage.storage import Storage
 from embedstore.storage.transfer.parquet import BLOCK_ROWS, NumberedVectors, portable_columns
 
 if TYPE_CHECKING:
+    import duckdb
     import pyarrow as pa
 
 Record = dict[str, Any]
+RANGE_ITEMS = 1 << 15  # ids in one range, at least
+MAX_RANGES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,22 +204,32 @@ def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str)
         condition = filters.compile_filter(con, where)
         columns = {name: f"c{n}" for n, name in enumerate(column_types(con, "items")) if name != "path"}
         values = ", ".join(f"i.{quote_identifier(name)} AS {c}" for name, c in columns.items())
-        con.execute(_SELECT.format(table=table, condition=condition, values=values), {"space": space.key})
+        select = _SELECT.format(condition=condition, values=values)
+        con.execute(f"CREATE TABLE {table} AS {select} LIMIT 0", {"space": space.key, "count": 0, "first": 0, "end": 0})
+        count = 0
+        for items in _item_ranges(con):
+            parameters = {"space": space.key, "count": count, "first": items.start, "end": items.stop}
+            count += int(fetch_value(con, f"INSERT INTO {table} {select}", parameters))
         shards = fetch_column(con, f"SELECT DISTINCT shard FROM {table}")
-        count = int(fetch_value(con, f"SELECT count(*) FROM {table}"))
         reader = storage.vector_reader_in(con, space.space).map_shards(np.array(shards, np.int64))
     return SelectedItems(columns, NumberedVectors(storage.catalog.scratch, table, reader, 0, count))
 
 
-# The items are numbered by themselves: sorting all their columns takes twice the memory.
+def _item_ranges(con: duckdb.DuckDBPyConnection) -> Iterator[range]:
+    """Yield ranges of ids that cover all items: joins and sorts take the memory of one range.
+
+    Every range looks through the places of all vectors, so there are a few ranges, whatever the number of items is.
+    """
+    low, high = con.execute("SELECT coalesce(min(item), 0), coalesce(max(item), -1) FROM items").fetchall()[0]
+    size = max(RANGE_ITEMS, -(-(high - low + 1) // MAX_RANGES))
+    yield from (range(first, first + size) for first in range(low, high + 1, size))
+
+
 _SELECT = """
-CREATE TABLE {table} AS
-WITH chosen AS MATERIALIZED (
-    SELECT row_number() OVER (ORDER BY i.item) - 1 AS n, i.item, v.shard, v."row"::BIGINT AS "row",
-        coalesce(c.bytes, 1) <> 0 AS from_file, c.format
-    FROM (SELECT item, content FROM items WHERE present AND ({condition})) i
-    JOIN vectors v ON v.content = i.content AND v.space = $space
-    LEFT JOIN contents c ON c.content = i.content)
-SELECT k.n, k.shard, k."row", i.path, k.from_file, k.format, {values}
-FROM items i JOIN chosen k ON k.item = i.item
+SELECT $count::BIGINT + row_number() OVER (ORDER BY i.item) - 1 AS n, v.shard, v."row"::BIGINT AS "row", i.path,
+    coalesce(c.bytes, 1) <> 0 AS from_file, c.format, {values}
+FROM (SELECT * FROM items WHERE present AND item >= $first AND item < $end AND ({condition})) i
+JOIN vectors v ON v.content = i.content AND v.space = $space
+LEFT JOIN contents c ON c.content = i.content
+ORDER BY n
 """

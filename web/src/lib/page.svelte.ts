@@ -84,6 +84,7 @@ class Page {
 
   #lists = new Latest();
   #stores = new Latest();
+  #reading = 0;
   #selections = new Latest();
   #shown: Promise<void> = Promise.resolve();
   #writes = new Sequence();
@@ -128,11 +129,14 @@ class Page {
 
   async readStore(): Promise<void> {
     const isLatest = this.#stores.begin();
+    this.#reading++;
     try {
       const store = await body(api.GET("/api/v1/store"));
       if (isLatest()) this.store = store;
     } catch (error) {
       this.complain(error);
+    } finally {
+      this.#reading--;
     }
   }
 
@@ -150,12 +154,11 @@ class Page {
     const { store } = this;
     if (!store) return;
     const changed = state.generation !== store.generation;
-    this.#stores.begin(); // an answer that is on its way is older
     this.store = { ...store, ...state };
+    if (changed || this.#reading > 0) void this.readStore(); // an answer that is on its way may be older
     if (!changed) return;
     this.changes++;
     this.list.reload();
-    void this.readStore();
   }
 
   go(mode: Mode): void {
