@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -84,6 +85,8 @@ def duplicates(
     if errors is not None:
         measured = opened.copy_errors(_parse_threshold(threshold), max_images=errors, where=where, space=space)
         _print_errors(measured, as_json)
+        if measured.measured_threshold is not None:
+            console.print_note(_measured(measured, store, where=where, space=space))
         return
     groups = opened.duplicates(
         _parse_threshold(threshold),
@@ -127,6 +130,19 @@ def _print_errors(measured: es.CopyErrors, as_json: bool) -> None:
     console.print_table(
         ("pairs", "by", "count as copies", "95% interval"),
         [(s.kind, s.way, f"{s.counted} of {s.pairs}", f"{s.low:.1%} to {s.high:.1%}") for s in measured.shares],
+    )
+
+
+def _measured(measured: es.CopyErrors, store: Path, *, where: str | None, space: str | None) -> str:
+    """Return what the measured cosine is, and the command that uses it."""
+    words = ["embedstore", "duplicates", str(store), "--threshold", f"{measured.measured_threshold:g}"]
+    options = {"--where": where, "--space": space}
+    words += [word for option, value in options.items() if value is not None for word in (option, value)]
+    found = next(s for s in measured.shares if s.way == "measured cosine" and not s.is_copy)
+    other = "; different images reach it too, so let --check-pixels decide" if found.counted else ""
+    return (
+        f"measured cosine: {measured.measured_threshold:g}, which 95% of the copies of half of the images reach, crops "
+        f"left out; its rows are of the other half{other}: `{shlex.join(words)}`"
     )
 
 

@@ -1,9 +1,15 @@
-"""Measure both errors of `duplicates` in a store: copies of its own images that are missed, other pairs that count."""
+"""Measure both errors of `duplicates` in a store: copies of its own images that are missed, other pairs that count.
+
+A cosine is also measured: half of the images say which cosine their copies reach, and the other half say how well it
+does, so that the figures are not those of the images that chose it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,17 +20,22 @@ from embedstore.classify.metrics.shares import wilson_interval
 from embedstore.errors import BadOption, ImageError, LabelError
 from embedstore.media.image.decode import to_rgb_image
 from embedstore.media.image.gray_thumbnails import gray_thumbnail
-from embedstore.operations.near_duplicate_check import encode_images, half_size, saved_again
+from embedstore.operations.near_duplicate_check import IMAGES_AT_ONCE, encode_images, half_size, saved_again
 from embedstore.operations.session import Session
 from embedstore.search.duplicates import choose_threshold
 from embedstore.search.picture_match import crop_scores, local_contrast, match_scores
 from embedstore.search.pixel_limit import least_crop_score, same_picture_limit
 from embedstore.search.space_rows import MatchingRows
 from embedstore.sources.locations import read_item
+from embedstore.space import Preprocess
 from embedstore.storage.queries import search as queries
 from embedstore.tables import Record, Table
 
 _CROP = 0.85  # part of each side that a crop keeps
+FOUND_COPIES = 0.95  # of the copies of half of the images: what the measured cosine finds
+_MIN_IMAGES = 40  # in all; of the copies of 20 images, three are below the measured cosine
+_MOST_OTHER_PAIRS = 20_000  # pairs of contents drawn at random
+_PAIRS_AT_ONCE = 2048
 
 
 def _cropped(image: Image.Image) -> Image.Image:
@@ -35,13 +46,14 @@ def _cropped(image: Image.Image) -> Image.Image:
     )
 
 
-_COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+_WHOLE: dict[str, Callable[[Image.Image], Image.Image]] = {
     "saved again at JPEG quality 50": saved_again,
     "mirrored": ImageOps.mirror,
     "half the size": half_size,
-    "cropped to 85%": _cropped,
 }
+_COPIES = _WHOLE | {"cropped to 85%": _cropped}
 _OTHERS = "different images"
+_COSINE, _MEASURED, _PIXELS = "cosine", "measured cosine", "pixels"
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class PairShare:
 
     Attributes:
         kind: how the second image of each pair was made; ``different images`` for pairs that are no copies.
-        way: ``cosine``, or ``pixels`` as with ``check_pixels``.
+        way: ``cosine``, ``measured cosine``, or ``pixels`` as with ``check_pixels``.
         pairs: how many pairs were made; every image is in one of them.
         counted: how many of them count as copies.
         low: lower end of the 95% interval of their share (Wilson 1927).
@@ -78,11 +90,14 @@ class CopyErrors(Table):
         threshold: cosine from which a pair counts.
         images: how many images were copied.
         shares: one per kind of pair and way.
+        measured_threshold: cosine that 95% of the copies of half of the images reach, crops left out; its shares are of
+            the other half. None for fewer than 40 images.
     """
 
     threshold: float
     images: int
     shares: tuple[PairShare, ...]
+    measured_threshold: float | None = None
 
     def records(self) -> list[Record]:
         """Return one mapping per kind of pair and way."""
@@ -106,42 +121,111 @@ def measure_copy_errors(
         backbone = session.backbone(record.key)
         matching = MatchingRows.load(session.storage, record, where)
         chosen = choose_threshold(matching) if threshold is None else threshold
-        images = list(_sample(session, matching, max_images, seed))
         preprocess = backbone.space.preprocess
-        if len(images) < 2 or preprocess is None:
+        seen = _CopiedImages.of(backbone, preprocess, _sample(session, matching, max_images, seed))
+        if seen is None or len(seen) < 2:
             raise LabelError("fewer than two images of the items can be read; bring the files back to measure errors")
-        original = encode_images(backbone, images, preprocess)
-        least = _least_score(images)
-        shares: list[PairShare] = []
-        for kind, copy in _COPIES.items():
-            copies = [copy(image) for image in images]
-            cosine = (original * encode_images(backbone, copies, preprocess)).sum(axis=1)
-            shares += _shares(kind, cosine >= chosen, _same_picture(images, copies, least))
-        half = len(images) // 2
-        cosine = (original[:half] * original[half : 2 * half]).sum(axis=1)
-        shares += _shares(_OTHERS, cosine >= chosen, _same_picture(images[:half], images[half : 2 * half], least))
-        return CopyErrors(chosen, len(images), tuple(shares))
+        others = _other_cosines(matching, seed)
+        shares = [*_cosine_shares(_COSINE, seen, others, chosen), *_pixel_shares(seen)]
+        measured = seen.half(0).measured_threshold() if len(seen) >= _MIN_IMAGES else None
+        if measured is not None:
+            shares += _cosine_shares(_MEASURED, seen.half(1), others, measured)
+        kinds = [*_COPIES, _OTHERS]
+        return CopyErrors(chosen, len(seen), tuple(sorted(shares, key=lambda s: kinds.index(s.kind))), measured)
 
     return session.recorded("copy_errors", record, settings, measure)
 
 
-def _shares(kind: str, by_cosine: NDArray[np.bool_], by_pixels: NDArray[np.bool_]) -> Iterator[PairShare]:
-    """Yield the shares of one kind of pair by both ways."""
-    for way, counts in (("cosine", by_cosine), ("pixels", by_pixels)):
-        low, high = wilson_interval(float(counts.mean()), len(counts))
-        yield PairShare(kind, way, len(counts), int(counts.sum()), round(low, 4), round(high, 4))
+@dataclass(frozen=True)
+class _CopiedImages:
+    """Images and their copies, as the network and the pixels see them.
+
+    Attributes:
+        thumbnails: of the images, then of the copies of each kind: ``(N, side, side)`` each.
+        cosines: of each image with its copy, ``(N,)`` for each kind.
+    """
+
+    thumbnails: tuple[NDArray[Any], ...]
+    cosines: tuple[NDArray[np.float32], ...]
+
+    def __len__(self) -> int:
+        return len(self.thumbnails[0])
+
+    @classmethod
+    def of(cls, backbone: Any, preprocess: Preprocess | None, images: Iterator[Image.Image]) -> _CopiedImages | None:
+        """Copy and embed images, a few at a time; None if there are none."""
+        parts = []
+        while preprocess is not None and (some := list(islice(images, IMAGES_AT_ONCE))):
+            thumbnails, cosines, original = [_thumbnails(some)], [], encode_images(backbone, some, preprocess)
+            for copy in _COPIES.values():
+                copies = [copy(image) for image in some]
+                thumbnails.append(_thumbnails(copies))
+                cosines.append((original * encode_images(backbone, copies, preprocess)).sum(axis=1))
+            parts.append((thumbnails, cosines))
+        if not parts:
+            return None
+        together = [
+            tuple(np.concatenate(kind) for kind in zip(*lists, strict=True)) for lists in zip(*parts, strict=True)
+        ]
+        return cls(*together)
+
+    def half(self, start: int) -> _CopiedImages:
+        """Return every second image."""
+        return _CopiedImages(tuple(t[start::2] for t in self.thumbnails), tuple(c[start::2] for c in self.cosines))
+
+    def measured_threshold(self) -> float:
+        """Return the cosine that ``FOUND_COPIES`` of the copies of whole images reach, rounded down."""
+        cosines = np.concatenate(self.cosines[: len(_WHOLE)])
+        cosine = float(np.quantile(cosines, 1 - FOUND_COPIES, method="lower"))
+        return max(math.floor(cosine * 1e4) / 1e4, 1e-4)
 
 
-def _least_score(images: list[Image.Image]) -> float:
+def _thumbnails(images: Sequence[Image.Image]) -> NDArray[Any]:
+    """Return the thumbnails of images."""
+    return np.stack([gray_thumbnail(image) for image in images])
+
+
+def _cosine_shares(way: str, seen: _CopiedImages, others: NDArray[np.float32], threshold: float) -> Iterator[PairShare]:
+    """Yield the share of each kind of pair that reaches a cosine."""
+    for kind, cosines in zip([*_COPIES, _OTHERS], [*seen.cosines, others], strict=True):
+        yield _share(kind, way, cosines >= threshold)
+
+
+def _pixel_shares(seen: _CopiedImages) -> Iterator[PairShare]:
+    """Yield the share of each kind of pair whose pixels show one picture; other pairs are of the images themselves."""
+    images, *copies = seen.thumbnails
+    least = _least_score(images)
+    for kind, thumbnails in zip(_COPIES, copies, strict=True):
+        yield _share(kind, _PIXELS, _same_picture(images, thumbnails, least))
+    half = len(images) // 2
+    yield _share(_OTHERS, _PIXELS, _same_picture(images[:half], images[half : 2 * half], least))
+
+
+def _share(kind: str, way: str, counts: NDArray[np.bool_]) -> PairShare:
+    """Return the share of one kind of pair by one way, with Wilson's interval."""
+    low, high = wilson_interval(float(counts.mean()), len(counts))
+    return PairShare(kind, way, len(counts), int(counts.sum()), round(low, 4), round(high, 4))
+
+
+def _other_cosines(matching: MatchingRows, seed: int) -> NDArray[np.float32]:
+    """Return the cosines of pairs of contents drawn at random, each content in one pair at most."""
+    order = np.random.default_rng(seed).permutation(len(matching))
+    pairs = order[: 2 * min(len(order) // 2, _MOST_OTHER_PAIRS)].reshape(-1, 2)
+    read_rows = matching.reader()
+    blocks = [pairs[n : n + _PAIRS_AT_ONCE] for n in range(0, len(pairs), _PAIRS_AT_ONCE)]
+    return np.concatenate([(read_rows(a) * read_rows(b)).sum(axis=1) for a, b in (block.T for block in blocks)])
+
+
+def _least_score(thumbnails: NDArray[Any]) -> float:
     """Return the least score of pixels that show one picture, as in a collection of these images."""
-    contrast = local_contrast(np.stack([gray_thumbnail(image) for image in images]))
+    contrast = local_contrast(thumbnails)
     none = np.empty(0, np.int64)
-    return same_picture_limit(contrast, np.ones(len(images), np.bool_), (none, none))
+    return same_picture_limit(contrast, np.ones(len(thumbnails), np.bool_), (none, none))
 
 
-def _same_picture(images: list[Image.Image], others: list[Image.Image], least: float) -> NDArray[np.bool_]:
+def _same_picture(images: NDArray[Any], others: NDArray[Any], least: float) -> NDArray[np.bool_]:
     """Return whether the pixels of each pair show one picture, or a part of it."""
-    thumbnails = np.stack([gray_thumbnail(image) for image in [*images, *others]])
+    thumbnails = np.concatenate([images, others])
     one, other = np.arange(len(images)), np.arange(len(images)) + len(images)
     same = match_scores(local_contrast(thumbnails), one, other) >= least
     return np.asarray(same | (crop_scores(thumbnails, one, other) >= least_crop_score(least)))

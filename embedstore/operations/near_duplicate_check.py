@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from embedstore.storage.queries.finetuning import image_files
 from embedstore.tables import Record, Table
 
 _JPEG_QUALITY = 50
+IMAGES_AT_ONCE = 16  # decoded photos in memory
 
 
 def saved_again(image: Image.Image) -> Image.Image:
@@ -114,18 +116,16 @@ def check_near_duplicates(
         if found is None:
             raise LabelError("a threshold of 0 finds nothing; give a cosine above 0, or none")
         preprocess = backbone.space.preprocess
-        images = list(_sample_images(session, data, max_images, seed))
-        if not images or preprocess is None:
+        images = _sample_images(session, data, max_images, seed)
+        cosines = _copy_cosines(backbone, preprocess, images) if preprocess is not None else None
+        if cosines is None:
             raise LabelError(
                 f"no image of the items with a {label!r} can be read; bring the files back to check copies"
             )
-        originals = encode_images(backbone, images, preprocess)
         kinds = []
-        for kind, copy in _COPIES.items():
-            copies = encode_images(backbone, [copy(image) for image in images], preprocess)
-            cosine = (originals * copies).sum(axis=1)
+        for kind, cosine in cosines.items():
             n_found = int((cosine >= found.threshold).sum())
-            kinds.append(CopyKind(kind, len(images), n_found, float(cosine.min()), float(np.median(cosine))))
+            kinds.append(CopyKind(kind, len(cosine), n_found, float(cosine.min()), float(np.median(cosine))))
         return NearDuplicateCheck(
             threshold=found.threshold,
             kinds=tuple(kinds),
@@ -135,6 +135,19 @@ def check_near_duplicates(
         )
 
     return session.recorded("check_near_duplicates", record, settings, check)
+
+
+def _copy_cosines(
+    backbone: Any, preprocess: Preprocess, images: Iterator[Image.Image]
+) -> dict[str, NDArray[np.float32]] | None:
+    """Return the cosine of each image with its copy of each kind, a few images at a time; None if there are none."""
+    cosines: dict[str, list[NDArray[np.float32]]] = {kind: [] for kind in _COPIES}
+    while some := list(islice(images, IMAGES_AT_ONCE)):
+        originals = encode_images(backbone, some, preprocess)
+        for kind, copy in _COPIES.items():
+            copies = encode_images(backbone, [copy(image) for image in some], preprocess)
+            cosines[kind].append((originals * copies).sum(axis=1))
+    return {kind: np.concatenate(parts) for kind, parts in cosines.items()} if all(cosines.values()) else None
 
 
 def _sample_images(session: Session, data: Features, max_images: int, seed: int) -> Iterator[Image.Image]:

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadOption, BadVectors, DimensionMismatch
+from embedstore.pipeline.kept_values import kept_note
 from embedstore.resources import memory_share
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.vectors import VectorTable, open_vectors
 from embedstore.space import Family, Space
 from embedstore.storage.commit import MAX_LENGTH, MIN_LENGTH, CommitBatch, ItemRow, storable_rows
 from embedstore.storage.queries import import_vectors as queries
+from embedstore.storage.queries import item_rows
 from embedstore.storage.shard import DTYPES
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
@@ -175,6 +177,8 @@ def _commit_rows(
 ) -> ImportReport:
     """Commit block by block; a content that has a vector in the space keeps it."""
     rows = new_items = new_vectors = 0
+    with storage.catalog.read() as con:
+        kept = item_rows.count_kept_values(con, attributes) if attributes else 0
     for refs, digests, vectors in source.batches(
         max(MIN_COMMIT_ROWS, min(MAX_COMMIT_ROWS, memory_share(4 * COMMIT_VALUES, 16) // (4 * source.dim)))
     ):
@@ -184,6 +188,7 @@ def _commit_rows(
         ]
         with storage.catalog.read() as con:
             known = queries.contents_with_vectors(con, space.key, contents)
+            kept += queries.count_kept_names(con, refs, source.stated_columns)
         first = {c: i for i, c in reversed(list(enumerate(contents))) if c not in known}
         ids = [existing[r.uri].item if r.uri in existing else None for r in refs]
         batch = CommitBatch(
@@ -196,7 +201,8 @@ def _commit_rows(
         rows += len(refs)
         new_items += ids.count(None)
         new_vectors += len(first)
-    return ImportReport(rows, new_items, new_vectors, space.name, space.space.dim, tuple(source.notices))
+    notices = (*source.notices, *kept_note(source.description, kept))
+    return ImportReport(rows, new_items, new_vectors, space.name, space.space.dim, notices)
 
 
 def _require_storable(source: VectorTable, dtype: str, *, cure: str) -> None:

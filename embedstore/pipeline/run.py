@@ -17,6 +17,7 @@ from embedstore.pipeline.decode_method import preserve_torch_threads
 from embedstore.pipeline.decoder import Decoder
 from embedstore.pipeline.encoder import EncoderRequest, LoadBackbone, RunEncoder, prepare_encoder
 from embedstore.pipeline.forward import ForwardStage
+from embedstore.pipeline.kept_values import kept_note
 from embedstore.pipeline.plan import EmbedPlan, FilesToRead, build_plan
 from embedstore.pipeline.read_order import ReadOrder
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
@@ -136,7 +137,7 @@ def embed_source(
             notices=[
                 *storage.notices,
                 *source.notices,
-                *kept_note(source, kept_values),
+                *kept_note(source.description, kept_values),
                 *(encoding.encoder.notices if encoding else []),
             ],
         )
@@ -205,16 +206,6 @@ def apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path
             kept += writer.set_attributes(attributes)
     kept += plan.update_items(writer, overrides_metadata=source.overrides_metadata, stated=source.stated_columns)
     return attributes, kept
-
-
-def kept_note(source: Source, kept: int) -> list[str]:
-    """Return what a person should know about cells that were emptied since the last run."""
-    if not kept:
-        return []
-    return [
-        f"{source.description}: {kept:,} empty cells left the stored values as they are; `embedstore edit STORE TABLE` "
-        "empties them"
-    ]
 
 
 def embed_files(

@@ -35,6 +35,7 @@ class TableEntries:
     Attributes:
         columns: the user's own, name to DuckDB type.
         row_count: the number of rows, after rows were collected.
+        stated_columns: which of ``label``, ``split`` and ``group`` the table has a column for.
 
     Raises:
         BadManifest: if a column has a name that it cannot have in a store, a split is not understood, or a uri occurs
@@ -56,6 +57,7 @@ class TableEntries:
         self.columns = tables.columns()
         self._left_out = self._leave_out_file_columns()
         self._roles = {"group": "group_id"} | dict(roles) if self._left_out and "group_id" in self.columns else roles
+        self.stated_columns = tuple(role for role in self._roles if role != "uri")
         self.columns = {n: kind for n, kind in self.columns.items() if n not in self._roles.values()}
         self._check_columns(cure)
         self._create_entries()

@@ -36,6 +36,7 @@ class VectorTable:
         dim: the dimension of a vector.
         rows: the number of vectors.
         notices: what a person should know about the table, one sentence each.
+        stated_columns: which of ``label``, ``split`` and ``group`` the table has a column for.
     """
 
     description: str
@@ -43,6 +44,7 @@ class VectorTable:
     dim: int
     rows: int
     notices: list[str]
+    stated_columns: tuple[str, ...]
     _vectors: NDArray[Any] = field(repr=False, compare=False)
     _entries: TableEntries = field(repr=False, compare=False)
     _names_files: bool = True
@@ -101,7 +103,17 @@ def open_vectors(
     cure = "" if "uri" in roles else ", or name the column of the images as uri_column"
     entries = TableEntries(tables, roles=roles, path_of=path_of, cure=cure)
     notices = [*tables.notices, *entries.notes, *uris.notes()]
-    return VectorTable(name, entries.columns, array.shape[1], len(array), notices, array, entries, "uri" in roles)
+    return VectorTable(
+        name,
+        entries.columns,
+        dim=array.shape[1],
+        rows=len(array),
+        notices=notices,
+        stated_columns=entries.stated_columns,
+        _vectors=array,
+        _entries=entries,
+        _names_files="uri" in roles,
+    )
 
 
 def vector_digests(vectors: NDArray[np.float32]) -> list[str]:

@@ -6,13 +6,14 @@ then computes nothing. :func:`embedstore.storage.purge.purge` removes contents w
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
 
-from embedstore.errors import QueryError, UnknownColumn, did_you_mean
+from embedstore.errors import BadFilter, QueryError, UnknownColumn, did_you_mean
 from embedstore.storage import filters
 from embedstore.storage.column_names import (
     EDITABLE_COLUMNS,
@@ -23,7 +24,7 @@ from embedstore.storage.column_names import (
     stored_name,
 )
 from embedstore.storage.queries import computed_columns
-from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import (
     column_types,
     error_message,
@@ -104,7 +105,7 @@ def edit(
         existing = column_types(con, "items")
         expressions = {}
         for name, text in assignments.items():
-            expression = filters.compile_filter(con, text)
+            expression = _compile_value(con, name, text)
             if create_columns and find_item_column(name, existing) is None:
                 with filters.filter_errors(con, expression):
                     kind = column_types(con, f"SELECT ({expression}) AS x FROM items")["x"]
@@ -124,6 +125,27 @@ def edit(
         computed_columns.mark_edited(con, list(expressions))
     writer.notify(notices)
     return {"items": count}
+
+
+def _compile_value(con: duckdb.DuckDBPyConnection, column: str, expression: str) -> str:
+    """Return the SQL of what a column is set to.
+
+    Raises:
+        BadFilter: if the expression cannot be read, or contains something that is not allowed.
+        UnknownColumn: if it names a column that the items lack, as text without quotes does.
+    """
+    if not expression.strip():
+        raise BadFilter(f"{column} is set to nothing; NULL removes the values: --set {shlex.quote(f'{column}=NULL')}")
+    try:
+        return filters.compile_filter(con, expression)
+    except (BadFilter, UnknownColumn) as e:
+        text = expression.strip().strip("\"'")
+        raise type(e)(f"{e}; to set the text itself, write --set {_in_shell(f'{column}={quote_literal(text)}')}") from e
+
+
+def _in_shell(text: str) -> str:
+    """Return a text as one word of a shell's command, in double quotes where these change nothing in it."""
+    return shlex.quote(text) if set(text) & set('"$`\\!') else f'"{text}"'
 
 
 def rename(writer: Writer, old: str, new: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -128,9 +129,46 @@ def test_info_says_where_the_weights_came_from(tmp_path, capsys):
     assert "weights from bundled with embedstore" in out
 
 
-def test_text_without_quotes_gets_a_hint(store, capsys):
-    """`--set label=tulips` names a column; the message says how text is written, and that works."""
+TEXTS = [
+    "tulips",
+    "labrador-retriever",
+    "dog house",
+    "2nd",
+    "o'brien",
+    "cat,dog",
+    "a/b",
+    "Süßigkeit",
+    '"tulips"',
+    "'tulips",
+    "cat (small)",
+    "5 % off!",
+    "$HOME",
+    "a;b",
+    "select",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_without_quotes_gets_a_cure_that_sets_it(store, capsys, text):
+    """`--set label=dog house` is no SQL; what the message says to write in a shell sets the whole text."""
     with pytest.raises(SystemExit, match="1"):
-        main(["edit", str(store.path), "--set", "label=tulips", "--where", "item = 1"])
-    assert "text stands in single quotes ('tulips')" in capsys.readouterr().err
-    run(capsys, "edit", store.path, "--set", "label='c0'", "--where", "item = 1")
+        main(["edit", str(store.path), "--set", f"label={text}", "--where", "item = 1"])
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    run(capsys, "edit", store.path, "--set", *shell_words(err.split("write --set ")[1].strip()), "--where", "item = 1")
+    assert store.sql("SELECT label FROM items WHERE item = 1").rows == ((text.strip("\"'"),),)
+
+
+def shell_words(text):
+    """The words that bash makes of a text."""
+    done = subprocess.run(["bash", "-c", f"printf '%s\\0' {text}"], capture_output=True, text=True, check=True)
+    return done.stdout.split("\0")[:-1]
+
+
+def test_a_label_that_is_set_to_nothing_gets_a_cure(store, capsys):
+    """`--set label=` says how values are removed."""
+    with pytest.raises(SystemExit, match="1"):
+        main(["edit", str(store.path), "--set", "label=", "--where", "item = 1"])
+    cure = capsys.readouterr().err.split("--set ")[1].strip()
+    run(capsys, "edit", store.path, "--set", *shell_words(cure), "--where", "item = 1")
+    assert store.sql("SELECT label FROM items WHERE item = 1").rows == ((None,),)

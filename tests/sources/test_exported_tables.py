@@ -34,3 +34,19 @@ def test_other_tables_with_such_names_are_still_refused(store, tmp_path):
     """One of the names alone is a column of the user's, which is not dropped."""
     with pytest.raises(BadManifest, match="a column 'size'"):
         store.add_vectors(X[:1], {"uri": ["/new"], "size": [3]}, space="numbers")
+
+
+EMPTIED = {"label": "", "split": None, "group": "", "year": None}
+
+
+@pytest.mark.parametrize("column", sorted(EMPTIED))
+def test_an_import_counts_the_values_that_empty_cells_leave(store, column):
+    """As an embedding of the table again does, in the user's own columns and in ours."""
+    before = store.sql(FACTS).rows
+    values = {"group": "group_id"}.get(column, column)
+    (held,) = store.sql(f"SELECT count({values}) FROM items").rows[0]
+    table = {"uri": [f"/{n}" for n in range(12)], column: [EMPTIED[column]] * 12}
+    report = store.add_vectors(X, table, space="numbers")
+    assert store.sql(FACTS).rows == before
+    assert any(f": {held} empty cells left the stored values" in notice for notice in report.notices)
+    assert store.add_vectors(X, {"uri": table["uri"]}, space="numbers").notices == ()

@@ -11,8 +11,9 @@ from typing import Any
 
 from embedstore.errors import BadBackbone, BadOption, PartsError, StoreDamaged, StoreIOError
 from embedstore.pipeline.commit import CommitStage, store_commit
+from embedstore.pipeline.kept_values import kept_note
 from embedstore.pipeline.plan import EmbedPlan
-from embedstore.pipeline.run import EmbedJob, EmbedOptions, EmbedProgress, apply_metadata, kept_note, plan_source
+from embedstore.pipeline.run import EmbedJob, EmbedOptions, EmbedProgress, apply_metadata, plan_source
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.sources.source import Source
 from embedstore.storage import disk_errors
@@ -125,7 +126,7 @@ def plan_with_writer(writer: Writer, job: EmbedJob, options: PlanOptions, stop: 
             commits.add_failures(rows)
         commits.flush()
         counts = _counts(plan, dict(commits.totals.failures))
-        notices = (*job.storage.notices, *job.source.notices, *kept_note(job.source, kept))
+        notices = (*job.storage.notices, *job.source.notices, *kept_note(job.source.description, kept))
         if not plan.counts.todo:
             missing = plan.mark_missing(writer) if _covers(job.source) else 0
             settings = {"source": job.source.description, "engine": options.engine}

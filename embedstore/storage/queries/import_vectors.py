@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import duckdb
 
-from embedstore.storage.sql import content_hex, object_array
+from embedstore.storage.sql import content_hex, first_row, object_array
+from embedstore.types import ImageRef
+
+_STORED = {"group": "group_id"}  # the columns of the items that have another name
 
 
 def items_by_uri(
@@ -21,6 +24,23 @@ def items_by_uri(
         [space],
     ).fetchall()
     return [(uri, item, content_hex(content), shard, row) for uri, item, content, shard, row in rows]
+
+
+def count_kept_names(con: duckdb.DuckDBPyConnection, refs: Sequence[ImageRef], stated: Collection[str]) -> int:
+    """Return how many stored labels, splits and groups stay although the table has a column for them.
+
+    Args:
+        con: an open catalog.
+        refs: the rows of the table.
+        stated: which of ``label``, ``split`` and ``group`` the table has a column for.
+    """
+    if not stated:
+        return 0
+    columns = {"uri": [r.uri for r in refs]} | {role: [getattr(r, role) for r in refs] for role in stated}
+    rows = {name: object_array(values) for name, values in columns.items()}  # noqa: F841 - read by SQL
+    counts = [f'count(*) FILTER (r."{role}" IS NULL AND i.{_STORED.get(role, role)} IS NOT NULL)' for role in stated]
+    joined = "FROM rows r JOIN items i ON i.uri = r.uri::VARCHAR"
+    return int(first_row(con.execute(f"SELECT {' + '.join(counts)} {joined}"))[0])
 
 
 def contents_with_vectors(con: duckdb.DuckDBPyConnection, space: str, digests: Sequence[str]) -> set[str]:

@@ -20,6 +20,7 @@ from embedstore.storage.sql import (
     count_values,
     encode_paths,
     fetch_value,
+    first_row,
     object_array,
     parquet_source,
     utc_now,
@@ -181,16 +182,27 @@ def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Se
     columns = _attribute_columns(con, attributes)
     if not columns:
         return 0
+    kept = count_kept_values(con, attributes, uris)
     stored = column_types(con, "items")
     selected = {"uri": object_array(uris or [])}  # noqa: F841 - read by SQL
     condition = "AND a.uri IN (SELECT uri::VARCHAR FROM selected)" if uris is not None else ""
     pairs = [(f"a.{quote_identifier(a)}::{stored[c]}", quote_identifier(c)) for a, c in columns.items()]
     sets = ", ".join(f"{c} = coalesce({given}, items.{c})" for given, c in pairs)
-    kept = " + ".join(f"count(*) FILTER ({given} IS NULL AND items.{c} IS NOT NULL)" for given, c in pairs)
-    matched = f"{parquet_source(attributes)} a WHERE items.uri = a.uri {condition}"
-    kept_values = con.execute(f"SELECT {kept} FROM items, {matched}").fetchall()[0][0]
-    con.execute(f"UPDATE items SET {sets} FROM {matched}")
-    return int(kept_values)
+    con.execute(f"UPDATE items SET {sets} FROM {parquet_source(attributes)} a WHERE items.uri = a.uri {condition}")
+    return kept
+
+
+def count_kept_values(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Sequence[str] | None = None) -> int:
+    """Return how many stored values :func:`update_attributes` leaves because the cells for them are empty."""
+    columns = _attribute_columns(con, attributes)
+    selected = {"uri": object_array(uris or [])}  # noqa: F841 - read by SQL
+    condition = "AND a.uri IN (SELECT uri::VARCHAR FROM selected)" if uris is not None else ""
+    kept = [
+        f"count(*) FILTER (a.{quote_identifier(a)} IS NULL AND items.{quote_identifier(c)} IS NOT NULL)"
+        for a, c in columns.items()
+    ]
+    source = f"items, {parquet_source(attributes)} a WHERE items.uri = a.uri {condition}"
+    return int(first_row(con.execute(f"SELECT {' + '.join(kept)} FROM {source}"))[0]) if kept else 0
 
 
 def _attribute_columns(con: duckdb.DuckDBPyConnection, attributes: Path) -> dict[str, str]:
