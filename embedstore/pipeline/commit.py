@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embedstore.media.decoders import decoder_version
 from embedstore.pipeline.decode import PreparedFile
 from embedstore.pipeline.forward import EncodedBatch
+from embedstore.pipeline.signals import StopSignal
 from embedstore.pipeline.stage_times import StageTimer
 from embedstore.storage.carry_vectors import carry_imported_vectors
 from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
@@ -129,13 +130,15 @@ class CommitStage:
             self.flush()
 
     @contextmanager
-    def on_thread(self, timer: StageTimer) -> Iterator[None]:
+    def on_thread(self, timer: StageTimer, stop: StopSignal) -> Iterator[None]:
         """Commit on a thread of its own inside the block; at its end, all that was added is durable.
 
         If the block raises, what is being written is finished, and what was collected after it is not written.
+        Signals wait for that: whoever has the store's lock next must not meet this thread.
 
         Args:
             timer: adds up the time of the thread.
+            stop: catches the signals.
         """
         direct, thread = self._commit, CommitThread(self._commit, timer)
         self._commit = thread.commit
@@ -144,7 +147,8 @@ class CommitStage:
             self.flush()
             thread.wait()
         finally:
-            thread.close()
+            with stop.postponed():
+                thread.close()
             self._commit = direct
 
     def add(self, batch: EncodedBatch) -> None:

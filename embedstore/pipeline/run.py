@@ -227,7 +227,7 @@ def embed_files(
         )
         forward = ForwardStage(run, batch_size=batch_size, max_files=max_files, initializer=restore_threads)
         stack.callback(forward.close)
-        stack.enter_context(commits.on_thread(timers.write))
+        stack.enter_context(commits.on_thread(timers.write, stop))
         for batch in forward.run(files):
             commits.add(batch)
             totals = commits.totals

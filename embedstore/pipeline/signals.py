@@ -18,12 +18,22 @@ class StopSignal:
 
     def __init__(self) -> None:
         self.signal_number = 0
+        self._is_postponed = False
 
     def handle(self, number: int, _: FrameType | None) -> None:
         """Handle a signal."""
-        if self.signal_number:
+        if self.signal_number and not self._is_postponed:
             self.raise_if_requested()
         self.signal_number = number
+
+    @contextmanager
+    def postponed(self) -> Iterator[None]:
+        """Let every signal wait until the end of the block, which only waits for what must not be left half done."""
+        self._is_postponed = True
+        try:
+            yield
+        finally:
+            self._is_postponed = False
 
     def raise_if_requested(self) -> None:
         """End as the signal would have.

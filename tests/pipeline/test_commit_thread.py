@@ -1,5 +1,6 @@
 """Stage "commit" on a thread of its own: order, errors, and an early end."""
 
+import signal
 import threading
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from embedstore.pipeline.commit import CommitStage
 from embedstore.pipeline.decode import PreparedFile
 from embedstore.pipeline.forward import EncodedBatch
 from embedstore.pipeline.plan import PlannedFile
+from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.pipeline.stage_times import StageTimer
 from embedstore.types import ImageRef
 
@@ -45,7 +47,7 @@ def test_files_are_accepted_while_a_batch_is_written_and_the_order_stays():
         written.append(b)
 
     commits = stage(commit)
-    with commits.on_thread(StageTimer()):
+    with commits.on_thread(StageTimer(), StopSignal()):
         commits.add(batch(0))
         commits.add(batch(2, count=1))  # the first batch is not written yet
         assert not written
@@ -73,7 +75,7 @@ def test_an_error_of_the_disk_reaches_the_caller_and_nothing_after_it_is_written
         written.append(b)
 
     def add_all():
-        with commits.on_thread(StageTimer()):
+        with commits.on_thread(StageTimer(), StopSignal()):
             for n in range(0, 20, 2):
                 commits.add(batch(n))
 
@@ -93,7 +95,7 @@ def test_an_interrupted_block_ends_after_the_batch_that_is_being_written():
         written.append(b)
 
     def interrupted():
-        with commits.on_thread(StageTimer()):
+        with commits.on_thread(StageTimer(), StopSignal()):
             commits.add(batch(0))
             commits.add(batch(2, count=1))
             assert begun.wait(SECONDS)
@@ -106,13 +108,38 @@ def test_an_interrupted_block_ends_after_the_batch_that_is_being_written():
     assert not [t for t in threading.enumerate() if t.name.startswith("commit")]
 
 
+def test_signals_wait_for_the_batch_that_is_being_written():
+    """However often a person presses Ctrl-C, the block, and the store's lock around it, ends after the batch."""
+    begun, written = threading.Event(), []
+
+    def commit(b):
+        begun.set()
+        for _ in range(5):
+            threading.Event().wait(0.1)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        threading.Event().wait(0.1)
+        written.append(b)
+
+    def interrupted():
+        with catch_stop_signals() as stop, commits.on_thread(StageTimer(), stop):
+            commits.add(batch(0))
+            assert begun.wait(SECONDS)
+            threading.Event().wait(SECONDS)
+
+    commits = stage(commit)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(written) == 1
+    assert not [t for t in threading.enumerate() if t.name.startswith("commit")]
+
+
 def test_only_rows_that_can_be_stored_are_written():
     """A vector of zeros becomes a failure; the rows around it keep their own vectors."""
     encoded = batch(0, count=4)
     encoded.vectors[1] = 0
     written = []
     commits = stage(written.append, max_rows=4)
-    with commits.on_thread(StageTimer()):
+    with commits.on_thread(StageTimer(), StopSignal()):
         commits.add(encoded)
     assert rows(written) == [([f"{n:032x}" for n in (0, 2, 3)], [1.0, 3.0, 4.0])]
     assert [r.failure.uri for r in written[0].failures] == ["1"]
