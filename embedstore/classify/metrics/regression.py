@@ -22,6 +22,8 @@ from embedstore.classify.metrics.shares import accuracy_rows, share_interval
 
 MIN_GROUPS = 10
 """Groups of held-out rows from which R squared and the correlations have an interval."""
+MAX_JACKKNIFE_GROUPS = 200
+"""Groups up to which the interval of a correlation counts the jackknife; beyond, both standard errors agree."""
 
 
 class NumericMetric(StrEnum):
@@ -199,7 +201,11 @@ def _correlation_estimate(
 
 
 def _reach(metric: WeightedMetric, y: Array, predicted: Array, groups: Array, seed: int) -> float:
-    """Return the standard error over resampled groups times Student's quantile; NaN with fewer than ten groups."""
+    """Return the standard error over groups times Student's quantile; NaN with fewer than ten groups.
+
+    Of few groups it is the larger one of two: the bootstrap's is too small where most levels are rare, and the
+    jackknife's is too large on average (Efron and Stein 1981).
+    """
     from scipy.special import stdtrit
 
     n_groups = len(np.unique(groups))
@@ -207,7 +213,20 @@ def _reach(metric: WeightedMetric, y: Array, predicted: Array, groups: Array, se
         return math.nan
     drawn = np.concatenate([metric(y, predicted, counts) for counts in _resamplings(len(y), groups, seed)])
     drawn = drawn[np.isfinite(drawn)]
-    return float(stdtrit(n_groups - 1, 0.975)) * float(drawn.std(ddof=1)) if len(drawn) > 1 else math.nan
+    if len(drawn) < 2:
+        return math.nan
+    error = float(drawn.std(ddof=1))
+    if n_groups <= MAX_JACKKNIFE_GROUPS:
+        error = max(error, _jackknife_error(metric, y, predicted, groups))
+    return float(stdtrit(n_groups - 1, 0.975)) * error
+
+
+def _jackknife_error(metric: WeightedMetric, y: Array, predicted: Array, groups: Array) -> float:
+    """Return the standard error from leaving out each group in turn."""
+    codes = np.unique(groups, return_inverse=True)[1]
+    left = metric(y, predicted, 1.0 - np.equal.outer(np.arange(codes.max() + 1), codes))
+    left = left[np.isfinite(left)]
+    return math.sqrt((len(left) - 1) * float(left.var())) if len(left) else 0.0
 
 
 def _resamplings(n_rows: int, groups: Array, seed: int) -> Iterator[FloatArray]:
