@@ -17,7 +17,9 @@ from embedstore.errors import BadHead, EmbedstoreError, LabelError
 
 _HEADS_WITH_C = ("logistic", "kernel")
 _HEADS_WITHOUT_PROBABILITIES = ("knn", "svm", "ridge")
-_FIXED_C_CURE = "label more, leave out what has too few with --where, or choose no C (probe, learning-curve: --head-arg C=1)"
+_FIXED_C_CURE = (
+    "label more, leave out what has too few with --where, or choose no C (probe, learning-curve: --head-arg C=1)"
+)
 SINGLE_EXAMPLE_C = 1.0  # the regularization where a class has one group only: cross-validation cannot choose C
 
 
