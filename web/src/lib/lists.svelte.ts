@@ -1,6 +1,6 @@
 // What the grid shows: items in an order, page by page from the server, or the hits of a search.
 
-import { api, body, isAbort, type Hit, type Item } from "./api";
+import { api, body, isAbort, type Hit, type Item, type Schemas } from "./api";
 import { Latest } from "./order";
 import { pagesOf, type Range } from "./windowing";
 
@@ -19,6 +19,8 @@ export interface ItemList {
   /** Changes whenever `at` may give something else. */
   readonly version: number;
   at(index: number): ListEntry | undefined;
+  /** The ids between two places, both included, also of items that are not here yet; null if they cannot be read. */
+  ids(from: number, to: number): Promise<number[] | null>;
   ensure(range: Range): void;
   reload(): void;
 }
@@ -53,6 +55,23 @@ export class PagedItems implements ItemList {
     return this.#pages.get(Math.floor(index / PAGE))?.[index % PAGE];
   }
 
+  async ids(from: number, to: number): Promise<number[] | null> {
+    const range = { start: Math.min(from, to), end: Math.max(from, to) + 1 };
+    const ids: number[] = [];
+    try {
+      for (const page of pagesOf(range, PAGE)) {
+        const isHere = this.#pages.has(page) && !this.#stale.has(page);
+        const items = isHere ? (this.#pages.get(page) ?? []) : (await this.#read(page)).items;
+        const first = page * PAGE;
+        ids.push(...items.slice(Math.max(0, range.start - first), range.end - first).map((item) => item.id));
+      }
+    } catch (error) {
+      this.onerror(error);
+      return null;
+    }
+    return ids;
+  }
+
   ensure(range: Range): void {
     this.#range = range;
     const pages = pagesOf(range, PAGE);
@@ -84,16 +103,8 @@ export class PagedItems implements ItemList {
   async #load(page: number, strict = false): Promise<void> {
     const controller = new AbortController();
     this.#pending.set(page, controller);
-    const { where, order, descending, selection } = this.query;
-    const query = {
-      ...(where ? { where } : {}),
-      ...(order ? { order, descending } : {}),
-      ...(selection ? { selection } : {}),
-      offset: page * PAGE,
-      limit: PAGE,
-    };
     try {
-      const part = await body(api.GET("/api/v1/items", { params: { query }, signal: controller.signal }));
+      const part = await this.#read(page, controller.signal);
       controller.signal.throwIfAborted();
       this.#keep(page, part.items);
       this.total = part.total;
@@ -109,6 +120,18 @@ export class PagedItems implements ItemList {
     } finally {
       if (this.#pending.get(page) === controller) this.#pending.delete(page);
     }
+  }
+
+  #read(page: number, signal?: AbortSignal): Promise<Schemas["ItemsBody"]> {
+    const { where, order, descending, selection } = this.query;
+    const query = {
+      ...(where ? { where } : {}),
+      ...(order ? { order, descending } : {}),
+      ...(selection ? { selection } : {}),
+      offset: page * PAGE,
+      limit: PAGE,
+    };
+    return body(api.GET("/api/v1/items", { params: { query }, ...(signal ? { signal } : {}) }));
   }
 
   #keep(page: number, items: Item[]): void {
@@ -137,6 +160,11 @@ export class HitList implements ItemList {
 
   at(index: number): ListEntry | undefined {
     return this.#hits[index];
+  }
+
+  ids(from: number, to: number): Promise<number[]> {
+    const hits = this.#hits.slice(Math.min(from, to), Math.max(from, to) + 1);
+    return Promise.resolve(hits.map((hit) => hit.id));
   }
 
   ensure(): void {

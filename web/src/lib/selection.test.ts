@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { between, EMPTY, extended, has, ofHandle, only, target, toggle } from "./selection";
+import { EMPTY, extended, has, ofHandle, only, target, toggle } from "./selection";
 
 it("toggles items and remembers where a range begins", () => {
   const two = toggle(toggle(EMPTY, 5), 7);
@@ -10,10 +10,9 @@ it("toggles items and remembers where a range begins", () => {
   expect(EMPTY.count).toBe(0);
 });
 
-it("extends by the loaded items of a range, in both directions", () => {
-  const order = (index: number) => (index === 2 ? undefined : index * 10);
-  expect(between(order, 3, 1)).toEqual([10, 30]);
-  expect(extended(only(10), between(order, 1, 4)).count).toBe(3);
+it("extends by the items of a range, each once, and keeps where it begins", () => {
+  const three = extended(only(10), [30, 20, 10]);
+  expect([three.count, three.anchor]).toEqual([3, 10]);
 });
 
 it("sends ids or the handle", () => {

@@ -35,16 +35,6 @@ export function extended(selection: Selection, ids: Iterable<number>): Selection
   return ofIds(new Set([...selection.ids, ...ids]), selection.anchor);
 }
 
-/** The ids between two items of an order, both included; the items that are not loaded are left out. */
-export function between(order: (index: number) => number | undefined, from: number, to: number): number[] {
-  const ids: number[] = [];
-  for (let index = Math.min(from, to); index <= Math.max(from, to); index++) {
-    const id = order(index);
-    if (id !== undefined) ids.push(id);
-  }
-  return ids;
-}
-
 /** What a request of the server takes: ids, or the handle of a selection. */
 export function target(selection: Selection): { ids: number[] } | { selection: string } {
   return selection.handle === null ? { ids: [...selection.ids] } : { selection: selection.handle };
