@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -30,7 +29,7 @@ MAKERS = {
     "array of objects": lambda values: np.array(values, dtype=object),
     "series": lambda values: pd.Series(values, dtype=object),
     "nullable": lambda values: pd.Series(values, dtype="Int64"),
-    "polars": pl.Series,
+    "polars": lambda values: pytest.importorskip("polars").Series(values),
     "Arrow array": pa.array,
     "Arrow chunks": lambda values: pa.chunked_array([values]),
     "tensor": torch.tensor,

@@ -20,7 +20,8 @@ def chart(charted, visits):
 
 
 def selected(page):
-    """Return how many items the bar of the selection says."""
+    """Return how many items the bar of the selection says, once the server has answered."""
+    expect(page.get_by_text("Selecting…")).to_be_hidden()
     text = page.get_by_test_id("selection").get_by_role("status").inner_text()
     return int(re.match(r"[\d,]+", text)[0].replace(",", ""))
 
@@ -52,6 +53,7 @@ def test_the_keyboard_zooms_and_selects_what_is_on_the_screen(chart):
         chart.keyboard.press("+")
     chart.keyboard.press("s")
     expect(chart.get_by_test_id("selection")).not_to_contain_text(f"{ITEMS} selected")
+    expect(chart.get_by_text("Selecting…")).to_be_hidden()
     few = selected(chart) if chart.get_by_test_id("selection").count() else 0
     assert few < ITEMS
     chart.keyboard.press("0")

@@ -13,15 +13,16 @@ from embedstore.media.image import isolation
 from tests.conftest import TINY, picture
 from tests.reliability.fork_server import CLI, ForkServer, Process
 
+PICTURES = 2400
 INTERRUPTED = "embedstore: interrupted; what was committed is kept, run the command again to continue"
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Create 800 pictures, every fourth of a format that workers decode, and an empty store."""
+    """Create pictures for some seconds of embedding, every fourth of a format that workers decode, and an empty store."""
     folder = tmp_path_factory.mktemp("signals")
     (folder / "many").mkdir()
-    for n in range(800):
+    for n in range(PICTURES):
         picture(n, (20, 20)).save(folder / "many" / f"{n:04d}.{'png' if n % 4 else 'tif'}")
     es.create(folder / "s", TINY, random_init=True, preprocess={"size": 32, "resize": 32})
     return folder
@@ -101,11 +102,11 @@ def test_signal_ends_a_run_within_seconds(commands, store, number, status):
     assert have_ended(pids, 5)
     opened = es.open(store)
     kept = opened.info().items
-    assert kept < 800
+    assert kept < PICTURES
     assert opened.verify().ok
     report = opened.embed(store.parent / "many")
-    assert (report.unchanged, report.scanned) == (kept, 800)
-    assert opened.info().items == 800
+    assert (report.unchanged, report.scanned) == (kept, PICTURES)
+    assert opened.info().items == PICTURES
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
@@ -118,8 +119,8 @@ def test_killed_run_leaves_no_process_and_the_next_run_finishes(commands, store)
     assert have_ended(pids, 10)
     second = start_embed(commands, store).result()
     assert second.returncode == 0, second.stderr
-    assert "800 files" in second.stdout
-    assert es.open(store).info().items == 800
+    assert f"{PICTURES:,} files" in second.stdout
+    assert es.open(store).info().items == PICTURES
 
 
 def test_second_writer_is_refused_or_waits(commands, store):
@@ -138,7 +139,7 @@ def test_second_writer_is_refused_or_waits(commands, store):
     assert first.wait() == 0
     done = third.result()
     assert done.returncode == 0, done.stderr
-    assert "800 unchanged" in done.stdout
+    assert f"{PICTURES:,} unchanged" in done.stdout
 
 
 def cpu_seconds(pid: int) -> float:
