@@ -19,7 +19,7 @@ INTERRUPTED = "embedstore: interrupted; what was committed is kept, run the comm
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Create pictures for some seconds of embedding, every fourth of a format that workers decode, and an empty store."""
+    """Create pictures for some seconds, every fourth of a format that workers decode, and an empty store."""
     folder = tmp_path_factory.mktemp("signals")
     (folder / "many").mkdir()
     for n in range(PICTURES):
