@@ -60,7 +60,9 @@ def plain_value(value: Any) -> Any:
         return [plain_value(part) for part in value]
     if isinstance(value, Mapping):
         return {key: plain_value(part) for key, part in value.items()}
-    if isinstance(value, np.generic) and not isinstance(value, str | bytes | np.complexfloating | np.longdouble):
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return _moment(value)
+    if isinstance(value, np.number | np.bool_) and not isinstance(value, np.complexfloating | np.longdouble):
         return value.item()
     if isinstance(value, str):
         return str.__str__(value)
@@ -72,9 +74,7 @@ def plain_value(value: Any) -> Any:
         return value
     if hasattr(value, "as_py"):  # a scalar of Arrow
         return plain_value(value.as_py())
-    if hasattr(value, "__array__") and not isinstance(
-        value, np.generic
-    ):  # an array or a tensor, also of another device
+    if hasattr(value, "__array__") and not isinstance(value, np.generic):  # an array or a tensor of any device
         return plain_value(value.tolist())
     raise TypeError(
         f"a value of the type {kind.__name__}, which a table cannot hold; give text, numbers, truth values, dates, "
@@ -84,6 +84,19 @@ def plain_value(value: Any) -> Any:
 
 def _is_absent(kind: type) -> bool:
     return kind is type(None) or kind.__name__ in _ABSENT
+
+
+def _moment(value: np.datetime64 | np.timedelta64) -> Any:
+    """Return one moment or span of NumPy's as Python's, which counts microseconds.
+
+    Raises:
+        TypeError: if Python has no such moment, in which case NumPy would return a number.
+    """
+    plain = value if np.datetime_data(value.dtype)[0] != "ns" else value.astype(value.dtype.str.replace("ns", "us"))
+    moment = plain.item()
+    if isinstance(moment, int) or (moment is not None and plain != value):
+        raise TypeError(f"the value {value!r}, which Python's dates and times do not hold; write it as text")
+    return moment
 
 
 def _numpy_moment(value: Any) -> Any:

@@ -106,6 +106,25 @@ def test_a_time_stamp_of_pandas_keeps_its_nanoseconds(tmp_path):
     assert values == ["2020-01-31 10:20:30.123456789", None]
 
 
+MOMENT = datetime.datetime(2020, 1, 31, 10, 20, 30, 123456)
+
+
+@pytest.mark.parametrize("unit", ["us", "ns"])
+def test_a_moment_in_a_list_or_beside_other_values_is_a_moment(tmp_path, unit):
+    """Where no column of NumPy's moments can be made, NumPy itself would give the number of nanoseconds."""
+    moment = np.datetime64(MOMENT).astype(f"datetime64[{unit}]")
+    assert plain_values([[moment], {"a": moment}, MOMENT]) == [[MOMENT], {"a": MOMENT}, MOMENT]
+    assert plain_values([pd.Timestamp(MOMENT).as_unit(unit), MOMENT]) == [MOMENT, MOMENT]
+    assert es.create(tmp_path / "s").sql("SELECT ?", [moment]).rows == ((MOMENT,),)
+
+
+@pytest.mark.parametrize("value", [np.datetime64(1, "ns"), np.datetime64("20000-01-01"), np.timedelta64(3, "M")])
+def test_a_moment_that_python_does_not_hold_is_never_a_number(value):
+    """It is refused inside a list, and does not lose its last digits."""
+    with pytest.raises(TypeError, match="which Python's dates and times do not hold"):
+        plain_values([[value]])
+
+
 class Colour(str, enum.Enum):  # noqa: UP042 - the older form, whose str() is not its text
     RED = "red"
 

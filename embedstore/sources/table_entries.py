@@ -10,7 +10,7 @@ import numpy as np
 
 from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.tables import ROW_COLUMN, InputTable
-from embedstore.storage.column_names import FILE_COLUMNS, ROLE_COLUMNS, find_column, name_problem
+from embedstore.storage.column_names import FILE_COLUMNS, ROLE_COLUMNS, STORED_ROLES, find_column, name_problem
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import decode_path, encode_paths, object_array
 from embedstore.text_form import clean_name, clean_text, is_absent, known_split, split_words
@@ -56,7 +56,7 @@ class TableEntries:
         self._numbers = tables.row_count()  # rows are numbered below it; collected rows leave gaps
         self.columns = tables.columns()
         self._left_out = self._leave_out_file_columns()
-        self._roles = {"group": "group_id"} | dict(roles) if self._left_out and "group_id" in self.columns else roles
+        self._roles = {**STORED_ROLES, **roles} if self._left_out and "group_id" in self.columns else roles
         self.stated_columns = tuple(role for role in self._roles if role != "uri")
         self.columns = {n: kind for n, kind in self.columns.items() if n not in self._roles.values()}
         self._check_columns(cure)
@@ -96,7 +96,8 @@ class TableEntries:
         """Remove what a store says of its files from a table that :meth:`~embedstore.store.Store.export` wrote."""
         if not all(name in self.columns for name in FILE_COLUMNS):
             return []
-        return [name for name in FILE_COLUMNS if self.columns.pop(name)]
+        self.columns = {name: kind for name, kind in self.columns.items() if name not in FILE_COLUMNS}
+        return list(FILE_COLUMNS)
 
     def _check_columns(self, cure: str) -> None:
         """Refuse columns that a store cannot keep apart from its own."""

@@ -24,6 +24,7 @@ ITEM_COLUMNS = (
 FILE_COLUMNS = ("item", "content", "size", "mtime_ns", "present", "added")  # of an export, where the uri says the path
 EDITABLE_COLUMNS = ("label", "split", "group_id")  # the others describe the file
 ROLE_COLUMNS = ("uri", "label", "split", "group")  # of a user's table, which the store keeps as its own
+STORED_ROLES = {"group": "group_id"}  # the roles whose column of the items has another name
 ITEMS, PREDICTIONS = "items", "pred"  # what a qualified name begins with: items.NAME, pred.HEAD
 INTERNAL_PREFIX = "embedstore_"
 

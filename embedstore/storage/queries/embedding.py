@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.modality import Modality
+from embedstore.storage.column_names import STORED_ROLES
 from embedstore.storage.commit import FailureRow
 from embedstore.storage.queries.computed_columns import clear_orphaned_marks
 from embedstore.storage.queries.modalities import of_modality
@@ -285,7 +286,7 @@ def update_metadata(con: duckdb.DuckDBPyConnection, stated: Collection[str]) -> 
     Returns:
         How many stored values stay although the source has a column for them: its cells are empty.
     """
-    columns = [{"group": "group_id"}.get(role, role) for role in ("label", "split", "group") if role in stated]
+    columns = [STORED_ROLES.get(role, role) for role in ("label", "split", "group") if role in stated]
     kept = " + ".join(f"count(*) FILTER (c.{n} IS NULL AND items.{n} IS NOT NULL)" for n in columns)
     count = fetch_value(con, f"SELECT {kept} FROM items JOIN memory.main.changed c USING (item)") if columns else 0
     con.execute("""

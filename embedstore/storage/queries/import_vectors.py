@@ -6,10 +6,9 @@ from collections.abc import Collection, Sequence
 
 import duckdb
 
+from embedstore.storage.column_names import STORED_ROLES
 from embedstore.storage.sql import content_hex, first_row, object_array
 from embedstore.types import ImageRef
-
-_STORED = {"group": "group_id"}  # the columns of the items that have another name
 
 
 def items_by_uri(
@@ -38,7 +37,9 @@ def count_kept_names(con: duckdb.DuckDBPyConnection, refs: Sequence[ImageRef], s
         return 0
     columns = {"uri": [r.uri for r in refs]} | {role: [getattr(r, role) for r in refs] for role in stated}
     rows = {name: object_array(values) for name, values in columns.items()}  # noqa: F841 - read by SQL
-    counts = [f'count(*) FILTER (r."{role}" IS NULL AND i.{_STORED.get(role, role)} IS NOT NULL)' for role in stated]
+    counts = [
+        f'count(*) FILTER (r."{role}" IS NULL AND i.{STORED_ROLES.get(role, role)} IS NOT NULL)' for role in stated
+    ]
     joined = "FROM rows r JOIN items i ON i.uri = r.uri::VARCHAR"
     return int(first_row(con.execute(f"SELECT {' + '.join(counts)} {joined}"))[0])
 
