@@ -848,7 +848,8 @@ class Store:
             seed: random seed of the sample.
 
         Returns:
-            The share of each kind of pair that counts as copies, with its 95% interval.
+            The share of each kind of pair that counts as copies, with its 95% interval; and, with enough images, a
+            cosine that was chosen on one half of them, with its shares on the other half.
 
         Raises:
             BadOption: if fewer than two images are wanted.

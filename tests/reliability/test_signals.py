@@ -36,11 +36,8 @@ def store(many, tmp_path):
     return tmp_path / "s"
 
 
-EAGER = ("--runtime", "eager")  # slow enough for a signal in the middle
-
-
 def start_embed(commands: ForkServer, store: Path, *options: str) -> Process:
-    """Start ``embedstore embed`` in a fork of a process that has imported everything."""
+    """Start ``embedstore embed`` in a fork of a process that has imported everything, slowly enough for a signal."""
     return commands.start(
         CLI, "embed", store, store.parent / "many", "--batch-size", "4", "--runtime", "eager", *options
     )
