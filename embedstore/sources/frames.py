@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest
 from embedstore.plain_values import plain_values
-from embedstore.value_kinds import one_kind
 from embedstore.sources.delimited import column_names
+from embedstore.sources.value_kinds import one_kind
 from embedstore.storage.sql import object_array
 
 

@@ -30,7 +30,8 @@ _DIFFER_INSIDE = (list, dict, datetime.datetime)  # two values of the type can b
 def one_kind(values: Sequence[Any]) -> Sequence[Any]:
     """Return plain values of one kind as DuckDB stores them unchanged; an absent value is of every kind.
 
-    NaN is absent in a column of another kind than numbers, as pandas writes it. Dicts whose keys and kinds of values differ get every key, as DuckDB's own reader of JSON does it.
+    NaN is absent in a column of another kind than numbers, as pandas writes it. Dicts whose keys and kinds of values
+    differ get every key, as DuckDB's own reader of JSON does it.
 
     Args:
         values: of one column, or of one place inside lists and dicts of it.
