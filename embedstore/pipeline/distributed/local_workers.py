@@ -15,7 +15,7 @@ from embedstore.pipeline.distributed.part_workers import POLL_SECONDS, EndedPart
 ALIKE = ("precision", "runtime", "decoder", "folded_batchnorms")  # what all processes must have chosen
 
 
-class DeviceProcess(Protocol):
+class EmbeddingProcess(Protocol):
     """One worker process."""
 
     def embed(self, part: int) -> dict[str, Any]:
@@ -29,7 +29,7 @@ class DeviceProcess(Protocol):
         """Kill the process."""
 
 
-StartProcess = Callable[[dict[str, Any]], DeviceProcess]
+StartProcess = Callable[[dict[str, Any]], EmbeddingProcess]
 
 
 class LocalWorkers:
@@ -47,7 +47,7 @@ class LocalWorkers:
 
     def __init__(self, starts: Sequence[StartProcess]) -> None:
         self.settled: dict[str, Any] | None = None
-        self._starts, self._processes = starts, dict[int, DeviceProcess]()
+        self._starts, self._processes = starts, dict[int, EmbeddingProcess]()
         self._free = deque(range(len(starts)))
         self._ended: queue.Queue[tuple[int, EndedPart]] = queue.Queue()
         self._running, self._problem, self._lost = 0, "", 0
@@ -130,7 +130,7 @@ class LocalWorkers:
             ended = EndedPart(part, problem=str(e), began=False)
         self._ended.put((place, ended))
 
-    def _process(self, place: int) -> DeviceProcess:
+    def _process(self, place: int) -> EmbeddingProcess:
         """Return the process of a place; a new one where there is none."""
         with self._lock:
             if self._is_closed:
