@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import DimensionMismatch, QueryError
 from embedstore.search.hybrid import HybridRanker
-from embedstore.search.index.batch_scan import top_k_of_many
+from embedstore.search.index.batch_scan import MAX_QUERIES, top_k_of_many
 from embedstore.search.mmr import maximal_marginal_relevance
 from embedstore.search.options import SearchOptions, Words
 from embedstore.search.planner import SearchMethod, SearchPlan
@@ -28,7 +28,7 @@ from embedstore.types import Hit
 
 DIVERSITY_POOL_SIZE = 1000  # nearest items among which diversity chooses; more only where a page needs them
 _FIRST_DEPTH = 256  # items ranked at first where the number of hits is not known
-_MIN_BATCH = 16  # queries from which on reading and converting every row once pays
+_MIN_BATCH = 32  # queries from which on reading and converting every row once pays
 _MAX_SCANNED_ROWS = 2**20  # best rows that are kept for the queries of one scan, 12 bytes each
 _GROWTH = 4  # items ranked per group at first, and how many times more in the next round
 
@@ -131,7 +131,7 @@ def _view_request(options: SearchOptions) -> ViewRequest:
 def _rankers(view: SearchView, units: list[NDArray[np.float32]], options: SearchOptions) -> Iterator[Ranker]:
     """Yield what ranks the items for each query by vectors; without an index the rows of many are scanned at once."""
     wanted = _first_depth(options) + SPARE_CANDIDATES
-    count = max(1, _MAX_SCANNED_ROWS // wanted)
+    count = min(MAX_QUERIES, max(1, _MAX_SCANNED_ROWS // wanted))
     for begin in range(0, len(units), count):
         part = units[begin : begin + count]
         if len(part) < _MIN_BATCH or Ranker(view, part[0], options).uses_index(wanted - SPARE_CANDIDATES):
