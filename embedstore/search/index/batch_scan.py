@@ -47,7 +47,8 @@ def top_k_of_many(
         scores = np.concatenate([scores, block_scores], axis=1)
         positions = np.concatenate([positions, block_positions], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        scores, positions = (np.take_along_axis(column, order, axis=1) for column in (scores, positions))
+        scores = np.take_along_axis(scores, order, axis=1)
+        positions = np.take_along_axis(positions, order, axis=1)
     return list(zip(scores, positions, strict=True))
 
 
