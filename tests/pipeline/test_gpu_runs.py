@@ -28,6 +28,7 @@ from embedstore.space import Recipe
 from tests.conftest import picture
 from tests.helpers.pretend_cuda import pretended_gpus
 from tests.helpers.pretend_device import DeviceFault
+from tests.media.test_hardware_jpeg import pretended_decoder
 
 COUNT, BATCH = 16, 4
 
@@ -77,10 +78,14 @@ def embed_into(path, folder, *, device="auto", precision="auto", decoder="pillow
     return report, features.X[np.argsort(features.y)]
 
 
-@pytest.mark.parametrize(("gpus", "decoder"), [(1, "pillow"), (1, "device"), (2, "device")])
+RUNS = [(1, "pillow"), (1, "device"), (2, "device"), (1, "hardware"), (2, "hardware")]
+
+
+@pytest.mark.parametrize(("gpus", "decoder"), RUNS)
 def test_a_run_on_devices_gives_the_vectors_of_the_cpu(monkeypatch, embed, reference, gpus, decoder):
-    """One device or two, resized on the CPU or on the device: every file has its own vector, and nothing is left."""
+    """One device or two, decoded and resized on the CPU or on the device: every file has its own vector."""
     with pretended_gpus(monkeypatch, gpus) as machine:
+        pretended_decoder(monkeypatch, machine)
         report, vectors = embed(decoder=decoder, precision="fp32")
         used = [gpu.counts["kernels"] for gpu in machine.gpus]
     assert report.embedded == COUNT
