@@ -129,12 +129,14 @@ class PretendedMachine:
         faults: what a real device would have refused or spoiled.
         seeded: the devices whose random generator was read, set or seeded.
         order: of the work on streams.
+        capturing: while it is true, nothing may wait or be copied from the host, as while CUDA records a graph.
     """
 
     def __init__(self, count: int, memory: int) -> None:
         self.gpus = [PretendedGpu(torch.device("cuda", n), memory) for n in range(count)]
         self.faults: list[str] = []
         self.order = StreamOrder(self.fault)
+        self.capturing = False
         self.seeded: set[int] = set()
         self.lock = threading.RLock()
         self.current = threading.local()
@@ -172,6 +174,8 @@ class PretendedMachine:
         """Wait for the current stream, or for all: what was copied must still be in its buffer, and what was fetched
         arrives.
         """
+        if self.capturing:
+            self.fault("the host waits while a graph is recorded")
         with self.lock:
             gpu.counts["synchronizations"] += 1
             for stream in gpu.streams if everything else [self.order.current(gpu)]:
@@ -290,6 +294,8 @@ class DispatchMode(TorchDispatchMode):
 
     def _count_upload(self, gpu: PretendedGpu, source: torch.Tensor, *, waits: bool) -> None:
         """Count a copy to a device; remember what was in a pinned buffer that is read later."""
+        if self.machine.capturing and not isinstance(source, DeviceTensor):
+            self.machine.fault("memory of the host is copied while a graph is recorded")
         if isinstance(source, DeviceTensor):
             gpu.counts["peer_copies" if source.device != gpu.device else "kernels"] += 1
         elif self.machine.is_pinned(source):

@@ -70,7 +70,7 @@ def hardware_decoder(setup: Setup) -> tuple[bool, str]:
 
 
 def changed_sums(device: str, files: list[bytes], decode: Callable[[], object]) -> int:
-    """Return how many sums of tensors are wrong that are freed, with the sums still queued, before files are decoded."""
+    """Return how many sums are wrong of tensors that are freed, their sums still queued, before files are decoded."""
     sizes = [(3, header.height, header.width) for d in files if (header := read_jpeg_header(d))]
     load_of_work, wrong = torch.ones((LOAD, LOAD), device=device), 0
     for _ in range(ROUNDS):
