@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embedstore.backbones import load
 from embedstore.errors import RuntimeMismatch
-from embedstore.media.image import decode, fast_jpeg, hardware_jpeg
+from embedstore.media.image import decode, fast_jpeg, hardware_jpeg, plain_jpeg
 from embedstore.media.image.decode_stream import DecodeStream
 from embedstore.media.image.gpu_decode import GpuImagePreparer
 from embedstore.media.image.hardware_jpeg import HardwareJpegs, has_end_marker, torchvision_jpeg_decoder
@@ -96,6 +96,15 @@ def test_what_torch_cannot_resize_is_not_decoded_on_the_device():
     decoder = torchvision_jpeg_decoder("cpu")
     lanczos = make_preprocess(32, 32, interpolation="lanczos")
     assert HardwareJpegs("cpu", decoder).prepare_together(FILES, lanczos) == {}
+
+
+def test_size_limits_hold_for_the_decoder_too(monkeypatch):
+    """An image that no thread may decode is not decoded on the device, nor are more at once than its memory allows."""
+    jpegs = HardwareJpegs("cpu", torchvision_jpeg_decoder("cpu"))
+    monkeypatch.setattr(hardware_jpeg, "MAX_TOGETHER_PIXELS", 3 * 300 * 220)
+    assert sorted(jpegs.prepare_together(FILES, P)) == [0, 1, 2]
+    monkeypatch.setattr(plain_jpeg, "max_in_process_pixels", lambda: 300 * 220 - 1)
+    assert jpegs.prepare_together(FILES, P) == {}
 
 
 def test_the_decoder_has_one_thread_at_a_time():

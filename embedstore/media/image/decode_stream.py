@@ -45,7 +45,7 @@ class DecodeStream:
 
     def _run(self, work: Callable[[], Sequence[torch.Tensor]]) -> Sequence[torch.Tensor]:
         """Run the work on the empty stream, and let the caller's stream wait for it."""
-        stream = self._stream = self._stream or torch.cuda.Stream(self._device)
+        stream = self._stream = self._stream or torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         stream.synchronize()
         with torch.cuda.stream(stream):
             results = work()

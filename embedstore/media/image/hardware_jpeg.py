@@ -19,6 +19,7 @@ from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.space import Preprocess
 from embedstore.types import ContentInfo
 
+MAX_TOGETHER_PIXELS = 1 << 26  # of the images that are decoded at once: 192 MiB as RGB, and four times that as floats
 # From the bytes of some files, uint8 (N,) each, to uint8 (3, H, W) each on the device.
 JpegDecodeFunction = Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]
 
@@ -48,7 +49,7 @@ class HardwareJpegs:
             By place among the files: uint8 ``(3, H, W)`` on the device, and facts about the image. A file that is
             missing is for the CPU: all of them if the decoder is busy or refuses one.
         """
-        headers = {n: header for n, data in enumerate(files) if (header := supported_header(data, preprocess))}
+        headers = _together({n: h for n, data in enumerate(files) if (h := supported_header(data, preprocess))})
         if not headers:
             return {}
         places: list[int] = []
@@ -65,6 +66,17 @@ class HardwareJpegs:
             return {}
         facts = {n: ContentInfo(headers[n].width, headers[n].height, "JPEG") for n in places}
         return {n: (pixels, facts[n]) for n, pixels in zip(places, prepared or (), strict=True)}
+
+
+def _together(headers: dict[int, JpegHeader]) -> dict[int, JpegHeader]:
+    """Return the first of the files whose images fit into the memory for them together."""
+    pixels, chosen = 0, {}
+    for n, header in headers.items():
+        pixels += header.width * header.height
+        if pixels > MAX_TOGETHER_PIXELS:
+            break
+        chosen[n] = header
+    return chosen
 
 
 def supported_header(data: bytes, preprocess: Preprocess) -> JpegHeader | None:
