@@ -43,7 +43,7 @@ def save_sound_model(folder: Path, family: str, *, seed: int = 0) -> Path:
 
 
 def _clap(*, is_fused: bool):
-    """Return CLAP with two small towers; the fused one has a second way through the network, for sounds beyond a window."""
+    """Return CLAP with two small towers; the fused one has a second path, for sounds beyond a window."""
     import transformers as tf
 
     audio = {"spec_size": 64, "num_mel_bins": 16, "patch_size": 2, "patch_stride": 2, "window_size": 4}
