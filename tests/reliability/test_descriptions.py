@@ -1,7 +1,9 @@
 """The descriptions of a store and of its spaces: what changed in them is found, and a space's is written again."""
 
 import json
+import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 import embedstore as es
 from embedstore.errors import EmbedstoreError
 from tests.conftest import ROOT
-from tests.helpers.clusters import store_of
+from tests.helpers.clusters import clusters, store_of
 
 FLIPS = 60  # of one bit, spread over a file
 
@@ -113,3 +115,23 @@ def test_a_lost_catalog_is_rebuilt_with_the_name_of_now(store):
     es.repair_store(store)
     with es.open(store) as opened:
         assert [s.name for s in opened.spaces] == ["new name"]
+
+
+@pytest.mark.parametrize("place", ["quarantine", "heads"])
+def test_a_description_of_a_head_of_a_terabyte_is_not_read(tmp_path, place):
+    """A file with a hole takes no room on the disk, and hours to read."""
+    X, y = clusters(40)
+    made = store_of(tmp_path / "t", X, label=y)
+    made.probe("label", head="ridge", save_as="line")
+    made.close()
+    head = tmp_path / "t" / "heads" / "line"
+    folder = tmp_path / "t" / "quarantine" / "heads-line"
+    shutil.copytree(head, folder)
+    if place == "quarantine":
+        shutil.rmtree(head)
+    os.truncate(folder / "head.json" if place == "quarantine" else head / "head.json", 1 << 40)
+    started = time.perf_counter()
+    repaired = es.repair_store(tmp_path / "t")
+    assert time.perf_counter() - started < 60
+    taken_back = [action for action in repaired.actions if "taken back" in action]
+    assert len(taken_back) == (place == "heads")

@@ -6,6 +6,7 @@ moment. Whatever is taken back is copied; the quarantine keeps its files.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from embedstore.storage.catalog import Catalog
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries import heads, shards, space_rows
 from embedstore.storage.shard import Shard
+from embedstore.storage.store_files import MAX_HEAD_BYTES, read_bounded
 from embedstore.storage.writer import Writer
 
 _VECTOR_FILE = re.compile(r"(?P<space>.+)-\d{9}\.vec(\.\d+)?")
@@ -115,11 +117,11 @@ def _is_head(folder: Path, digest: str | None, load_head: Callable[[Path], objec
     description = folder / "head.json"
     try:
         with reading.read_errors(description):
-            if durable_files.file_sha256(description) != digest:
+            if hashlib.sha256(read_bounded(description, MAX_HEAD_BYTES)).hexdigest() != digest:
                 return False
         load_head(folder)
     except StoreUnreadable:
         raise
-    except EmbedstoreError:
+    except (EmbedstoreError, ValueError):  # also a description that is larger than any of ours
         return False
     return True
