@@ -14,6 +14,8 @@ from embedstore.backbones.trainable import TrainableBackbone
 from embedstore.classify import heads
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.hash_holdout import hash_holdout_mask
+from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.errors import FinetuneError, LabelError, NoTextTower
 from embedstore.finetuning.dataset import LabeledImageDataset
 from embedstore.finetuning.labeled import LabeledDataset, LabeledItem
@@ -63,7 +65,8 @@ def split_rows(data: Features, *, seed: int = 0) -> FinetuneSplit:
     """
     if data.multilabel:
         raise LabelError("fine-tuning needs one label per item; split the column into one column per label")
-    part = splits.split_rows(data.y, data.groups, data.splits, seed=seed)
+    data = NearDuplicateOptions().join(data)  # as a probe, so that what a probe holds out does not train
+    part = splits.train_test_split(data, seed=seed)
     known = np.isin(data.y.astype(str), np.unique(data.y[part.train].astype(str)))
     train, val = part.train, part.calibration[known[part.calibration]]
     has_val_split = len(val) > 0
@@ -85,7 +88,7 @@ def hold_out_validation(
     Raises:
         LabelError: if no class has two separate rows, or one class is left to train on.
     """
-    away = splits.hash_holdout_mask(data.y[rows], data.groups[rows], seed=seed)
+    away = hash_holdout_mask(data.y[rows], data.groups[rows], seed=seed, purpose="val")
     away = np.isin(data.groups[rows], data.groups[rows][away])
     train, val = rows[~away], rows[away]
     if not len(val) or not len(train):

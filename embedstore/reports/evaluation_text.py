@@ -83,7 +83,7 @@ def split_notes(e: ProbeResult) -> list[str]:
         out.append(f"{e.n_leaks} training items were left out: their content or group is held out")
     if e.n_unlabeled:
         out.append(f"{e.n_unlabeled} items have no {e.label} and were left out")
-    out += e.label_notes
+    out += [*e.label_notes, *e.split_notes]
     if e.n_train_without_split:
         out.append(f"{e.n_train_without_split} items without a split of their own train, too")
     return out
@@ -405,7 +405,7 @@ def _comparison_row_notes(evaluations: Sequence[Evaluation]) -> list[str]:
         out.append(f"{n} items of the split val were not used by {names}; --refit trains on them")
     if n := max(e.n_train_without_split for e in evaluations):
         out.append(f"{n} items without a split of their own train, too")
-    return out
+    return [*out, *dict.fromkeys(note for e in evaluations for note in e.split_notes)]
 
 
 def power_notes(power: ComparisonPower, n_held_out: int) -> list[str]:
