@@ -26,13 +26,20 @@ from embedstore.classify.heads.linear.regularization_path import (
 )
 from embedstore.classify.heads.linear.softmax import EigenBasis, SoftmaxProblem
 from embedstore.classify.heads.numerics import blocks, softmax
-from embedstore.classify.heads.options import check_positive, check_whole, parse_option
+from embedstore.classify.heads.options import (
+    check_positive,
+    check_random_state,
+    check_tried_values,
+    check_whole,
+    parse_option,
+)
 from embedstore.classify.heads.sample_weights import drop_unweighted
 from embedstore.errors import LabelError
 from embedstore.threads import single_threaded_algebra
 
 _REFIT = 0.1  # the tolerance of the last fit is this share of the path's
 _BLOCK = 16_384  # rows scored at once
+_MAX_ITER = 100_000
 _DTYPES = (np.float32, np.float64, np.float16)
 
 
@@ -126,11 +133,12 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 the held-out loss that chooses C.
 
         Raises:
-            BadHead: if ``tol``, ``max_iter`` or ``patience`` is not above 0; if ``class_weight`` is not ``balanced`` or
+            BadHead: if ``tol``, ``max_iter`` or ``patience`` is not above 0; if ``max_iter`` is above 100,000 or ``Cs``
+                more than 1,000 values; if ``class_weight`` is not ``balanced`` or
                 a positive number for each class that it names; if a sample weight is negative or not finite; if the
                 rows do not fit into the memory of the named device.
             LabelError: if there is one class; if C is to be chosen and a class has one row, or there are fewer rows or
-                groups than folds.
+                groups than folds; if ``cv`` is no number of 2 to 1,000 folds and no share below 1.
             ValueError: if a feature is not a finite number, a C is not positive, or ``Cs`` is a number of values
                 below 2.
         """
@@ -156,7 +164,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_options(self) -> None:
         check_positive("tol", self.tol)
-        check_whole("max_iter", self.max_iter)
+        check_whole("max_iter", self.max_iter, most=_MAX_ITER)
+        check_random_state(self.random_state)
         if self.patience is not None:
             check_whole("patience", self.patience)
 
@@ -241,10 +250,13 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _grid(Cs: float | Sequence[float]) -> list[float]:
     """Return the values of C: a whole number is how many, log-spaced."""
+    if isinstance(Cs, int) and not isinstance(Cs, bool):
+        check_tried_values("Cs", Cs)
     if np.asarray(Cs).dtype.kind not in "iuf" or (isinstance(Cs, int | np.integer) and Cs < 2):
         raise ValueError(
             f"Cs must be the values of C, or how many to try (at least 2), not {Cs!r}; for one fixed value give C=1"
         )
+    check_tried_values("Cs", int(Cs) if isinstance(Cs, np.integer) else np.size(Cs))
     values = np.logspace(-6, 6, int(Cs)) if isinstance(Cs, int | np.integer) else np.unique(np.asarray(Cs, np.float64))
     if len(values) == 0 or not (values > 0).all() or not np.isfinite(values).all():
         raise ValueError(f"C must be a positive number, and Cs positive numbers or how many of them, not {Cs!r}")
