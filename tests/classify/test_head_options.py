@@ -134,7 +134,7 @@ def test_lists_and_penalties_are_checked(make, message):
         (lambda: heads.LogisticProbe(100_000), "Cs must be at most 1,000 values to try, not 100,000"),
         (lambda: heads.LogisticProbe(10**30), "Cs must be at most 1,000 values"),
         (lambda: heads.LogisticProbe(np.geomspace(1, 2, 1001)), "Cs must be at most 1,000 values"),
-        (lambda: heads.LogisticProbe(max_iter=10**9), "max_iter must be at most 100,000"),
+        (lambda: heads.LogisticProbe(max_iter=10**9), "max_iter must be at most 10,000"),
         (lambda: heads.KernelProbe(np.geomspace(1, 2, 1001)), "gammas must be at most 1,000 values"),
         (lambda: heads.KernelProbe(Cs=1001), "Cs must be at most 1,000 values"),
         (lambda: heads.MLPHead(max_epochs=10**9), "max_epochs must be at most 10,000"),

@@ -39,7 +39,7 @@ from embedstore.threads import single_threaded_algebra
 
 _REFIT = 0.1  # the tolerance of the last fit is this share of the path's
 _BLOCK = 16_384  # rows scored at once
-_MAX_ITER = 100_000
+_MAX_ITER = 10_000
 _DTYPES = (np.float32, np.float64, np.float16)
 
 
@@ -133,7 +133,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 the held-out loss that chooses C.
 
         Raises:
-            BadHead: if ``tol``, ``max_iter`` or ``patience`` is not above 0; if ``max_iter`` is above 100,000 or ``Cs``
+            BadHead: if ``tol``, ``max_iter`` or ``patience`` is not above 0; if ``max_iter`` is above 10,000 or ``Cs``
                 more than 1,000 values; if ``class_weight`` is not ``balanced`` or
                 a positive number for each class that it names; if a sample weight is negative or not finite; if the
                 rows do not fit into the memory of the named device.
@@ -215,7 +215,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if final.gap.max() > self.tol:
             warnings.warn(
                 f"the last fit stopped {final.gap.max():.1e} (relative) from the optimum after {final.n_passes} "
-                "passes; raise max_iter",
+                "passes; raise max_iter (at most 10,000) or tol",
                 ConvergenceWarning,
                 stacklevel=4,
             )
