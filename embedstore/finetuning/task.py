@@ -65,7 +65,8 @@ def split_rows(data: Features, *, seed: int = 0) -> FinetuneSplit:
     """
     if data.multilabel:
         raise LabelError("fine-tuning needs one label per item; split the column into one column per label")
-    data = NearDuplicateOptions().join(data)  # as a probe, so that what a probe holds out does not train
+    if splits.held_out_split(data.splits) is None:  # as a probe: what a probe holds out does not train
+        data = NearDuplicateOptions().join(data)
     part = splits.train_test_split(data, seed=seed)
     known = np.isin(data.y.astype(str), np.unique(data.y[part.train].astype(str)))
     train, val = part.train, part.calibration[known[part.calibration]]

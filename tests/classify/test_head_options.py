@@ -152,6 +152,14 @@ def test_a_search_that_would_take_hours_is_refused(make, message):
         head.fit(X, np.arange(len(X)) if isinstance(head, heads.RidgeHead) else Y)
 
 
+@pytest.mark.parametrize("head", ["svm", "ridge"])
+@pytest.mark.parametrize("value", [10**9, 10**30, float("inf")])
+def test_iterations_of_scikit_learns_heads_end(head, value):
+    """One call of liblinear cannot be interrupted, and ran on for as long as anybody waited."""
+    with pytest.raises(BadHead, match=f"max_iter of head '{head}' must be at most 10,000"):
+        heads.make_head(head, max_iter=value)
+
+
 def test_the_largest_allowed_search_is_accepted():
     """1,000 values of C and of penalties are tried."""
     assert len(heads.LogisticProbe(1000).grid) == 1000

@@ -130,8 +130,10 @@ def test_strategies_are_compared_in_a_table_and_a_plot(tmp_path, capsys):
     assert [(c["way"], c["labels"]) for c in d["cells"]] == [
         (regime, n) for n in (2, None) for regime in ("from scratch", "frozen probe", "last layers", "all layers")
     ]
-    assert {c["train"] for c in d["cells"]} == {6, 12}
-    assert d["held_out"] == 3
+    few, every = sorted({c["train"] for c in d["cells"]})
+    assert few == 6
+    assert every + d["held_out"] == 15
+    assert 3 <= d["held_out"] <= 6, "of each class of five one or two"
     with Image.open(png) as image:
         assert min(image.size) > 400
     assert [s.space.parent for s in es.open(store.path).spaces] == [None]

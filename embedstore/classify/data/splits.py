@@ -97,6 +97,8 @@ def train_test_split(data: Features, *, seed: int = 0) -> TrainTestSplit:
     Raises:
         LabelError: if the labels do not support the split.
     """
+    if not data.multilabel and not data.is_numeric:
+        check_two_classes(data.y)
     if name := held_out_split(data.splits):
         exact = data.groups if data.exact_groups is None else data.exact_groups
         split = _given_split(name, data.splits, data.groups, exact)
@@ -181,6 +183,7 @@ def split_rows(
         LabelError: if a word does not name a split, one side is empty, the training side has fewer than two classes, or
             (without a split of their own) a class has one example only.
     """
+    check_two_classes(y)
     if name := held_out_split(splits):
         split = _given_split(name, splits, groups, groups if exact_groups is None else exact_groups)
     else:
@@ -249,8 +252,7 @@ def cross_validation_splits(
         codes = np.zeros(len(y), np.int64)
     else:
         codes = np.unique(y.astype(str), return_inverse=True)[1]
-        if len(np.unique(codes)) < 2:
-            raise LabelError(f"the labels hold one class only ({y[0]!r}); a classifier needs at least two")
+        check_two_classes(y)
         most = max_folds(y, groups, limit=n_folds)
         if most < n_folds:
             raise LabelError(f"the smallest class has {most} separate items; `--folds {most}` at most, or label more")
@@ -312,6 +314,19 @@ def numeric_folds(
     """
     _check_group_folds(groups, n_folds)
     return _splits_of_folds(numeric_group_folds(numbers, groups, n_folds, seed=seed), n_folds)
+
+
+def check_two_classes(y: NDArray[np.object_]) -> None:
+    """Refuse labels of one class, which no split can evaluate.
+
+    Raises:
+        LabelError: if all labels are equal.
+    """
+    if len(set(map(str, y.tolist()))) < 2:
+        raise LabelError(
+            f"the labels hold one class only ({str(y[0])!r}); a classifier needs at least two: label items of another "
+            "class, or give a column that has several"
+        )
 
 
 def _check_not_empty(n_train: int, n_held_out: int, name: str) -> None:

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.arrays import Array, FloatArray, IntArray
+from embedstore.classify.heads import MAX_ITERATIONS
 from embedstore.classify.heads.base import check_classes
 from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.linear.backend import Backend, Tensor, compute_on, select_backend
@@ -39,7 +40,6 @@ from embedstore.threads import single_threaded_algebra
 
 _REFIT = 0.1  # the tolerance of the last fit is this share of the path's
 _BLOCK = 16_384  # rows scored at once
-_MAX_ITER = 10_000
 _DTYPES = (np.float32, np.float64, np.float16)
 
 
@@ -164,7 +164,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_options(self) -> None:
         check_positive("tol", self.tol)
-        check_whole("max_iter", self.max_iter, most=_MAX_ITER)
+        check_whole("max_iter", self.max_iter, most=MAX_ITERATIONS)
         check_random_state(self.random_state)
         if self.patience is not None:
             check_whole("patience", self.patience)
