@@ -1,6 +1,6 @@
 """The hashed split of a store that grows, shrinks or is built in another order: what was held out once never trains."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 import embedstore as es
 from embedstore.classify.data.arrival import sides_by_arrival
+from embedstore.classify.data.features import Features
 from embedstore.classify.data.hash_holdout import hash_holdout_mask, hash_keys, in_hash_fifth
 from embedstore.classify.data.item_groups import item_groups
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.data.splits import hash_sides, train_test_split
 from embedstore.classify.data.task import Task
+from embedstore.classify.evaluation.validation_fit import concatenate_rows
 from tests.classify.test_near_duplicates import features
 from tests.helpers.clusters import clusters
 
@@ -196,6 +198,17 @@ def test_groups_do_not_depend_on_the_order_of_the_items(pairs, random):
     again = item_groups([rows[i][0] for i in order], [rows[i][1] for i in order])
     assert first.groups[order].tolist() == again.groups.tolist()
     assert first.units[order].tolist() == again.units.tolist()
+
+
+def test_a_selection_and_two_joined_selections_have_all_arrays_of_their_rows():
+    """Every array of a row is taken: those that are forgotten keep the length of the whole."""
+    data = replace(items(30, "numbers"), exact_groups=np.arange(30), units=np.arange(30), weights=np.ones(30))
+    per_row = [f.name for f in fields(Features) if np.shape(getattr(data, f.name))[:1] == (30,)]
+    assert {"X", "y", "ids", "groups", "splits", "exact_groups", "units", "numbers", "weights"} == set(per_row)
+    part = data.take(np.arange(0, 30, 3))
+    both = concatenate_rows(part, data.take(np.arange(1, 30, 3)))
+    assert [len(getattr(part, name)) for name in per_row] == [10] * len(per_row)
+    assert [len(getattr(both, name)) for name in per_row] == [20] * len(per_row)
 
 
 # Whole stores.
