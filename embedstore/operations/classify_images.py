@@ -78,7 +78,7 @@ def _text(data: bytes | None) -> str:
 
 
 class _Evidence:
-    """Finds the labeled items that are nearest to an image.
+    """Finds the labeled items that are nearest to images.
 
     Args:
         session: the open store.
@@ -92,13 +92,13 @@ class _Evidence:
         self._label = label
         self._where = f"{quote_identifier(label)} IS NOT NULL"
 
-    def find(self, vector: NDArray[np.float32]) -> tuple[NearestItem, ...]:
-        """Return the nearest labeled items, best first."""
+    def find(self, vectors: list[NDArray[np.float32]]) -> list[tuple[NearestItem, ...]]:
+        """Return the labeled items that are nearest to each vector, best first."""
         if not self._count:
-            return ()
+            return [()] * len(vectors)
         options = SearchOptions(k=self._count, where=self._where)
-        hits = self._session.searcher.search(self._space, vector, options).hits
-        return tuple(NearestItem(hit.item, hit.uri, self._label_of(hit), hit.score) for hit in hits)
+        found = self._session.searcher.search_many(self._space, vectors, options)
+        return [tuple(NearestItem(h.item, h.uri, self._label_of(h), h.score) for h in hits) for hits in found]
 
     def _label_of(self, hit: Hit) -> Any:
         """Return the value of a hit in the column that the head predicts."""
@@ -110,12 +110,14 @@ def _classify_block(estimator: Any, block: list[UnstoredImage], nearest: _Eviden
     """Yield the predictions of one block, in order."""
     vectors = [image.vector for image in block if image.vector is not None]
     predict = _numbers if registry.predicts_numbers(estimator) else _classes
-    predictions = iter(predict(estimator, np.stack(vectors)) if vectors else ())
+    evidence = nearest.find(vectors) if vectors else []
+    following = zip(predict(estimator, np.stack(vectors)) if vectors else (), evidence, strict=True)
     for image in block:
         if image.vector is None:
             yield ClassifiedImage(image.uri, failure=_reason(image))
         else:
-            yield replace(next(predictions), image=image.uri, evidence=nearest.find(image.vector))
+            predicted, items = next(following)
+            yield replace(predicted, image=image.uri, evidence=items)
 
 
 def _classes(estimator: Any, X: NDArray[np.float32]) -> Iterator[ClassifiedImage]:

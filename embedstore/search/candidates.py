@@ -24,11 +24,14 @@ class CandidateSource:
         snapshot: the space.
         query: float32 ``(D,)`` of length 1.
         selection: the rows that may be hits; None for all.
+        scanned: the best of these rows where they were scanned for many queries at once, with scores that are right
+            to 1e-5, best first; None where they were not.
     """
 
     snapshot: SpaceSnapshot
     query: NDArray[np.float32]
     selection: Selection | None
+    scanned: ScoredRows | None = None
 
     @property
     def matching(self) -> int:
@@ -46,7 +49,7 @@ class CandidateSource:
 
     def restrict(self, selection: Selection) -> CandidateSource:
         """Return the same query over other rows."""
-        return replace(self, selection=selection)
+        return replace(self, selection=selection, scanned=None)
 
     def nearest(self, method: SearchMethod, count: int) -> ScoredRows:
         """Return the best rows of all that may be hits, by scan or gather.
@@ -58,6 +61,9 @@ class CandidateSource:
         Returns:
             ``(scores float32 (n,), positions int64 (n,))``, best first, right to 1e-5.
         """
+        if self.scanned is not None and len(self.scanned[0]) >= min(count, self.matching):
+            scores, positions = self.scanned
+            return scores[:count], positions[:count]
         if method is SearchMethod.GATHER and self.selection is not None:
             return self._gather(np.flatnonzero(self.selection.row_mask), count)
         row_mask = self.selection.row_mask if self.selection else None

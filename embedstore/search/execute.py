@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 
 from embedstore.errors import DimensionMismatch, QueryError
 from embedstore.search.hybrid import HybridRanker
+from embedstore.search.index.batch_scan import MAX_QUERIES, top_k_of_many
 from embedstore.search.mmr import maximal_marginal_relevance
 from embedstore.search.options import SearchOptions, Words
-from embedstore.search.planner import SearchPlan
+from embedstore.search.planner import SearchMethod, SearchPlan
 from embedstore.search.query_arithmetic import normalize
-from embedstore.search.ranker import Ranker, Ranking
+from embedstore.search.ranker import SPARE_CANDIDATES, Ranker, Ranking
 from embedstore.search.snapshot_cache import SearchView, SnapshotCache, ViewRequest
 from embedstore.search.word_cache import WordIndexCache
 from embedstore.storage.queries import search as queries
@@ -26,6 +28,8 @@ from embedstore.types import Hit
 
 DIVERSITY_POOL_SIZE = 1000  # nearest items among which diversity chooses; more only where a page needs them
 _FIRST_DEPTH = 256  # items ranked at first where the number of hits is not known
+_MIN_BATCH = 32  # queries from which on reading and converting every row once pays
+_MAX_SCANNED_ROWS = 2**20  # best rows that are kept for the queries of one scan, 12 bytes each
 _GROWTH = 4  # items ranked per group at first, and how many times more in the next round
 
 
@@ -74,8 +78,7 @@ class Searcher:
         """
         unit = unit_query(space, query)
         begin = time.perf_counter()
-        wanted = ViewRequest(options.where, options.within, all_columns=options.needs_catalog)
-        with self._snapshots.open_view(space, wanted) as view:
+        with self._snapshots.open_view(space, _view_request(options)) as view:
             opened = time.perf_counter()
             ranker, word_notes = self._ranker(view, Ranker(view, unit, options), options.words)
             ranking, plan, places = _rank_shown(view, ranker, options)
@@ -85,6 +88,31 @@ class Searcher:
         filter_ms, total_ms = (round(1000 * (t - begin), 3) for t in (opened, end))
         return SearchResult(hits, replace(plan, filter_ms=filter_ms, total_ms=total_ms), notes)
 
+    def search_many(
+        self, space: SpaceRecord, queries: Sequence[NDArray[np.float32]], options: SearchOptions
+    ) -> list[tuple[Hit, ...]]:
+        """Find the present items nearest to each of many queries, all in one state of the store.
+
+        Args:
+            space: the space of the queries and of the vectors searched.
+            queries: each ``(dim,)`` of any length.
+            options: how many hits of each query, which, and how.
+
+        Returns:
+            The hits of each query as :meth:`search` gives them.
+
+        Raises:
+            As :meth:`search`.
+        """
+        units = [unit_query(space, query) for query in queries]
+        found: list[tuple[Hit, ...]] = []
+        with self._snapshots.open_view(space, _view_request(options)) as view:
+            for by_vectors in _rankers(view, units, options):
+                ranker, _ = self._ranker(view, by_vectors, options.words)
+                ranking, _, places = _rank_shown(view, ranker, by_vectors.options)
+                found.append(_hits(view, ranking, places, options.offset))
+        return found
+
     def _ranker(
         self, view: SearchView, by_vectors: Ranker, words: Words | None
     ) -> tuple[Ranker | HybridRanker, tuple[str, ...]]:
@@ -93,6 +121,27 @@ class Searcher:
             return by_vectors, ()
         hybrid = HybridRanker(view, by_vectors, self._words.get(view.con, words.column), words)
         return hybrid, hybrid.notes()
+
+
+def _view_request(options: SearchOptions) -> ViewRequest:
+    """Return what a search wants to see."""
+    return ViewRequest(options.where, options.within, all_columns=options.needs_catalog)
+
+
+def _rankers(view: SearchView, units: list[NDArray[np.float32]], options: SearchOptions) -> Iterator[Ranker]:
+    """Yield what ranks the items for each query by vectors; without an index the rows of many are scanned at once."""
+    wanted = _first_depth(options) + SPARE_CANDIDATES
+    count = min(MAX_QUERIES, max(1, _MAX_SCANNED_ROWS // wanted))
+    for begin in range(0, len(units), count):
+        part = units[begin : begin + count]
+        if len(part) < _MIN_BATCH or Ranker(view, part[0], options).uses_index(wanted - SPARE_CANDIDATES):
+            yield from (Ranker(view, unit, options) for unit in part)
+            continue
+        mask = view.selection.row_mask if view.selection else None
+        arrays = view.snapshot.vectors.shard_arrays()
+        scanned = top_k_of_many(arrays, np.stack(part), wanted, unit=view.snapshot.unit, mask=mask)
+        by_scan = replace(options, exact=True, method=SearchMethod.SCAN)
+        yield from (Ranker(view, unit, by_scan, rows) for unit, rows in zip(part, scanned, strict=True))
 
 
 def item_vector(storage: Storage, space: SpaceRecord, item: int) -> NDArray[np.float32]:

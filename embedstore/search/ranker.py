@@ -26,7 +26,7 @@ from embedstore.search.row_scores import exact_scores
 from embedstore.search.snapshot_cache import SearchView
 
 SCORE_TOLERANCE = 1e-5  # a float32 sum of up to 4,096 products of unit vectors is off by about 2e-6
-_SPARE_CANDIDATES = 16  # beyond those wanted, so that rounding rarely costs another round
+SPARE_CANDIDATES = 16  # beyond those wanted, so that rounding rarely costs another round
 _SPARE_SCORES = 4  # rows scored exactly beyond those shown, for the same reason
 _MAX_INDEX_ROUNDS = 2  # the second time for more; then every row is scored
 
@@ -128,11 +128,18 @@ class Ranker:
         view: what the search sees.
         query: float32 ``(D,)`` of length 1.
         options: of the search.
+        scanned: the best rows where they were scanned for many queries at once.
     """
 
     view: SearchView
     query: NDArray[np.float32]
     options: SearchOptions
+    scanned: ScoredRows | None = None
+
+    @property
+    def source(self) -> CandidateSource:
+        """The rows that may be hits."""
+        return CandidateSource(self.view.snapshot, self.query, self.view.selection, self.scanned)
 
     def rank(self, depth: int) -> tuple[Ranking, SearchPlan]:
         """Return the ``depth`` nearest items, or all of them where there are fewer, and how they were found.
@@ -141,7 +148,7 @@ class Ranker:
         them come all other items in exact order, including those that the index missed. So every page is part of one
         list.
         """
-        source = CandidateSource(self.view.snapshot, self.query, self.view.selection)
+        source = self.source
         plan = self._plan(source, depth)
         begin = time.perf_counter()
         if plan.method is SearchMethod.INDEX:
@@ -153,6 +160,10 @@ class Ranker:
             reason = "the space has an index, but it yielded too few of the rows that match"
             plan = replace(plan, method=method, reason=reason)
         return ranking.head(depth), replace(plan, rounds=ranking.rounds, score_ms=round(milliseconds, 3))
+
+    def uses_index(self, depth: int) -> bool:
+        """Return whether an index would propose the candidates of so many items."""
+        return self._plan(self.source, depth).method is SearchMethod.INDEX
 
     def _plan(self, source: CandidateSource, depth: int, *, with_index: bool = True) -> SearchPlan:
         """Choose how to answer; without the index, by the cheaper exact method."""
@@ -189,7 +200,7 @@ class Ranker:
         Candidates are widened until the items shown are certain to be the best. Rows without a present item are
         excluded once they turn out to be among the candidates.
         """
-        order, wanted, rounds = ItemOrder(self.view, self.query), depth + _SPARE_CANDIDATES, 0
+        order, wanted, rounds = ItemOrder(self.view, self.query), depth + SPARE_CANDIDATES, 0
         while True:
             rounds += 1
             by_index = method is SearchMethod.INDEX

@@ -60,6 +60,20 @@ def test_an_index_reaches_its_measured_recall(store, kind):
     assert store.search(ROWS[7], k=1)[0].item == 8
 
 
+@pytest.mark.parametrize("indexed", [False, True])
+def test_many_queries_give_the_hits_of_each_alone(store, indexed):
+    """With an index and without, also under a filter and with vectors that the index does not cover."""
+    if indexed:
+        store.build_index(recall=0.9, kind="ivf")
+    store.add_vectors(clustered(50, seed=2), {"uri": [f"/new/{n}" for n in range(50)], "n": np.full(50, 8)})
+    searcher, queries = Searcher(store._session.storage), list(clustered(40, seed=3))
+    for where in (None, "n % 4 = 0", "n = 8"):
+        options = SearchOptions(k=7, where=where)
+        alone = [searcher.search(store.spaces[0], query, options) for query in queries]
+        assert (alone[0].plan.method is SearchMethod.INDEX) == (indexed and where != "n = 8")
+        assert searcher.search_many(store.spaces[0], queries, options) == [result.hits for result in alone]
+
+
 def test_rows_added_and_deleted_since_the_build_count_at_once(store):
     """Added rows are searched next to the index, deleted ones are masked in it, without a rebuild."""
     store.build_index(kind="ivf")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import embedstore as es
 from embedstore.errors import BadFilter, DimensionMismatch, QueryError, UnknownColumn
 from embedstore.search.execute import Searcher, item_vector
+from embedstore.search.index.scan import Scanner
 from embedstore.search.options import SearchOptions
 from embedstore.storage.commit import CommitBatch, ItemRow
 from embedstore.types import ImageRef
@@ -70,6 +71,50 @@ def test_search_equals_brute_force(storage, search, query, k, where):
     for (item, _, score), hit in zip(expected, hits, strict=True):
         if hit.item != item:  # float32 may swap what differs by less than it can tell
             assert abs(near.get(item, hit.score) - score) < 1e-6
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.sampled_from([0, 1, 31, 32, 40]),
+    k=st.integers(1, 350),
+    options=st.sampled_from(
+        [
+            {},
+            {"offset": 7},
+            {"min_score": 0.7},
+            {"group_by": "label"},
+            {"group_by": "content"},
+            {"diversity": 0.4},
+            {"exact": True},
+            {"within": np.arange(3, 200, 3)},
+        ]
+    ),
+    where=st.sampled_from(FILTERS),
+)
+def test_many_queries_give_the_hits_of_each_alone(storage, seed, count, k, options, where):
+    """Whatever the options and however many queries, each has the hits that a search with it alone gives."""
+    space, searcher = storage.space(), Searcher(storage)
+    queries = np.random.default_rng(seed).integers(-9, 10, (count, 4)).astype(np.float32)
+    queries[~queries.any(axis=1), 0] = 1
+    wanted = SearchOptions(k=k, where=where, **options)
+    expected = [searcher.search(space, query, wanted).hits for query in queries]
+    assert searcher.search_many(space, list(queries), wanted) == expected
+
+
+def test_many_queries_read_each_row_once(storage, monkeypatch):
+    """Of 100 queries none is answered by a scan of its own."""
+    monkeypatch.setattr(Scanner, "top_k", lambda *_, **__: pytest.fail("a query was scanned alone"))
+    queries = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    found = Searcher(storage).search_many(storage.space(), list(queries), SearchOptions(k=5))
+    assert [len(hits) for hits in found] == [5] * 100
+
+
+def test_one_bad_query_among_many_is_refused(storage):
+    """A query without a direction is refused as it is alone."""
+    queries = [np.ones(4, np.float32), np.zeros(4, np.float32)]
+    with pytest.raises(QueryError, match="zero"):
+        Searcher(storage).search_many(storage.space(), queries, SearchOptions())
 
 
 def test_a_hit_has_the_uri_and_label_of_its_item(storage, search):
