@@ -207,7 +207,8 @@ def _pretrained_module(folder: ModelFolder, config: Any, auto_class: Any, ignore
     import torch
 
     try:
-        with quiet_library():
+        with torch.random.fork_rng(devices=[]), quiet_library():
+            torch.manual_seed(0)  # parameters that a network has for its training only may be in no file
             module, loading = auto_class.from_pretrained(
                 folder.path,
                 config=config,

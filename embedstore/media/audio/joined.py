@@ -7,6 +7,7 @@ rate, channels and format.
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,18 +56,17 @@ class _Begins:
         return min(self.next_sound(at), _first_from(self.tags, at, self.end))
 
 
-def split_sounds(data: bytes) -> list[bytes]:
-    """Return the sounds of a file; one that holds a single sound, or none, is returned whole.
+def split_sounds(data: bytes) -> Iterator[bytes]:
+    """Yield the sounds of a file; one that holds a single sound, or none, is yielded whole.
 
     Args:
         data: the bytes of the file.
     """
-    begins, sounds, begin = _find_begins(data), list[bytes](), 0
+    begins, begin = _find_begins(data), 0
     while begin < len(data):
         end = _sound_end(data, begin, begins)
-        sounds.append(data[begin:end])
+        yield data[begin:end]
         begin = end
-    return sounds or [data]
 
 
 def _sound_end(data: bytes, begin: int, begins: _Begins) -> int:
@@ -78,7 +78,7 @@ def _sound_end(data: bytes, begin: int, begins: _Begins) -> int:
         return begins.next_any(_flac_frames(data, at))
     if data.startswith(ogg.CAPTURE, at):
         end = ogg.sound_end(data, at)
-        return end if mpeg.begins_at(data, end) else begins.next_any(end)
+        return end if end > at and mpeg.begins_at(data, end) else begins.next_any(max(end, at + 1))
     if not data.startswith(_STATE_A_SIZE, at):
         return len(data)
     limit = begins.next_any(at + _SHORTEST_HEADER)

@@ -29,6 +29,7 @@ _HAS_COUNT = 1  # flag of a header: the number of frames follows
 _LONG_FRAME = 8  # index of a bit rate whose frames are long enough for a header at every sample rate
 _VBRI, _VBRI_COUNT = 36, 14  # where that mark is in a frame, and the number of frames behind it
 _ID3 = 10  # bytes of a tag before its content
+_MOST_TAGS = 16  # one behind the other
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,12 @@ def skip_tags(data: bytes, at: int) -> int:
         data: the bytes of a file.
         at: where tags may begin.
     """
-    while True:
+    for _ in range(_MOST_TAGS):
         head = data[at : at + _ID3]
         if len(head) < _ID3 or head[:3] != b"ID3" or max(head[6:]) > 0x7F:
-            return at
+            break
         at += _ID3 + (head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9])
+    return at
 
 
 def begins_at(data: bytes, at: int) -> bool:
