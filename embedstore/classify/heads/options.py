@@ -87,8 +87,8 @@ def check_whole(name: str, value: Any, *, most: int | None = None) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
         raise BadHead(f"{name} must be a whole number of at least 1, not {value!r}")
-    if most is not None and value > most:
-        raise BadHead(f"{name} must be at most {most:,}, not {value:,}; give a smaller number")
+    if most is not None and int(value) > most:
+        raise BadHead(f"{name} must be at most {most:,}, not {int(value):,}; give a smaller number")
 
 
 def check_random_state(value: Any) -> None:
