@@ -219,7 +219,7 @@ def held_out_split(splits: NDArray[np.object_]) -> str | None:
         listed = ", ".join(map(repr, unknown[:MAX_LISTED_NAMES]))
         raise LabelError(
             f"the items have the split {listed}, which is not understood; use {split_words()}: `embedstore edit STORE "
-            f'--set "split=\'test\'" --where "split={_sql_text(unknown[0])}"`, or use --folds 5 instead'
+            f'--set "split=\'test\'" --where "split={_sql_text(unknown[0])}"`, or use --folds 5 of `probe` instead'
         )
     return next((s.value for s in (Split.TEST, Split.VAL) if s in names), None)
 
@@ -334,8 +334,8 @@ def _check_not_empty(n_train: int, n_held_out: int, name: str) -> None:
     if not n_held_out or not n_train:
         side = f"split {name!r} has" if not n_held_out else "training has"
         raise LabelError(
-            f"{side} no labeled rows; label some, give the items a `split` column of train and val, or use --folds 5, "
-            "which needs no split"
+            f"{side} no labeled rows; label some, give the items a `split` column of train and val, or use "
+            "--folds 5 of `probe`, which needs no split"
         )
 
 
@@ -346,7 +346,7 @@ def _check_sides(y: NDArray[np.object_], n_held_out: int, name: str) -> None:
     if len(classes) < 2:
         raise LabelError(
             f"training has one class only ({classes[0]!r}); a classifier needs at least two: label more of the "
-            "training items, or use --folds 5, which needs no split"
+            "training items, or use --folds 5 of `probe`, which needs no split"
         )
 
 
