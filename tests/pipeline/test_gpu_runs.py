@@ -22,6 +22,7 @@ from embedstore.backbones.registry import BUNDLED_INFO
 from embedstore.backbones.runtimes.runtime import Agreement, compare_vectors
 from embedstore.errors import BadBackbone
 from embedstore.operations import session
+from embedstore.pipeline import decode_method
 from embedstore.pipeline import encoder as encoder_module
 from embedstore.pipeline.decoder import Decoder
 from embedstore.quickstart import bench
@@ -266,8 +267,10 @@ def test_a_run_costs_one_copy_per_image_and_one_wait_per_batch(monkeypatch, stor
     """Eight more photos, in two more batches, on a device that resizes: nothing pageable, and no wait per image."""
     costs = []
     store._session.options = replace(store._session.options, decoder=Decoder.GPU_RESIZE)
+    monkeypatch.setattr(decode_method, "COMPARISON_IMAGES", 2)  # as many in both runs
     with pretended_gpus(monkeypatch) as machine:
         (gpu,) = machine.gpus
+        store._session.backbone()  # its weights are copied once
         for photos in (sorted(jpegs.iterdir())[:4], sorted(jpegs.iterdir())[4:]):
             gpu.counts.clear()
             assert store.embed(photos, batch_size=BATCH, threads=1).decoder == "device"
