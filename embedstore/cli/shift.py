@@ -17,6 +17,7 @@ from embedstore.cli.option_groups import (
     NearDuplicateOptionGroup,
     with_option_groups,
 )
+from embedstore.wording import counted
 
 
 @app.command(rich_help_panel=Panel.CLASSIFY)
@@ -85,10 +86,16 @@ def _print_figures(report: es.ShiftReport) -> None:
 def _print_notes(report: es.ShiftReport) -> None:
     """Print what was left out."""
     if report.n_both:
-        console.print_note(f"{report.n_both} items match both filters and were left out")
+        console.print_note(
+            counted(
+                report.n_both,
+                "item matches both filters and was left out",
+                "items match both filters and were left out",
+            )
+        )
     if report.n_shared:
         console.print_note(
-            f"{report.n_shared} items are copies of, or in a group with, items of the other set and were left out"
+            f"{counted(report.n_shared, 'item')} left out: copies of items of the other set, or in a group with them"
         )
     if report.sampled:
         console.print_note("of the independent items of a set, a random sample was compared; --max-items takes more")
