@@ -94,8 +94,8 @@ def _print_notes(report: es.ShiftReport) -> None:
             )
         )
     if report.n_shared:
-        console.print_note(
-            f"{counted(report.n_shared, 'item')} left out: copies of items of the other set, or in a group with them"
-        )
+        of_other_set = "of, or in a group with, items of the other set and"
+        one, several = f"item is a copy {of_other_set} was", f"items are copies {of_other_set} were"
+        console.print_note(f"{counted(report.n_shared, one, several)} left out")
     if report.sampled:
         console.print_note("of the independent items of a set, a random sample was compared; --max-items takes more")
