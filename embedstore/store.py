@@ -323,9 +323,11 @@ class Store:
                 within a folder from all dates, so that a search covers the whole collection soon; archives are read
                 back and forth then, which is slow.
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
-            engine: ``local`` embeds in this process, ``ray`` on a Ray cluster whose nodes see the store and the source.
+            engine: ``local`` embeds in this process, ``processes`` in one process per device of this machine, ``ray``
+                on a Ray cluster whose nodes see the store and the source.
             address: of the Ray cluster, ``HOST:PORT``; by default Ray is started on this machine.
-            workers: workers on the cluster; by default one per GPU, or one per ``cpus`` cores.
+            workers: workers on the cluster; by default one per GPU, or one per ``cpus`` cores. With ``processes``: by
+                default one per device; more are spread over the devices in turn.
             cpus: cores of a worker, by default 4.
             gpus: GPUs of a worker, also a fraction; by default 1 if the cluster has GPUs.
             inbox: see :meth:`plan_parts`; for workers on the cluster that do not see the folder of the store.
@@ -350,7 +352,7 @@ class Store:
             BadOption: if there is no such choice for RAW pairs or the order, or ``every`` is not a time.
             RuntimeMismatch: if the requested runtime or decoder gives other vectors.
             MissingExtra: if the requested runtime or engine is not installed.
-            EngineError: if the cluster cannot be used, or a part failed on it too often.
+            EngineError: if the cluster cannot be used, no process can be started, or a part failed too often.
             WeightsNotFound: if there is something to embed and the weights are not on this machine.
             SpaceMismatch: if there is something to embed and the backbone is not the one of the space any more.
             StoreBusy: if another process is still writing after ``wait`` seconds.

@@ -18,6 +18,7 @@ from embedstore.backbones.device_clock import DeviceClock
 from embedstore.backbones.forward_gate import gate_of_device
 from embedstore.backbones.precision import HALF_DTYPES, HalfWeights, true_fp32
 from embedstore.backbones.runtimes.runtime import no_text_tower
+from embedstore.backbones.seed import seeded_cpu
 from embedstore.resources import memory_share
 from embedstore.space import Family, Preprocess, Space
 
@@ -251,8 +252,7 @@ class Backbone:
 
     def example_input(self) -> torch.Tensor:
         """Return two normalized images of noise, which are the same every time."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
+        with seeded_cpu(0):
             return torch.randn((2, 3, *self._loaded.preprocess.size)).to(self._torch_device)
 
     def vectors_from_pixels(self, pixels: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,7 @@ from embedstore.backbones.recipe_options import (
     weights_origin,
 )
 from embedstore.backbones.registry import BUNDLED_INFO, LOCAL_DIR_PREFIX, weights_licence
+from embedstore.backbones.seed import seeded_cpu
 from embedstore.errors import BadBackbone, EmbedstoreError, MissingExtra, UnknownBackbone, WeightsNotFound, did_you_mean
 from embedstore.space import Family, Interpolation, Preprocess, Recipe, ResizeMode
 
@@ -254,8 +255,7 @@ def _create_model(source: OpenClipSource, recipe: Recipe) -> Any:
         args["force_image_size"] = size[0] if len(set(size)) == 1 else size  # its ResNets take a number only
     options = {"force_preprocess_cfg": source.preprocess, "pretrained_text": False, **args}
     try:
-        with suppress_root_logging(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
+        with suppress_root_logging(), seeded_cpu(recipe.seed):
             if recipe.random_init or (source.is_local and source.file):
                 module = open_clip.create_model(source.model, load_weights=False, **options)
                 if source.file:

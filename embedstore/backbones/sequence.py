@@ -20,6 +20,7 @@ from embedstore.backbones.base import l2_normalize
 from embedstore.backbones.batch_runner import BatchRunner
 from embedstore.backbones.error_text import one_line
 from embedstore.backbones.precision import true_fp32
+from embedstore.backbones.random_state import keep_random_state
 from embedstore.backbones.runtimes.runtime import no_text_tower
 from embedstore.errors import BadBackbone
 from embedstore.modality import SequenceInput
@@ -265,7 +266,7 @@ class SequenceBackbone:
         self, windows: list[NDArray[Any]], features: Callable[[list[NDArray[Any]]], torch.Tensor]
     ) -> NDArray[np.float32]:
         """Run one pass on the device."""
-        with torch.inference_mode(), true_fp32(self._kind):
+        with torch.inference_mode(), true_fp32(self._kind), keep_random_state():
             out: NDArray[np.float32] = features(windows).float().cpu().numpy()
         return out
 
@@ -299,7 +300,7 @@ def _measure_dim(network: SequenceNetwork, name: str) -> int:
         BadBackbone: when the network does not accept what its own tokenizer or feature extractor gives.
     """
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), keep_random_state():
             return int(network.features([network.example]).shape[-1])
     except (RuntimeError, ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
         raise BadBackbone(

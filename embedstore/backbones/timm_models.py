@@ -23,6 +23,7 @@ from embedstore.backbones.recipe_options import (
     requested_size,
     weights_origin,
 )
+from embedstore.backbones.seed import seeded_cpu
 from embedstore.errors import BadBackbone, UnknownBackbone, WeightsNotFound, did_you_mean
 from embedstore.space import Family, Interpolation, JsonScalar, Preprocess, Recipe, ResizeMode
 
@@ -49,8 +50,7 @@ def load(recipe: Recipe) -> LoadedNetwork:
     reject_reserved_args(recipe, RESERVED_ARGS)
     args = _constructor_args(recipe, config)
     if recipe.random_init:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
+        with seeded_cpu(recipe.seed):
             module = _create_model(name, args)
     else:
         path = weights.resolve_file(recipe.weights) if recipe.weights else tag_weights_file(name, config)

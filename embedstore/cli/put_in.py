@@ -125,7 +125,8 @@ def embed(
     engine: Annotated[
         str,
         typer.Option(
-            help="Where to embed: local (here) or ray (a cluster that sees the source and the store or --inbox)."
+            help="Where to embed: local (here), processes (here, one process per device) or ray (a cluster that sees "
+            "the source and the store or --inbox)."
         ),
     ] = "local",
     address: Annotated[
@@ -133,7 +134,8 @@ def embed(
         typer.Option(metavar="HOST:PORT", help="The Ray cluster; by default Ray is started on this machine."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Workers on the cluster; by default one per GPU, or per 4 cores.")
+        int | None,
+        typer.Option(min=1, help="Workers of --engine; by default one per device, or on a cluster's CPUs per 4 cores."),
     ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="Cores of a worker on the cluster; by default 4.")] = None,
     gpus: Annotated[

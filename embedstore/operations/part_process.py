@@ -18,15 +18,16 @@ from embedstore.operations.planned_backbones import load_planned
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.pipeline.decoder import Decoder
 from embedstore.pipeline.distributed.worker import PartJob
+from embedstore.pipeline.kept_encoder import KeptEncoder
 from embedstore.pipeline.run import EmbedOptions
 from embedstore.storage.inbox.inbox import Inbox
 from embedstore.storage.inbox.part_result import PartResult, decode_result, encode_result
 from embedstore.storage.storage import Storage
 
-RANGE_SECONDS = 24 * 3600.0  # for one range of files; a file that hangs its decoder is ended much earlier
+PART_SECONDS = 24 * 3600.0  # for a part or a range of its files; a file that hangs its decoder is ended much earlier
 CODE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    f"from embedstore.operations.part_process import main; main({RANGE_SECONDS})"
+    f"from embedstore.operations.part_process import main; main({PART_SECONDS})"
 )
 NAME = "the process that embedded it"
 
@@ -118,7 +119,7 @@ class PartProcess:
 
     def _ask(self, first: int, end: int) -> bytes:
         """Return what the process answers."""
-        self._process = self._process or WorkerProcess(CODE, RANGE_SECONDS, NAME)
+        self._process = self._process or WorkerProcess(CODE, PART_SECONDS, NAME)
         request = json.dumps(self.task.to_json() | {"first": first, "end": end}).encode()
         try:
             facts, data = self._process.ask(request, b"")
@@ -127,11 +128,11 @@ class PartProcess:
             self._process = None
             raise
         if "error" in facts:
-            raise _error(facts["error"], facts["text"], self.task.part)
+            raise remote_error(facts["error"], facts["text"], self.task.part)
         return data
 
 
-def _error(name: str, text: str, part: int) -> EmbedstoreError:
+def remote_error(name: str, text: str, part: int) -> EmbedstoreError:
     """Return the error that the process raised, of its own class if that is one of ours."""
     found = getattr(errors, name, None)
     if isinstance(found, type) and issubclass(found, EmbedstoreError) and not issubclass(found, errors.ItemError):
@@ -144,24 +145,26 @@ def main(timeout_seconds: float) -> None:
     serve(partial(_answer, []), timeout_seconds, 0)
 
 
-def _answer(opened: list[tuple[Session, Inbox]], request: bytes, _: bytes) -> tuple[dict[str, Any], bytes]:
-    """Embed one range, or report what prevents it; the session of the first request keeps its backbone."""
+def _answer(opened: list[tuple[Session, Inbox, KeptEncoder]], request: bytes, _: bytes) -> tuple[dict[str, Any], bytes]:
+    """Embed one range, or report what prevents it; the encoder of the first request is kept."""
     values = json.loads(request)
     first, end = values.pop("first"), values.pop("end")
     try:
         task = PartTask.from_json(values)
         if not opened:
             inbox = open_worker_inbox(task.address, task.space)
-            opened.append((Session(Storage(inbox.layout), task.opened), inbox))
+            session = Session(Storage(inbox.layout), task.opened)
+            kept = KeptEncoder(lambda: load_planned(session, inbox.read_plan().space), lambda: inbox.read_plan().files)
+            opened.append((session, inbox, kept))
         return {}, _embed(*opened[0], task, first, end)
     except Exception as e:  # whatever a network raises is the worker's to report
         return {"error": type(e).__name__, "text": str(e) or "no message"}, b""
 
 
-def _embed(session: Session, inbox: Inbox, task: PartTask, first: int, end: int) -> bytes:
+def _embed(session: Session, inbox: Inbox, kept: KeptEncoder, task: PartTask, first: int, end: int) -> bytes:
     """Return the encoded result of a range."""
     plan = inbox.read_plan()
     job = PartJob.open(session.storage, inbox, plan, task.part)
     options = replace(task.options, on_cpu=session.computes_on_cpu)
     chosen = replace(job, files=job.files[first:end])
-    return encode_result(plan, chosen.embed(lambda: load_planned(session, plan.space), options, isolate_all=True)[0])
+    return encode_result(plan, chosen.embed(kept, options, isolate_all=True)[0])

@@ -14,6 +14,7 @@ from embedstore.operations.part_process import PartTask, open_process
 from embedstore.operations.planned_backbones import load_planned
 from embedstore.operations.session import OpenOptions, Session
 from embedstore.pipeline.distributed.worker import PartReport, embed_part, require_part
+from embedstore.pipeline.kept_encoder import open_once
 from embedstore.pipeline.run import EmbedOptions
 from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.storage.inbox.register import Registrar
@@ -156,7 +157,7 @@ def work(
             session.storage,
             inbox,
             number,
-            lambda: load_planned(session, plan.space),
+            open_once(lambda: load_planned(session, plan.space)),
             partial(open_process, PartTask(str(path), inbox.space, number, options, settings), inbox),
             options=settings,
             progress=callback,

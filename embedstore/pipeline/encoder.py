@@ -209,6 +209,7 @@ class EncoderRequest:
         threads: the size of the decoding pool.
         batch_size: items per batch; None is the encoder's own choice.
         on_cpu: the network would compute on the CPU in fp32, where an exported tower can take its place.
+        expected_images: how many images the encoder will embed; None is those of the plan.
     """
 
     runtime: Runtime
@@ -216,6 +217,7 @@ class EncoderRequest:
     threads: int
     batch_size: int | None = None
     on_cpu: bool = False
+    expected_images: int | None = None
 
     @property
     def allows_tower(self) -> bool:
@@ -297,7 +299,8 @@ def _image_encoder(
     if isinstance(opened, TowerEncoder):
         return ImageRunEncoder(opened, _decode_method(opened, [opened.device], files, request), preprocess)
     backbones = load_backbones()
-    encoder = AdaptiveEncoder(backbones, request.runtime, expected_images=files.plan.counts.todo)
+    expected = files.plan.counts.todo if request.expected_images is None else request.expected_images
+    encoder = AdaptiveEncoder(backbones, request.runtime, expected_images=expected, batch_size=request.batch_size)
     method = _decode_method(encoder, [b.device for b in backbones], files, request)
     return ImageRunEncoder(encoder, method, preprocess, (opened.reason,) if opened.reason else ())
 

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from embedstore.backbones.runtimes.runtime import Runtime
 from embedstore.errors import NoImages
 from embedstore.media.decoders import decoder_version
+from embedstore.modality import Modality
 from embedstore.pipeline.commit import CommitStage, store_commit
-from embedstore.pipeline.decode import DecodeSettings, default_decode_threads, open_prepared_files
+from embedstore.pipeline.decode import default_decode_threads, open_prepared_files
 from embedstore.pipeline.decode_method import preserve_torch_threads
 from embedstore.pipeline.decoder import Decoder
-from embedstore.pipeline.encoder import EncoderRequest, LoadBackbone, RunEncoder, prepare_encoder
+from embedstore.pipeline.encoder import EncoderRequest, LoadBackbone, RunEncoder
 from embedstore.pipeline.forward import ForwardStage
+from embedstore.pipeline.kept_encoder import OpenEncoder, open_once
 from embedstore.pipeline.kept_values import kept_note
 from embedstore.pipeline.plan import EmbedPlan, FilesToRead, build_plan
 from embedstore.pipeline.read_order import ReadOrder
 from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
-from embedstore.pipeline.stage_times import StageTimers
+from embedstore.pipeline.stage_times import StageTimers, StageTimes
 from embedstore.sources.skip_rules import skipped_summary
 from embedstore.sources.source import Scan, Source
 from embedstore.storage.run_progress import ProgressRecorder
@@ -123,7 +125,7 @@ def embed_source(
             commits.add_failures(rows)
         encoding = None
         if plan.counts.todo:
-            encoding = embed_files(job, plan, load_backbone, commits, stop, isolate_all=writer.after_crash)
+            encoding = embed_files(job, plan, open_once(load_backbone), commits, stop, isolate_all=writer.after_crash)
         commits.flush()
         covers = source.roots or source.archives or source.tables
         missing = plan.mark_missing(writer) if covers and not stop.signal_number else 0
@@ -211,17 +213,19 @@ def apply_metadata(writer: Writer, source: Source, plan: EmbedPlan, folder: Path
 def embed_files(
     job: EmbedJob,
     plan: FilesToRead,
-    load_backbone: LoadBackbone,
+    open_encoder: OpenEncoder,
     commits: CommitStage,
     stop: StopSignal,
     *,
     isolate_all: bool,
 ) -> EncodingResult:
     """Read, decode, embed and commit the files of the plan, all stages at once."""
-    run, settings = _prepare(job, plan, load_backbone, isolate_all=isolate_all)
+    threads = job.options.threads or default_decode_threads()
     batch_size, max_files = job.options.batch_size, job.options.commit_rows
-    timers, recorder = StageTimers(), ProgressRecorder(job.storage.layout)
-    with closing(run), closing(recorder), preserve_torch_threads() as restore_threads, ExitStack() as stack:
+    with _open(job, plan, open_encoder, threads, isolate_all=isolate_all) as run, ExitStack() as stack:
+        settings = run.decode_settings(threads, isolate_all=isolate_all)
+        timers, recorder = StageTimers(), stack.enter_context(closing(ProgressRecorder(job.storage.layout)))
+        restore_threads = stack.enter_context(preserve_torch_threads())
         files = stack.enter_context(
             open_prepared_files(job.source, plan, settings, stop_requested=lambda: stop.signal_number, timers=timers)
         )
@@ -233,30 +237,33 @@ def embed_files(
             totals = commits.totals
             job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, totals.failures.total()))
             recorder.record(totals.files, plan.counts.todo)
-    times = timers.finish(
+        stack.close()
+        return EncodingResult(
+            run,
+            _times(run, forward, timers, threads, job.space.space.modality),
+            batch_size or run.batch_size,
+            commits.totals.files,
+        )
+
+
+def _open(
+    job: EmbedJob, plan: FilesToRead, open_encoder: OpenEncoder, threads: int, *, isolate_all: bool
+) -> AbstractContextManager[RunEncoder]:
+    """Open the encoder of the run."""
+    options, space = job.options, job.space
+    decoder = None if isolate_all else options.decoder
+    request = EncoderRequest(options.runtime, decoder, threads, options.batch_size, options.on_cpu)
+    towers_folder = job.storage.layout.towers_folder(space.key)
+    return open_encoder(job.source, plan, request, space=space.space, towers_folder=towers_folder)
+
+
+def _times(run: RunEncoder, forward: ForwardStage, timers: StageTimers, threads: int, modality: Modality) -> StageTimes:
+    """Return where the time of the stages went."""
+    return timers.finish(
         images=forward.item_count,
         forward_seconds=run.device_seconds(forward.item_count) or forward.seconds,
-        threads=settings.threads,
+        threads=threads,
         shares_cpu=run.device.startswith("cpu"),
         runtime=run.runtime,
-        modality=job.space.space.modality,
+        modality=modality,
     )
-    return EncodingResult(run, times, batch_size or run.batch_size, commits.totals.files)
-
-
-def _prepare(
-    job: EmbedJob, plan: FilesToRead, load_backbone: LoadBackbone, *, isolate_all: bool
-) -> tuple[RunEncoder, DecodeSettings]:
-    """Load the backbone and decide how files are decoded."""
-    options, space = job.options, job.space
-    threads = options.threads or default_decode_threads()
-    decoder = None if isolate_all else options.decoder
-    run = prepare_encoder(
-        load_backbone,
-        job.source,
-        plan,
-        EncoderRequest(options.runtime, decoder, threads, options.batch_size, options.on_cpu),
-        space=space.space,
-        towers_folder=job.storage.layout.towers_folder(space.key),
-    )
-    return run, run.decode_settings(threads, isolate_all=isolate_all)

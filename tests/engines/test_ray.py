@@ -111,9 +111,9 @@ def test_a_part_that_always_fails_is_given_up_and_the_rest_is_stored(cluster, tm
 def test_what_a_user_can_get_wrong_is_one_clear_line(cluster, tmp_path, photos):
     """Another engine, options for another engine, and workers that no node has room for."""
     store = tiny_store(tmp_path / "s")
-    with pytest.raises(BadOption, match="use one of local, ray"):
+    with pytest.raises(BadOption, match="use one of local, processes, ray"):
         store.embed(photos, engine="spark")
-    with pytest.raises(BadOption, match="address and cpus: only the engine ray has them"):
+    with pytest.raises(BadOption, match="address: only the engine ray has this option"):
         store.embed(photos, address="x:1", cpus=2)
     with pytest.raises(BadOption, match="cpus is 0, but must be at least 1"):
         store.embed(photos, engine="ray", cpus=0)

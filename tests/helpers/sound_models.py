@@ -10,7 +10,7 @@ import torch
 
 from tests.helpers.text_models import save_tokenizer
 
-FAMILIES = ("wav2vec2", "hubert", "whisper", "clap")
+FAMILIES = ("wav2vec2", "hubert", "whisper", "clap", "clap-fused")
 
 
 def save_sound_model(folder: Path, family: str, *, seed: int = 0) -> Path:
@@ -34,26 +34,31 @@ def save_sound_model(folder: Path, family: str, *, seed: int = 0) -> Path:
             special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 1)
             module = tf.WhisperModel(tf.WhisperConfig(max_source_positions=100, num_mel_bins=80, **size, **special))
             extractor = tf.WhisperFeatureExtractor(chunk_length=2)
-        case "clap":
-            module, extractor = _clap()
+        case "clap" | "clap-fused":
+            module, extractor = _clap(is_fused=family == "clap-fused")
             save_tokenizer(folder, "roberta", "right")
     module.save_pretrained(folder)
     extractor.save_pretrained(folder)
     return folder
 
 
-def _clap():
-    """Return CLAP with two small towers."""
+def _clap(*, is_fused: bool):
+    """Return CLAP with two small towers; the fused one has a second path, for sounds beyond a window."""
     import transformers as tf
 
     audio = {"spec_size": 64, "num_mel_bins": 16, "patch_size": 2, "patch_stride": 2, "window_size": 4}
     audio |= {"patch_embeds_hidden_size": 16, "hidden_size": 32, "depths": [1, 1], "num_attention_heads": [2, 2]}
+    audio |= {"enable_fusion": True, "fusion_type": "aff_2d"} if is_fused else {}
     text = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     text |= {"intermediate_size": 64, "max_position_embeddings": 66}
     config = tf.ClapConfig(audio_config=audio, text_config=text, projection_dim=24)
     # the files of a network without fusion say rand_trunc; a window is never longer than what is read
     extractor = tf.ClapFeatureExtractor(
-        feature_size=16, sampling_rate=16000, max_length_s=2, hop_length=160, truncation="rand_trunc"
+        feature_size=16,
+        sampling_rate=16000,
+        max_length_s=2,
+        hop_length=160,
+        truncation="fusion" if is_fused else "rand_trunc",
     )
     return tf.ClapModel(config), extractor
 

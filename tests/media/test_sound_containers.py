@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstore.errors import AudioError
-from embedstore.media.audio.containers import chain_links, other_container
+from embedstore.media.audio.containers import other_container
 from embedstore.media.audio.decode import decode_sound
+from embedstore.media.audio.joined import split_sounds
 from tests.helpers.sound_models import sound_file, tone
 
 pytest.importorskip("soundfile", reason="soundfile is not installed (extra [audio])")
@@ -27,7 +28,7 @@ def test_every_sound_of_a_chain_is_read(chain):
     """Ogg files that were joined by `cat`, as internet radio writes them, are the sounds one after the other."""
     files = [ogg(*link) for link in chain]
     joined = b"".join(files)
-    assert chain_links(joined) == files
+    assert list(split_sounds(joined)) == files
     samples, info = decode_sound(joined, 16000)
     assert info.format == "OGG"
     np.testing.assert_array_equal(samples, np.concatenate([decode_sound(file, 16000)[0] for file in files]))
@@ -36,9 +37,9 @@ def test_every_sound_of_a_chain_is_read(chain):
 def test_a_chain_with_bytes_between_is_read_to_its_end():
     """Damage between two sounds does not hide the second; the limit holds for all of them together."""
     one, two = ogg(16000, 0.3, 1), ogg(8000, 0.3, 2)
-    assert len(chain_links(one + b"?" * 100 + two)) == 2
-    assert chain_links(b"") == [b""]
-    assert chain_links(b"OggS") == [b"OggS"]
+    assert len(list(split_sounds(one + b"?" * 100 + two))) == 2
+    assert not list(split_sounds(b""))
+    assert list(split_sounds(b"OggS")) == [b"OggS"]
     with pytest.raises(AudioError) as caught:
         decode_sound(one + two[: len(two) // 2], 16000)
     assert caught.value.reason in ("corrupt", "truncated")

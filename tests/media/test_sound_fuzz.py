@@ -1,14 +1,16 @@
 """Sounds whose bytes lie: headers that claim anything, bytes cut, flipped, joined, repeated. Samples or one reason."""
 
 import struct
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from embedstore.errors import AudioError
-from embedstore.media.audio import decode
+from embedstore.errors import AudioError, TextError
+from embedstore.media.audio import decode, mpeg
 from embedstore.media.audio.decode import decode_sound
 from embedstore.media.audio.isolation import SoundDecoder
+from embedstore.media.text.decode import decode_text
 from tests.helpers.sound_models import sound_file, tone
 
 pytest.importorskip("soundfile", reason="soundfile is not installed (extra [audio])")
@@ -145,16 +147,44 @@ def damaged(data, other, rng):
 
 @pytest.mark.parametrize("count", [150, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(7200)])])
 def test_damaged_sounds_of_every_kind(decoder, count, capfd):
-    """Seed 2026: every file ends with finite samples or with one line; nothing is printed, and no decoder hangs."""
+    """Seed 2026: every file ends with finite samples or with one line; nothing is printed, no decoder hangs or dies.
+
+    A quarter of the files are two sounds, one after the other, before the damage.
+    """
     rng = np.random.default_rng(2026)
     files = [whole(kind, subtype) for kind, subtype in KINDS]
-    reasons = {}
+    bare = files[KINDS.index(("MP3", None))]
+    files.append(bare[mpeg.read_frame(bare, 0).length :])  # without the header that states its frames
+    reasons = Counter()
     for _ in range(count):
-        first, second = rng.integers(0, len(files), 2)
-        found = outcome(decoder, damaged(files[first], files[second], rng))
-        reason = found.reason.value if isinstance(found, AudioError) else "samples"
-        reasons[reason] = reasons.get(reason, 0) + 1
+        first, second, other = (files[n] for n in rng.integers(0, len(files), 3))
+        data = first + second if rng.random() < 0.25 else first
+        found = outcome(decoder, damaged(data, other, rng))
+        reasons[found.reason.value if isinstance(found, AudioError) else "samples"] += 1
     assert capfd.readouterr() == ("", "")
-    assert reasons.get("samples", 0) > count / 20
+    assert reasons["samples"] > count / 20
     assert {"corrupt", "truncated"} <= set(reasons)
-    assert reasons.get("timed_out", 0) == 0
+    assert not {"timed_out", "crashed"} & set(reasons)
+
+
+@pytest.mark.parametrize("count", [2000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_damaged_texts(count):
+    """Seed 2026: a text in any encoding, damaged in any way, is a text that UTF-8 can hold, or one line."""
+    rng = np.random.default_rng(2026)
+    words = "Grüße, 猫と犬 \U0001f408 and a dog.\n" * 4
+    files = [words.encode(encoding) for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-7", "gb18030")]
+    reasons, lines = Counter(), set()
+    for _ in range(count):
+        first, second = (files[n] for n in rng.integers(0, len(files), 2))
+        try:
+            text = decode_text(damaged(first, second, rng))
+        except TextError as error:
+            reasons[error.reason.value] += 1
+            lines.add(str(error).count("\n"))
+        else:
+            reasons["text"] += 1
+            assert text.strip()
+            assert text.encode()
+    assert lines == {0}
+    assert set(reasons) <= {"text", "not_a_text", "empty", "blank"}
+    assert min(reasons["text"], reasons["not_a_text"]) > count / 20

@@ -23,6 +23,7 @@ ON_DEVICE = [name for name in STEPS if name not in ("two processes train", "JPEG
 def small(monkeypatch, tmp_path):
     """A few small photos on the CPU."""
     monkeypatch.setattr(steps, "FEW", 2)
+    monkeypatch.setattr(steps, "LOAD", 8)
     return Setup("cpu", tmp_path, images=8, large_side=900)
 
 

@@ -228,12 +228,10 @@ def _clap(folder: ModelFolder, recipe: Recipe, extractor: Any) -> SoundTower:
     rate = int(extractor.sampling_rate)
 
     def features(windows: list[NDArray[np.float32]]) -> torch.Tensor:
-        inputs = extractor(windows, sampling_rate=rate, return_tensors="pt")
-        device = module.device
-        longer = {"is_longer": inputs["is_longer"].to(device)} if "is_longer" in inputs else {}
-        return _projected(
-            module.get_audio_features(input_features=inputs["input_features"].float().to(device), **longer)
-        )
+        mels = extractor(windows, sampling_rate=rate, return_tensors="pt").input_features.float().to(module.device)
+        # no window is longer than what is read; the extractor of a fused network would declare a random one to be
+        is_longer = torch.zeros((len(windows), 1), dtype=torch.bool, device=module.device)
+        return _projected(module.get_audio_features(input_features=mels, is_longer=is_longer))
 
     window = float(extractor.max_length_s)
     return SoundTower(module, "projection", "", features, window, round(MIN_SECONDS * rate))

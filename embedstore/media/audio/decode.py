@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import AudioError
-from embedstore.media.audio.containers import chain_links, other_container
+from embedstore.media.audio import mpeg, ogg
+from embedstore.media.audio.channels import ChannelLevels
+from embedstore.media.audio.containers import other_container
+from embedstore.media.audio.joined import split_sounds
+from embedstore.media.audio.sizes import check_size, complete_header, without_rest
 from embedstore.resources import memory_share
 from embedstore.types import ContentInfo, FailureReason
 
@@ -17,8 +21,8 @@ BLOCK_FRAMES = 1 << 16  # that are decoded at once: a header may claim any numbe
 MAX_SECONDS = 4 * 3600.0  # of one sound
 MAX_BYTES = 2 << 30  # of its samples
 COMPLETE = 0.98  # of the frames that a header states: encoders count their own delay differently
-SIZES_WITHOUT_MEANING = (0, 0xFFFFFFFF)  # a program that writes to a pipe does not know the size
 
+UNKNOWN_FRAMES = (1 << 63) - 1  # what the decoder says of a header that was written before the sound
 LOUDEST = float(1 << 31)  # of the samples of a file of floats: some programs write them in the range of integers
 
 _EXTRA = "sound needs the packages soundfile and soxr; run `pip install 'embedstore[audio]'` and embed again"
@@ -26,6 +30,9 @@ _EXTRA = "sound needs the packages soundfile and soxr; run `pip install 'embedst
 
 def decode_sound(data: bytes, sample_rate: int) -> tuple[NDArray[np.float32], ContentInfo]:
     """Return the samples of a sound, the mean of its channels, and facts about the content.
+
+    A file of several sounds one after the other is read to its end. Where channels cancel each other out, the loudest
+    one is read.
 
     Args:
         data: the bytes of the file.
@@ -48,12 +55,10 @@ def decode_sound(data: bytes, sample_rate: int) -> tuple[NDArray[np.float32], Co
         import soxr
     except (ImportError, OSError) as e:
         raise AudioError(FailureReason.MISSING_EXTRA, _EXTRA) from e
-    _check_size(data)
     parts, read, seconds, name = list[NDArray[np.float32]](), 0, 0.0, ""
     try:
-        for link in chain_links(data):
-            with soundfile.SoundFile(io.BytesIO(link)) as file:
-                samples, rate, name = _read(file, sample_rate, seconds), int(file.samplerate), str(file.format)
+        for sound in split_sounds(data):
+            samples, rate, name = _read_sound(sound, sample_rate, seconds)
             read, seconds = read + len(samples), seconds + len(samples) / rate
             parts.append(samples if rate == sample_rate else soxr.resample(samples, rate, sample_rate))
     except soundfile.LibsndfileError as e:
@@ -68,27 +73,59 @@ def decode_sound(data: bytes, sample_rate: int) -> tuple[NDArray[np.float32], Co
     return np.ascontiguousarray(samples, dtype=np.float32), ContentInfo(0, 0, name)
 
 
-def _read(file: Any, sample_rate: int, seconds: float) -> NDArray[np.float32]:
-    """Return the mean of the channels, block by block.
+def _read_sound(data: bytes, sample_rate: int, seconds: float) -> tuple[NDArray[np.float32], int, str]:
+    """Return the samples of one sound, their rate and the name of the format.
+
+    Args:
+        data: the bytes of the sound.
+        sample_rate: samples per second of the result.
+        seconds: of the sounds of the file that were read before.
+    """
+    import soundfile
+
+    check_size(data)
+    ready = mpeg.state_frames(complete_header(without_rest(data)))
+    with soundfile.SoundFile(io.BytesIO(ready)) as file:
+        samples, channel = _read(file, sample_rate, seconds)
+    if channel is not None:
+        with soundfile.SoundFile(io.BytesIO(ready)) as file:
+            samples, _ = _read(file, sample_rate, seconds, channel=channel)
+    if file.format == "OGG" and ogg.is_cut_off(data):
+        raise AudioError(FailureReason.TRUNCATED, f"it ends inside a page of Ogg, after {len(samples):,} frames")
+    return samples, int(file.samplerate), str(file.format)
+
+
+def _read(
+    file: Any, sample_rate: int, seconds: float, *, channel: int | None = None
+) -> tuple[NDArray[np.float32], int | None]:
+    """Return the mean of the channels, block by block, and the channel to read instead if they cancel each other out.
 
     Args:
         file: the open file.
         sample_rate: samples per second of the result.
-        seconds: of the parts of the file that were read before.
+        seconds: of the sounds of the file that were read before.
+        channel: the one to read; None is the mean of all.
     """
+    file.seekable = _never  # soundfile would seek after each block, which fails at the end of a FLAC of unknown length
     most = _most_frames(file.samplerate, sample_rate, seconds)
-    blocks, count = list[NDArray[np.float32]](), 0
-    while len(block := file.read(BLOCK_FRAMES, dtype="float32", always_2d=True)):
+    blocks, count, levels = list[NDArray[np.float32]](), 0, ChannelLevels(file.channels)
+    while len(block := file.read(min(BLOCK_FRAMES, file.frames - count), dtype="float32", always_2d=True)):
         count += len(block)
         if count > most:
             longest = seconds + most / file.samplerate
             detail = f"longer than {longest / 60:.0f} minutes; cut it into several files"
             raise AudioError(FailureReason.TOO_LARGE, detail)
         with np.errstate(over="ignore"):  # infinite samples are refused later
-            blocks.append(block.mean(axis=1))
-    if count < COMPLETE * file.frames:
+            blocks.append(block.mean(axis=1) if channel is None else block[:, channel].copy())
+        if channel is None:
+            levels.add(block, blocks[-1])
+    if file.frames != UNKNOWN_FRAMES and count < COMPLETE * file.frames:
         raise AudioError(FailureReason.TRUNCATED, f"it ends after {count:,} of {file.frames:,} frames")
-    return np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+    return np.concatenate(blocks) if blocks else np.empty(0, np.float32), levels.replacement()
+
+
+def _never() -> bool:
+    return False
 
 
 def _most_frames(rate: int, sample_rate: int, seconds: float) -> int:
@@ -112,31 +149,8 @@ def _check(samples: NDArray[np.float32]) -> None:
         raise AudioError(FailureReason.SILENT, "all samples are equal")
 
 
-def _check_size(data: bytes) -> None:
-    """Refuse a WAV, AIFF, AU or Wave64 file that is shorter than its header says; the library reads what is there."""
-    stated = _stated_size(data)
-    if stated is not None and stated > len(data) + 1:  # some writers forget the last pad byte
-        raise AudioError(FailureReason.TRUNCATED, f"it has {len(data):,} of {stated:,} bytes")
-
-
-def _stated_size(data: bytes) -> int | None:
-    """Return how many bytes a header says that the file has; None where it says nothing."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
-        size = int.from_bytes(data[4:8], "little")
-        return None if size in SIZES_WITHOUT_MEANING else size + 8
-    if data[:4] == b"FORM" and data[8:12] in (b"AIFF", b"AIFC"):
-        size = int.from_bytes(data[4:8], "big")
-        return None if size in SIZES_WITHOUT_MEANING else size + 8
-    if data[:4] == b".snd":
-        start, size = (int.from_bytes(data[at : at + 4], "big") for at in (4, 8))
-        return None if size in SIZES_WITHOUT_MEANING else start + size
-    if data[:4] == b"riff" and len(data) >= 24:  # Wave64: its size includes the header
-        return int.from_bytes(data[16:24], "little")
-    return None
-
-
 def _has_known_begin(data: bytes) -> bool:
     """Return whether a file begins as a sound does."""
-    return data.startswith((b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"caff")) or (
-        len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0
-    )
+    return data.startswith(
+        (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"FORM", b".snd", b"dns.", b"caff", b"riff")
+    ) or (len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import AudioError, ImageError
 from embedstore.media.audio.decode import decode_sound
+from embedstore.media.audio.sizes import stated_size
 from embedstore.media.image.isolation import WorkerPool
 from embedstore.types import ContentInfo
 
@@ -84,6 +85,7 @@ class SoundDecoder:
 
 
 def is_plain_wave(data: bytes) -> bool:
-    """Return whether a file is a WAV file of plain samples."""
+    """Return whether a file is a WAV file of plain samples, and nothing else follows it."""
     is_wave = data[:4] == b"RIFF" and data[8:16] == b"WAVEfmt "
-    return is_wave and int.from_bytes(data[20:22], "little") in _PLAIN_SAMPLES
+    is_all = len(data) <= (stated_size(data) or 0) + 1  # with the last pad byte
+    return is_wave and is_all and int.from_bytes(data[20:22], "little") in _PLAIN_SAMPLES

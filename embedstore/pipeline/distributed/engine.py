@@ -9,6 +9,7 @@ from embedstore.errors import BadOption
 from embedstore.storage.inbox.bucket import Bucket
 
 PART_FILES = 1024  # of a part on a cluster: a worker that dies costs one part
+PROCESS_PART_FILES = 4096  # of a part of a process on this machine: at its end a device waits for its last images
 MAX_ATTEMPTS = 4  # of one part: its workers died, or failed, so many times
 
 
@@ -16,6 +17,7 @@ class Engine(StrEnum):
     """The values of ``--engine``."""
 
     LOCAL = "local"  # threads of this process
+    PROCESSES = "processes"  # one process per device of this machine
     RAY = "ray"  # workers of a Ray cluster
 
 
@@ -26,7 +28,8 @@ class EngineOptions:
     Attributes:
         engine: the engine.
         address: of the cluster, ``HOST:PORT``; None starts Ray on this machine.
-        workers: how many workers; None is one per GPU, or one per so many ``cpus`` of the cluster.
+        workers: how many workers; None is one per GPU, or one per so many ``cpus`` of the cluster; of ``processes`` one
+            per device.
         cpus: cores of a worker; None is 4, or all of a smaller node.
         gpus: GPUs of a worker, also a fraction; None is 1 where the cluster has GPUs.
         part_files: files of a part.
@@ -62,9 +65,23 @@ class EngineOptions:
         except ValueError:
             raise BadOption(f"unknown engine {engine!r}; use one of {', '.join(Engine)}") from None
         given = {"address": address, "workers": workers, "cpus": cpus, "gpus": gpus, "inbox": inbox}
-        if chosen is Engine.LOCAL and (names := [name for name, value in given.items() if value is not None]):
-            raise BadOption(f"{' and '.join(names)}: only the engine ray has them; add engine ray, or leave them out")
+        for name in (name for name, value in given.items() if value is not None):
+            _require_engine(name, chosen)
         for name, value, least in (("workers", workers, 1), ("cpus", cpus, 1), ("gpus", gpus, 0)):
             if value is not None and value < least:
                 raise BadOption(f"{name} is {value}, but must be at least {least}")
-        return cls(chosen, address, workers, cpus, gpus, PART_FILES, Bucket.parse(inbox) if inbox else None)
+        files = PROCESS_PART_FILES if chosen is Engine.PROCESSES else PART_FILES
+        return cls(chosen, address, workers, cpus, gpus, files, Bucket.parse(inbox) if inbox else None)
+
+
+def _require_engine(option: str, chosen: Engine) -> None:
+    """Require that an engine has an option.
+
+    Raises:
+        BadOption: if it has not.
+    """
+    engines = (Engine.PROCESSES, Engine.RAY) if option == "workers" else (Engine.RAY,)
+    if chosen not in engines:
+        names = " and ".join(engines)
+        owners = f"the engines {names} have" if len(engines) > 1 else f"the engine {names} has"
+        raise BadOption(f"{option}: only {owners} this option; name the engine, or leave {option} out")

@@ -44,6 +44,7 @@ class PlanOptions:
         engine: who makes the plan; an engine replaces its own without being told.
         wait: seconds to wait for another writer.
         bucket: where workers find the plan and put their results; None is the folder of the store.
+        least_parts: make smaller parts where there would be fewer, so that every worker has one.
     """
 
     parts: int | None = None
@@ -52,6 +53,11 @@ class PlanOptions:
     engine: str = "plan-parts"
     wait: float = 0.0
     bucket: Bucket | None = None
+    least_parts: int = 1
+
+    def count(self, files: int) -> int:
+        """Return how many parts some files make."""
+        return self.parts or max(-(-files // self.part_files), self.least_parts)
 
 
 @dataclass(frozen=True)
@@ -201,7 +207,7 @@ def _write_plan(
 ) -> WorkPlan:
     """Write the plan and the lists of its parts as a folder that appears whole or not at all."""
     attributes, counts = facts
-    sizes = split_evenly(plan.counts.todo, options.parts or -(-plan.counts.todo // options.part_files))
+    sizes = split_evenly(plan.counts.todo, options.count(plan.counts.todo))
     if sizes[0] > MAX_PART_FILES:
         least = -(-plan.counts.todo // MAX_PART_FILES)
         raise BadOption(

@@ -9,16 +9,16 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from embedstore.errors import EmbedstoreError, EngineError, MissingExtra
 from embedstore.pipeline.distributed.cluster_address import ClusterWatch, require_cluster
 from embedstore.pipeline.distributed.engine import EngineOptions
+from embedstore.pipeline.distributed.part_workers import POLL_SECONDS, EndedPart
 
 WORKER_CORES = 4
-POLL_SECONDS = 1.0  # between two checks of whether the run shall stop
 _COLOR = re.compile("\x1b\\[[0-9;]*m")
 _NODE = re.compile(r"\bip: (\S+)")  # in Ray's description of a worker that died
 
@@ -36,25 +36,6 @@ class WorkerSetting:
     count: int
     cpus: int
     gpus: float
-
-
-@dataclass(frozen=True)
-class EndedPart:
-    """A part that a worker ended, or failed at.
-
-    Attributes:
-        part: its number.
-        report: what the worker returned; None if it failed.
-        problem: why it failed.
-        error: the error of ours that the worker raised, if there is one.
-        began: whether a worker began the part; False if none could be started for it.
-    """
-
-    part: int
-    report: dict[str, Any] | None = None
-    problem: str = ""
-    error: EmbedstoreError | None = None
-    began: bool = True
 
 
 def import_ray() -> Any:
@@ -103,6 +84,23 @@ def connected(options: EngineOptions) -> Iterator[Any]:
         ray.shutdown()
 
 
+@contextmanager
+def ray_workers(
+    engine: EngineOptions, make: Callable[[], Any], task: tuple[Any, ...], address: str
+) -> Iterator[RayWorkers]:
+    """Yield workers for the plan at an address, on a cluster; they end with the block.
+
+    Raises:
+        MissingExtra: if Ray is not installed.
+        EngineError: if there is no cluster at the address, or no node has what a worker needs.
+    """
+    with (
+        connected(engine) as ray,
+        closing(RayWorkers(ray, worker_setting(ray, engine), make, (address, *task))) as pool,
+    ):
+        yield pool
+
+
 def worker_setting(ray: Any, options: EngineOptions) -> WorkerSetting:
     """Return how workers are made: one per GPU, or one per few cores.
 
@@ -141,6 +139,11 @@ class RayWorkers:
         self._watch = ClusterWatch(ray.get_runtime_context().gcs_address)
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[int, Any]] = {}
+
+    @property
+    def places(self) -> int:
+        """How many parts are embedded at once."""
+        return self._places
 
     @property
     def has_room(self) -> bool:

@@ -17,7 +17,7 @@ from embedstore.media.decoders import decoder_version
 from embedstore.pipeline.commit import CommitStage
 from embedstore.pipeline.content_set import ContentSet
 from embedstore.pipeline.distributed.killing_files import OpenProcess, embed_without_killers
-from embedstore.pipeline.encoder import LoadBackbone
+from embedstore.pipeline.kept_encoder import OpenEncoder
 from embedstore.pipeline.plan import PlanCounts, PlannedFile
 from embedstore.pipeline.report import EncodingResult
 from embedstore.pipeline.run import EmbedJob, EmbedOptions, EmbedProgress, embed_files
@@ -134,7 +134,7 @@ def embed_part(
     storage: Storage,
     inbox: Inbox,
     part: int,
-    load_backbone: LoadBackbone,
+    open_encoder: OpenEncoder,
     open_process: OpenProcess,
     *,
     options: EmbedOptions = EmbedOptions(),
@@ -150,7 +150,7 @@ def embed_part(
         storage: the store.
         inbox: of the space.
         part: the number of the part.
-        load_backbone: loads the backbone.
+        open_encoder: opens the encoder, or keeps it from part to part.
         open_process: starts a process that embeds ranges of the part.
         options: how to run.
         progress: called with how far the part is.
@@ -172,7 +172,7 @@ def embed_part(
     try:
         if deaths < DEATHS_OF_CHANCE:
             job = PartJob.open(storage, inbox, plan, part)
-            result, encoding = job.embed(load_backbone, options, progress, isolate_all=deaths > 0)
+            result, encoding = job.embed(open_encoder, options, progress, isolate_all=deaths > 0)
         else:
             result, encoding = embed_without_killers(part, inbox.read_list(plan, part), open_process), None
         with disk_errors.disk_errors(f"write to {inbox.folder}"):
@@ -232,7 +232,7 @@ class PartJob:
 
     def embed(
         self,
-        load_backbone: LoadBackbone,
+        open_encoder: OpenEncoder,
         options: EmbedOptions,
         progress: Callable[[EmbedProgress], None] = lambda _: None,
         *,
@@ -251,7 +251,7 @@ class PartJob:
         job = EmbedJob(self.storage, source, space, options, progress)
         chosen = FilesOfPart(self.files, self.known)
         with catch_stop_signals() as stop:
-            encoding = embed_files(job, chosen, load_backbone, commits, stop, isolate_all=isolate_all)
+            encoding = embed_files(job, chosen, open_encoder, commits, stop, isolate_all=isolate_all)
         stop.raise_if_requested()
         batch = (batches or [CommitBatch()])[0]
         decoder = decoder_version(space.space.modality)

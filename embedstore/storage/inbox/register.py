@@ -73,6 +73,7 @@ class Registrar:
     def __init__(self, writer: Writer, inbox: Inbox) -> None:
         self.plan: WorkPlan = inbox.read_plan()
         self.total = Registration()
+        self._torn_parts: set[int] = set()
         self._writer, self._inbox = writer, inbox
         self._started = utc_now()
         self._attributes = inbox.shared_file(self.plan, ATTRIBUTES)
@@ -93,19 +94,28 @@ class Registrar:
         """The parts that are not in the catalog, ascending."""
         return [n for n in range(1, len(self.plan.parts) + 1) if n not in self._registered]
 
-    def register_waiting(self) -> int:
+    def take_torn_parts(self) -> set[int]:
+        """Return the parts whose results were torn since the last call: they have to be done again."""
+        torn, self._torn_parts = self._torn_parts, set()
+        return torn
+
+    def register_waiting(self, *, before: int | None = None) -> int:
         """Register every result that is waiting, and return how many parts are new in the catalog.
+
+        Args:
+            before: leave the results of this part and later ones waiting.
 
         Raises:
             StoreUnreadable: if a result cannot be read now; it is left as it is.
             StoreIOError: if the disk or the server of a bucket fails; what was registered before is kept.
         """
-        before = self.total.parts
+        parts = self.total.parts
         with disk_errors.disk_errors(f"write to {self._inbox.folder}"):
             self._inbox.download_results()
         for waiting in self._inbox.waiting():
-            self.register(waiting)
-        return self.total.parts - before
+            if before is None or waiting.part < before:
+                self.register(waiting)
+        return self.total.parts - parts
 
     def register(self, waiting: WaitingResult) -> None:
         """Register one result; one that cannot be used is moved to the quarantine.
@@ -125,6 +135,7 @@ class Registrar:
                         self._writer.layout, waiting.path, f"{self.plan.space.key}-{waiting.path.name}"
                     )
                     self._inbox.discard(waiting)
+                self._torn_parts.add(waiting.part)
                 self.total.torn.append(f"{waiting.path.name}: {e}; moved to {kept}, and its part has to be done again")
                 return
             self._commit(result)
