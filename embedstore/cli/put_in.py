@@ -211,6 +211,8 @@ def embed(
     sys.stdout.flush()  # the report is complete; what follows serves the next command
     for sentence in opened.close():
         console.print_note(sentence)
+    if report.failed_entirely:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)

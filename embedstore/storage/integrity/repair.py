@@ -80,8 +80,21 @@ def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
         actions += take_back.take_back_vectors(writer)
         actions += quarantine_bad_results(at)
         actions += _remove_unfinished_indexes(at)
+        actions += writer.write_space_files()
+        actions += _repair_marker(at)
         writer.checkpoint()
         return StorageRepair(actions, _lost_contents(writer, replaced))
+
+
+def _repair_marker(at: Layout) -> list[str]:
+    """Write the marker file again if it does not match its checksum."""
+    if not (problem := layout.marker_problem(at)):
+        return []
+    layout.rewrite_marker(at)
+    return [
+        f"{layout.MARKER}: {problem}; it was written again as it is (the store's id may have changed: replicas that "
+        "belong to another store now are written again)"
+    ]
 
 
 def _lost_contents(writer: Writer, replaced: list[_ShardRepair]) -> dict[str, list[str]]:
