@@ -25,6 +25,7 @@ from embedstore.finetuning.settings import AugmentationSettings, FinetuneSetting
 from embedstore.modality import Modality
 from embedstore.space import Space
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+from embedstore.wording import counted
 
 SINGLE_EXAMPLE_C = 1.0  # with one example of a class there is nothing to cross-validate C on
 DEFAULT_LOGIT_SCALE = 100.0  # of a text head where the network brings none: CLIP's own
@@ -94,7 +95,8 @@ def hold_out_validation(
     train, val = rows[~away], rows[away]
     if not len(val) or not len(train):
         raise LabelError(
-            f"no validation rows: {len(rows)} training items are too few to hold out a fifth of each class; label "
+            f"no validation rows: {counted(len(rows), 'training item is', 'training items are')} too few to hold out "
+            "a fifth of each class; label "
             "more, or give items `split = 'val'` next to `train` and `test`"
         )
     if len(np.unique(data.y[train].astype(str))) < 2:

@@ -18,6 +18,7 @@ from embedstore.classify.data.labels import label_indicators
 from embedstore.errors import LabelError
 from embedstore.text_form import split_words
 from embedstore.types import Split
+from embedstore.wording import counted
 
 SINGLE_EXAMPLE_CURE = "label more, or leave out what has too few with --where"
 HASH_SPLIT = "hash"  # the name of the split of items that have none of their own
@@ -55,14 +56,16 @@ class TrainTestSplit:
         """Return what a person should know about the side of some rows, one sentence each."""
         out = []
         if self.n_joined:
+            one, several = "held-out item is in a group that joins", "held-out items are in groups that join"
             out.append(
-                f"{self.n_joined} held-out items are in groups that join both sides of the split, such as a copy of "
-                "two pictures; none of their items trains"
+                f"{counted(self.n_joined, one, several)} both sides of the split, such as a copy of two pictures; no item "
+                "of such a group trains"
             )
         if self.n_swapped:
+            one, several = "item is not on the side of its hash", "items are not on the side of their hash"
             out.append(
-                f"{self.n_swapped} items are not on the side of their hash, because a small class needs both sides; "
-                "they can change sides when the store grows: a `split` column keeps them"
+                f"{counted(self.n_swapped, one, several)}, because a small class needs both sides; this can change when "
+                "the store grows: a `split` column keeps the sides"
             )
         return tuple(out)
 

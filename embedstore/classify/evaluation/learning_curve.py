@@ -24,6 +24,7 @@ from embedstore.classify.evaluation.settings import check_seed
 from embedstore.classify.metrics import MetricName
 from embedstore.errors import BadHead, LabelError
 from embedstore.tables import Record, Table
+from embedstore.wording import counted
 
 DEFAULT_LABELS_PER_CLASS = (1, 2, 4, 8, 16)  # the few-shot protocol of CoOp (Zhou et al. 2022)
 DEFAULT_REPEATS = 5
@@ -212,7 +213,7 @@ def score_label_budgets(
     held_out, largest = data.take(split.held_out), _largest_class(data, split.train)
     points: list[LearningCurvePoint] = []
     budgets = sorted(set(settings.labels_per_class))
-    skipped = [(b, f"no class has more than {largest} training items") for b in budgets if b >= largest]
+    skipped = [(b, f"no class has more than {counted(largest, 'training item')}") for b in budgets if b >= largest]
     seeds = range(settings.seed, settings.seed + settings.repeats)
     for budget in [b for b in budgets if b < largest]:
         draws = [sample_per_class(data, split.train, budget, seed) for seed in seeds]
