@@ -58,14 +58,14 @@ class TrainTestSplit:
         if self.n_joined:
             one, several = "held-out item is in a group that joins", "held-out items are in groups that join"
             out.append(
-                f"{counted(self.n_joined, one, several)} both sides of the split, such as a copy of two pictures; no item "
-                "of such a group trains"
+                f"{counted(self.n_joined, one, several)} both sides of the split, such as a copy of two pictures; no "
+                "item of such a group trains"
             )
         if self.n_swapped:
             one, several = "item is not on the side of its hash", "items are not on the side of their hash"
             out.append(
-                f"{counted(self.n_swapped, one, several)}, because a small class needs both sides; this can change when "
-                "the store grows: a `split` column keeps the sides"
+                f"{counted(self.n_swapped, one, several)}, because a small class needs both sides; this can change "
+                "when the store grows: a `split` column keeps the sides"
             )
         return tuple(out)
 
