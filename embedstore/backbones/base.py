@@ -17,8 +17,8 @@ from embedstore.backbones.batch_runner import BatchRunner, require_pixels
 from embedstore.backbones.device_clock import DeviceClock
 from embedstore.backbones.forward_gate import gate_of_device
 from embedstore.backbones.precision import HALF_DTYPES, HalfWeights, true_fp32
+from embedstore.backbones.random_state import seeded_cpu
 from embedstore.backbones.runtimes.runtime import no_text_tower
-from embedstore.backbones.seed import seeded_cpu
 from embedstore.resources import memory_share
 from embedstore.space import Family, Preprocess, Space
 
