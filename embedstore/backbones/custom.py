@@ -18,9 +18,9 @@ from torch import nn
 from embedstore.backbones import weights
 from embedstore.backbones.base import LoadedNetwork
 from embedstore.backbones.error_text import one_line
+from embedstore.backbones.random_state import seeded_cpu
 from embedstore.backbones.recipe_options import UNDECLARED_PREPROCESS, apply_preprocess_overrides, weights_origin
 from embedstore.backbones.registry import FACTORY_PATTERN
-from embedstore.backbones.seed import seeded_cpu
 from embedstore.errors import BadBackbone, CodeNotAllowed, UnknownBackbone, WeightsNotFound
 from embedstore.space import Family, Preprocess, Recipe
 

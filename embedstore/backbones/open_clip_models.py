@@ -18,6 +18,7 @@ from embedstore.backbones import weights
 from embedstore.backbones.base import LoadedNetwork
 from embedstore.backbones.error_text import join_names, one_line, suppress_root_logging
 from embedstore.backbones.open_clip_projection import remove_projection
+from embedstore.backbones.random_state import seeded_cpu
 from embedstore.backbones.recipe_options import (
     apply_preprocess_overrides,
     reject_reserved_args,
@@ -25,7 +26,6 @@ from embedstore.backbones.recipe_options import (
     weights_origin,
 )
 from embedstore.backbones.registry import BUNDLED_INFO, LOCAL_DIR_PREFIX, weights_licence
-from embedstore.backbones.seed import seeded_cpu
 from embedstore.errors import BadBackbone, EmbedstoreError, MissingExtra, UnknownBackbone, WeightsNotFound, did_you_mean
 from embedstore.space import Family, Interpolation, Preprocess, Recipe, ResizeMode
 

@@ -17,13 +17,13 @@ from embedstore.backbones import weights
 from embedstore.backbones.base import LoadedNetwork
 from embedstore.backbones.error_text import join_names, one_line
 from embedstore.backbones.layers import select_features
+from embedstore.backbones.random_state import seeded_cpu
 from embedstore.backbones.recipe_options import (
     apply_preprocess_overrides,
     reject_reserved_args,
     requested_size,
     weights_origin,
 )
-from embedstore.backbones.seed import seeded_cpu
 from embedstore.errors import BadBackbone, UnknownBackbone, WeightsNotFound, did_you_mean
 from embedstore.space import Family, Interpolation, JsonScalar, Preprocess, Recipe, ResizeMode
 

@@ -307,6 +307,14 @@ ROWS += [
     ),
     Cure("probe STORE {}", lambda f: numbers(f, year=YEARS), "label-errors S year", {}, 0, "info S"),
     Cure(
+        "edit STORE --where true --add-columns --set {}",
+        numbers,
+        "suggest-labels S 'my kinds'",
+        {},
+        0,
+        "suggest-labels S 'my kinds'",
+    ),
+    Cure(
         "suggest-labels STORE {}",
         lambda f: numbers(f, **{"my l": [*Y[:5], *[None] * 35]}),
         "suggest-labels S 'my l' --forecast",

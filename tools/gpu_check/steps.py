@@ -128,6 +128,24 @@ def memory_cap(setup: Setup) -> tuple[bool, str]:
     return report.embedded == len(files) and agreement.is_close, finding
 
 
+def device_processes(setup: Setup) -> tuple[bool, str]:
+    """Embed by two processes that share the device; rows and vectors are those of one process."""
+    files = setup.photos[: 4 * FEW]
+    _, one = setup.embed("one process", files, batch_size=8)
+    report, two = setup.embed("two processes", files, batch_size=8, engine="processes", workers=2)
+    agreement = compare_vectors(one, two)
+    return report.embedded == len(files) and agreement.is_close, f"on {report.device}, {agreement}"
+
+
+def compiled(setup: Setup) -> tuple[bool, str]:
+    """Compile the network for static batches, on CUDA as graphs; the last batch is padded."""
+    files = setup.photos[: 2 * FEW + 1]
+    _, eager = setup.embed("eager", files, batch_size=8)
+    report, vectors = setup.embed("compiled", files, batch_size=8, runtime="compile")
+    agreement = compare_vectors(eager, vectors)
+    return report.embedded == len(files) and agreement.is_close, f"{len(files)} files in batches of 8, {agreement}"
+
+
 def two_ranks(setup: Setup) -> tuple[bool, str]:
     """Train on two processes with unequal shares, one with memory for one image; both end with equal weights."""
     first, second = run_ranks(setup.folder / "ranks", (100, 1))
@@ -177,6 +195,8 @@ STEPS: dict[str, Step] = {
     "decoding beside forward passes": decode_beside_forwards,
     "a 60-megapixel JPEG": large_image,
     "memory under a cap": memory_cap,
+    "one process per device": device_processes,
+    "compiled static batches": compiled,
     "two processes train": two_ranks,
 }
 

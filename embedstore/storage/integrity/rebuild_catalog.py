@@ -19,6 +19,7 @@ from embedstore.storage.quoting import quote_literal
 from embedstore.storage.reading import exists, list_folder, read_errors
 from embedstore.storage.space_files import SpaceFile
 from embedstore.storage.sql import column_types, fetch_value, insert_rows, parquet_source, utc_now
+from embedstore.wording import counted
 
 ROW_GROUP = 122_880  # rows of DuckDB's row groups: read at once where no block among them is damaged
 READ_ROWS = 2048  # rows of DuckDB's vectors: read at once in a row group with a damaged block
@@ -134,7 +135,7 @@ def _copy_table(con: duckdb.DuckDBPyConnection, old: Path, table: str) -> str:
         return f"table {table} could not be read at all"
     finally:
         part.unlink(missing_ok=True)
-    return f"{lost} of {total} rows of table {table} could not be read" if lost else ""
+    return f"{lost} of {counted(total, 'row')} of table {table} could not be read" if lost else ""
 
 
 def _ranges(begin: int, end: int, step: int) -> Iterator[tuple[int, int]]:

@@ -25,6 +25,7 @@ from embedstore.storage.queries import shards
 from embedstore.storage.queries.shards import ShardRecord
 from embedstore.storage.sql import fetch_value
 from embedstore.storage.writer import Writer
+from embedstore.wording import counted
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ def _replace_shard(
         durable_files.sync_folder(path.parent)
         moved = f"; the damaged file is {kept_as}"
     lost = sorted(used - set(kept_contents))
-    action = f"{path.name}: {len(kept)} of {len(found)} vectors were saved, {len(lost)} are lost{moved}"
+    action = f"{path.name}: {len(kept)} of {counted(len(found), 'vector')} were saved, {len(lost)} are lost{moved}"
     return _ShardRepair(action, record.space, lost)
 
 

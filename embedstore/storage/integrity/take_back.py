@@ -24,6 +24,7 @@ from embedstore.storage.queries import heads, shards, space_rows
 from embedstore.storage.shard import Shard
 from embedstore.storage.store_files import MAX_HEAD_BYTES, read_bounded
 from embedstore.storage.writer import Writer
+from embedstore.wording import counted
 
 _VECTOR_FILE = re.compile(r"(?P<space>.+)-\d{9}\.vec(\.\d+)?")
 _HEAD = re.compile(r"heads-(?P<name>[A-Za-z0-9_-]+)(\.\d+)?")
@@ -78,7 +79,9 @@ def take_back_vectors(writer: Writer) -> list[str]:
     for found in find_whole_shards(writer.layout, writer.catalog):
         contents = shard.hex_digests(found.file.digests[found.rows])
         writer.replace_shards(found.file.header.space, [], found.file.vectors[found.rows], contents)
-        actions.append(f"{len(contents)} vectors were taken back from {found.file.path}, which is whole")
+        actions.append(
+            f"{counted(len(contents), 'vector was', 'vectors were')} taken back from {found.file.path}, which is whole"
+        )
     return actions
 
 

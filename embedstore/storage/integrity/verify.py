@@ -23,6 +23,7 @@ from embedstore.storage.recover import read_acknowledged
 from embedstore.storage.space_files import unusable_space_files, wrong_space_files
 from embedstore.storage.sql import column_types, fetch_value, first_line, first_row, row_hash
 from embedstore.storage.storage import Storage
+from embedstore.wording import counted
 
 _CATALOG = "catalog.duckdb"
 
@@ -185,7 +186,7 @@ def _check_shard(storage: Storage, record: ShardRecord) -> Iterator[Finding]:
             return
         yield from _check_blocks(name, file)
         if wrong := misaligned_rows(storage.catalog, file):
-            problem = f"{wrong:,} rows of {name} name another content than the file"
+            problem = f"{counted(wrong, 'row')} of {name} name another content than the file"
             yield Damage(_CATALOG, "table vectors", problem)
     except StoreUnreadable as e:
         yield _unread(name, e)
@@ -204,7 +205,7 @@ def _check_blocks(name: str, file: shard.Shard) -> Iterator[Damage]:
         block_rows = file.header.block_rows or file.header.rows
         blocks = sorted({int(r) // block_rows for r in bad})
         listed = ", ".join(map(str, blocks[:10])) + (", …" if len(blocks) > 10 else "")
-        yield Damage(name, f"block {listed}", f"{len(bad):,} rows do not match their checksum")
+        yield Damage(name, f"block {listed}", f"{counted(len(bad), 'row')} do not match their checksum")
         return
     try:
         file.verify()
