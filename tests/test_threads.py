@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info
 
 from embedstore import threads
 from embedstore.classify.data import self_join
-from embedstore.classify.data.features import _groups
+from embedstore.classify.data.item_groups import item_groups
 from embedstore.classify.data.self_join import nearest_pairs
 from embedstore.classify.heads import LogisticProbe, WeightedKNN
 from embedstore.classify.heads.linear import coordinates, softmax
@@ -194,7 +194,7 @@ def test_several_callers_at_once_get_their_own_results(cores):
 @given(items=st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([None, "g", "h", "i"])), max_size=14))
 def test_groups_are_the_components_of_contents_and_declared_groups(items):
     """Two items are together if and only if a chain of equal contents and equal groups joins them."""
-    numbers = _groups([content for content, _ in items], [group for _, group in items])
+    numbers = item_groups([content for content, _ in items], [group for _, group in items]).groups
     joined = np.eye(len(items), dtype=bool)
     for i, (content, group) in enumerate(items):
         for j, (other, other_group) in enumerate(items):

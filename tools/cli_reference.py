@@ -31,9 +31,9 @@ def render() -> str:
         "",
         DESCRIPTION,
         "",
-        "An error is one line on stderr. The exit status is 0 for success, 1 for an error of embedstore or damage that "
-        "`verify` found, 2 for wrong usage, 70 for a defect (the line names the file of a report), 130 after Ctrl-C "
-        "and 143 after SIGTERM.",
+        "An error is one line on stderr. The exit status is 0 for success, 1 for an error of embedstore, for damage "
+        "that `verify` found, or if every file that `embed` was given failed, 2 for wrong usage, 70 for a defect (the "
+        "line names the file of a report), 130 after Ctrl-C and 143 after SIGTERM.",
         "",
         "## Options of the program",
         "",

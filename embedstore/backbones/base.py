@@ -17,6 +17,7 @@ from embedstore.backbones.batch_runner import BatchRunner, require_pixels
 from embedstore.backbones.device_clock import DeviceClock
 from embedstore.backbones.forward_gate import gate_of_device
 from embedstore.backbones.precision import HALF_DTYPES, HalfWeights, true_fp32
+from embedstore.backbones.random_state import seeded_cpu
 from embedstore.backbones.runtimes.runtime import no_text_tower
 from embedstore.resources import memory_share
 from embedstore.space import Family, Preprocess, Space
@@ -25,6 +26,7 @@ FeatureFunction = Callable[[torch.Tensor], torch.Tensor]
 OVERFLOW_BATCH_SIZE = 8  # images per forward pass of what overflowed in half precision: few, and memory is in use
 TEXT_BATCH_SIZE = 256  # texts per forward pass: a text is far cheaper than an image
 CPU_BATCH_SIZE = 32
+CPU_TRAINING_PIXELS = 8 * 224 * 224  # in one pass with gradients: 0.6 GB of MobileNetV2's activations
 MAX_BATCH_SIZE = 256  # images per forward pass that are tried
 
 
@@ -87,7 +89,7 @@ class Backbone:
         precision: the precision of a forward pass: ``fp32``, unless an embedding run chose ``fp16`` or ``bf16``.
         half_precisions: as given.
         must_be_half: as given.
-        training_items: None: training begins with whole batches.
+        training_items: as :func:`training_items` says.
         gate: shared by the forward passes on the device.
         clock: how fast the device computes.
         module: the library's own network: fine-tuning trains it, embedding only reads it.
@@ -115,10 +117,10 @@ class Backbone:
         self._half: HalfWeights | None = None
         self.module = loaded.module
         self.logit_scale: float | None = loaded.logit_scale
-        self.training_items: int | None = None
         self.bpe_merges = loaded.bpe_merges
         self._loaded = loaded
         self._torch_device = torch.device(device)
+        self.training_items = training_items(self._torch_device.type, loaded.preprocess.size)
         mean, std = loaded.preprocess.mean, loaded.preprocess.std
         self._mean = torch.tensor(mean, device=self._torch_device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=self._torch_device).view(1, 3, 1, 1)
@@ -250,8 +252,7 @@ class Backbone:
 
     def example_input(self) -> torch.Tensor:
         """Return two normalized images of noise, which are the same every time."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
+        with seeded_cpu(0):
             return torch.randn((2, 3, *self._loaded.preprocess.size)).to(self._torch_device)
 
     def vectors_from_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -311,6 +312,14 @@ def affordable_batch(size: tuple[int, int]) -> int:
     """
     image_bytes = 32 * 4 * 3 * size[0] * size[1]
     return max(1, memory_share(MAX_BATCH_SIZE * image_bytes, 4) // image_bytes)
+
+
+def training_items(device_type: str, size: tuple[int, int]) -> int | None:
+    """Return images per pass with gradients, which keeps the output of every layer; None tries a whole batch.
+
+    A graphics card reports that its memory is full, and a smaller pass follows; a process without memory is killed.
+    """
+    return max(1, CPU_TRAINING_PIXELS // (size[0] * size[1])) if device_type == "cpu" else None
 
 
 def default_batch_size(device_type: str, size: tuple[int, int], module: nn.Module) -> int:

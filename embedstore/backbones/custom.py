@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from embedstore.backbones import weights
 from embedstore.backbones.base import LoadedNetwork
 from embedstore.backbones.error_text import one_line
+from embedstore.backbones.random_state import seeded_cpu
 from embedstore.backbones.recipe_options import UNDECLARED_PREPROCESS, apply_preprocess_overrides, weights_origin
 from embedstore.backbones.registry import FACTORY_PATTERN
 from embedstore.errors import BadBackbone, CodeNotAllowed, UnknownBackbone, WeightsNotFound
@@ -124,8 +124,7 @@ def _call_factory(recipe: Recipe, factory: Callable[..., Any], seed: int) -> nn.
     Raises:
         BadBackbone: when the factory fails, or returns something else than a network.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_cpu(seed):
         try:
             module = factory(**recipe.args)
         except Exception as error:  # a user's own code may fail in any way

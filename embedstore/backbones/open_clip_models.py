@@ -18,6 +18,7 @@ from embedstore.backbones import weights
 from embedstore.backbones.base import LoadedNetwork
 from embedstore.backbones.error_text import join_names, one_line, suppress_root_logging
 from embedstore.backbones.open_clip_projection import remove_projection
+from embedstore.backbones.random_state import seeded_cpu
 from embedstore.backbones.recipe_options import (
     apply_preprocess_overrides,
     reject_reserved_args,
@@ -254,8 +255,7 @@ def _create_model(source: OpenClipSource, recipe: Recipe) -> Any:
         args["force_image_size"] = size[0] if len(set(size)) == 1 else size  # its ResNets take a number only
     options = {"force_preprocess_cfg": source.preprocess, "pretrained_text": False, **args}
     try:
-        with suppress_root_logging(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
+        with suppress_root_logging(), seeded_cpu(recipe.seed):
             if recipe.random_init or (source.is_local and source.file):
                 module = open_clip.create_model(source.model, load_weights=False, **options)
                 if source.file:

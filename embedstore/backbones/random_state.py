@@ -24,3 +24,17 @@ def keep_random_state() -> Iterator[None]:
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextmanager
+def seeded_cpu(seed: int) -> Iterator[None]:
+    """Seed the CPU's generator while the block runs; no generator of a device is read, set or seeded.
+
+    ``torch.manual_seed`` would seed those of all GPUs, which nobody restores.
+
+    Args:
+        seed: of the numbers inside the block.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

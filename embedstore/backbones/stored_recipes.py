@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from pathlib import Path
 
 from embedstore.backbones.registry import FACTORY_PATTERN, HF_PREFIX, LOCAL_DIR_PREFIX
@@ -55,8 +57,17 @@ def require_safe_recipe(recipe: Recipe, store: Path) -> None:
     if problem := recipe_problem(recipe, store):
         raise UnsafeStore(
             f"a space of {store} names {problem}; name the backbone and its weights yourself: `embedstore embed STORE "
-            "SOURCE --backbone NAME --weights FILE`"
+            f"SOURCE --backbone NAME --weights FILE{recipe_options(recipe)}`"
         )
+
+
+def recipe_options(recipe: Recipe) -> str:
+    """Return the options of `embed` that describe a backbone beside its name and weights, each after a blank."""
+    given = {"layer": recipe.layer, "pool": recipe.pool}
+    words = [part for name, value in given.items() if value is not None for part in (f"--{name}", value)]
+    for option, values in (("--backbone-arg", recipe.args), ("--preprocess", recipe.preprocess)):
+        words += [part for name, value in values.items() for part in (option, f"{name}={json.dumps(value)}")]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def _is_inside(path: str, store: Path, folder: str = "") -> bool:

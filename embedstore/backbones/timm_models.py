@@ -17,6 +17,7 @@ from embedstore.backbones import weights
 from embedstore.backbones.base import LoadedNetwork
 from embedstore.backbones.error_text import join_names, one_line
 from embedstore.backbones.layers import select_features
+from embedstore.backbones.random_state import seeded_cpu
 from embedstore.backbones.recipe_options import (
     apply_preprocess_overrides,
     reject_reserved_args,
@@ -49,8 +50,7 @@ def load(recipe: Recipe) -> LoadedNetwork:
     reject_reserved_args(recipe, RESERVED_ARGS)
     args = _constructor_args(recipe, config)
     if recipe.random_init:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
+        with seeded_cpu(recipe.seed):
             module = _create_model(name, args)
     else:
         path = weights.resolve_file(recipe.weights) if recipe.weights else tag_weights_file(name, config)

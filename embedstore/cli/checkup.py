@@ -11,6 +11,7 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.wording import counted
 
 
 @app.command(rich_help_panel=Panel.LABEL)
@@ -45,7 +46,7 @@ def checkup(
         console.print_line(f"    {finding.command}")
     for check, extent in report.checks.items():
         console.print_note(f"{check}: {extent}")
-    console.print_note(f"{len(report.findings)} findings in {report.seconds:.1f} s")
+    console.print_note(f"{counted(len(report.findings), 'finding')} in {report.seconds:.1f} s")
 
 
 def _parse_seconds(text: str) -> float:

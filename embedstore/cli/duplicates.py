@@ -15,6 +15,7 @@ from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import NameOptionGroup, with_option_groups
 from embedstore.tables import Record, save_records
+from embedstore.wording import counted
 
 _USUAL_SCORE = 0.7  # of the pixels of one picture
 
@@ -116,7 +117,8 @@ def duplicates(
     if delete_extra and groups.extra:
         deleted = opened.delete(items=groups.extra, wait=wait)
         console.print_note(
-            f"deleted {deleted.items:,} items from the store; their files are as they were, and embedding them again "
+            f"deleted {counted(deleted.items, 'item')} from the store; their files are as they were, and embedding "
+            "them again "
             "adds them again"
         )
 
@@ -126,7 +128,9 @@ def _print_errors(measured: es.CopyErrors, as_json: bool) -> None:
     if as_json:
         console.print_json(measured.to_json())
         return
-    console.print_line(f"of {measured.images:,} images; cosine at least {measured.threshold:g}, or by their pixels")
+    console.print_line(
+        f"of {counted(measured.images, 'image')}; cosine at least {measured.threshold:g}, or by their pixels"
+    )
     console.print_table(
         ("pairs", "by", "count as copies", "95% interval"),
         [(s.kind, s.way, f"{s.counted} of {s.pairs}", f"{s.low:.1%} to {s.high:.1%}") for s in measured.shares],
@@ -190,13 +194,15 @@ def _parse_threshold(text: str) -> float | None:
 def _coverage(groups: es.DuplicateGroups) -> str:
     """Return what was found and compared, and what is left out, in one line."""
     listed, across = len(groups.cross_split_pairs), groups.cross_split_count
-    pairs = f"{across:,} pairs of items across splits"
+    pairs = f"{counted(across, 'pair of items', 'pairs of items')} across splits"
     if listed < across:
         pairs += f", of which the {listed:,} most similar are listed"
     chosen = ", chosen from the vectors" if groups.is_threshold_chosen else ""
     return (
-        f"{len(groups.items):,} items in {groups.group_count:,} groups, {groups.pair_count:,} pairs of contents, "
-        f"{pairs}; cosine {groups.threshold:g}{chosen}; {groups.content_count:,} contents compared {_compared(groups)}"
+        f"{counted(len(groups.items), 'item')} in {counted(groups.group_count, 'group')}, "
+        f"{counted(groups.pair_count, 'pair of contents', 'pairs of contents')}, "
+        f"{pairs}; cosine {groups.threshold:g}{chosen}; {counted(groups.content_count, 'content')} compared "
+        f"{_compared(groups)}"
     )
 
 
@@ -207,13 +213,19 @@ def _compared(groups: es.DuplicateGroups) -> str:
         raised = ""
         if check.least_score > _USUAL_SCORE:
             raised = f", with a score of at least {check.least_score:.2f} because different images look alike here"
-        unread = f"; {check.unread:,} images could not be read, and their cosines decide" if check.unread else ""
+        unread = (
+            f"; {counted(check.unread, 'image')} could not be read, and their cosines decide" if check.unread else ""
+        )
         return (
-            f"by the pixels of {check.candidates:,} nearest pairs: {check.same:,} show one picture ({check.crops:,} a "
+            f"by the pixels of {counted(check.candidates, 'nearest pair')}: {check.same:,} show one picture "
+            f"({check.crops:,} a "
             f"part of it){raised}, {check.different:,} at or above the cosine do not{unread}"
         )
     if not groups.recall_pairs and groups.recall == 1:
         return "every one with every other"
     if groups.recall is None:
         return "within cells; what that misses is unknown, because no sampled content has a pair"
-    return f"within cells; {groups.recall:.2%} of {groups.recall_pairs:,} pairs of sampled contents were found"
+    return (
+        f"within cells; {groups.recall:.2%} of "
+        f"{counted(groups.recall_pairs, 'pair of sampled contents', 'pairs of sampled contents')} were found"
+    )

@@ -13,6 +13,7 @@ import embedstore as es
 from embedstore.cli import console, render
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.wording import counted
 
 Space = Annotated[str, typer.Argument(metavar="SPACE", help="Name or key of a space.")]
 
@@ -130,7 +131,8 @@ def set_default(
             console.print_line(f"{title}: {line}")
     if result.without_vector:
         console.print_note(
-            f"{result.without_vector:,} images have no vector in {result.space} yet, so searches there do not find "
+            f"{counted(result.without_vector, 'image has', 'images have')} no vector in {result.space} yet, so "
+            "searches there do not find "
             f"them: `embedstore reembed {shlex.quote(str(store))} --space {shlex.quote(result.space)}`"
         )
 
@@ -142,7 +144,9 @@ def drop_space(store: o.StorePath, space: Space, wait: o.Wait = 0.0, as_json: o.
     if as_json:
         console.print_json(result.to_json())
     else:
-        console.print_line(f"dropped {space}: {result.vectors:,} vectors, {console.format_bytes(result.bytes)} freed")
+        console.print_line(
+            f"dropped {space}: {counted(result.vectors, 'vector')}, {console.format_bytes(result.bytes)} freed"
+        )
 
 
 def _parse_columns(assignments: Sequence[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation.compare_spaces import SpaceComparison
@@ -187,7 +188,7 @@ def compare_strategies(
     if as_json:
         console.print_json(facts)
         return
-    console.print_line(f"accuracy on {facts['held_out']:,} held-out items ({facts['split']})")
+    console.print_line(f"accuracy on {counted(facts['held_out'], 'held-out item')} ({facts['split']})")
     strategies = list(comparison.rows()[0][2])
     rows = [
         (labels, n_train, *(f"{accuracy[s]:.3f}" for s in strategies))
@@ -223,11 +224,9 @@ class _StrategyPrinter:
     def _print_result(self, r: StrategyResult) -> None:
         self._results.append(r)
         left = self._outlook.remaining(self._results) if self._outlook else 0.0
-        labels = r.labels_per_class or "all"
+        labels = counted(r.labels_per_class, "label") if r.labels_per_class else "all labels"
         rest = f"; about {_duration(left)} left" if left else ""
-        console.print_note(
-            f"{r.regime}, {labels} labels per class: accuracy {r.accuracy:.3f} in {r.seconds:.0f} s{rest}"
-        )
+        console.print_note(f"{r.regime}, {labels} per class: accuracy {r.accuracy:.3f} in {r.seconds:.0f} s{rest}")
 
 
 def _duration(seconds: float) -> str:
@@ -256,8 +255,8 @@ def _print_result(result: FinetuneResult) -> None:
     )
     mixed = "" if t.wise_alpha is None else f", mixed {t.wise_alpha:g} new to {1 - t.wise_alpha:g} old"
     console.print_line(
-        f"space {result.space}: epoch {t.best_epoch} kept{mixed}; {t.train_images:,} training items, "
-        f"{t.val_images:,} validation items, {t.tuned_blocks} of {t.blocks} blocks, "
+        f"space {result.space}: epoch {t.best_epoch} kept{mixed}; {counted(t.train_images, 'training item')}, "
+        f"{counted(t.val_images, 'validation item')}, {t.tuned_blocks} of {t.blocks} blocks, "
         f"{t.trainable_parameters:,} parameters, {t.seconds:.0f} s"
     )
     console.print_line(f"checkpoint, curves and augmentation: {result.checkpoint_folder}")
@@ -270,7 +269,8 @@ def _print_comparison(c: SpaceComparison) -> None:
     from embedstore.reports import evaluation_text
 
     console.print_line(
-        f"{c.baseline} and {c.space}: {c.n_held_out:,} held-out items ({c.split}), {c.n_train:,} training items"
+        f"{c.baseline} and {c.space}: {counted(c.n_held_out, 'held-out item')} ({c.split}), "
+        f"{counted(c.n_train, 'training item')}"
     )
     rows = [
         (

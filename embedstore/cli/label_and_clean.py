@@ -23,6 +23,7 @@ from embedstore.cli.option_groups import (
 )
 from embedstore.tables import save_records
 from embedstore.types import Hit
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelIssue
@@ -107,14 +108,16 @@ def label_errors(
     if names.print_names(opened, [i.item for i in shown]):
         return
     console.print_line(
-        f"{len(report.issues)} of {report.n_labels} labels are doubtful ({head}, {report.folds} folds, "
+        f"{len(report.issues)} of {counted(report.n_labels, 'label')} are doubtful ({head}, {report.folds} folds, "
         f"{report.seconds:.2f} s); {_error_share(report)}"
     )
     if report.skipped_labels:
         skipped = ", ".join(report.skipped_labels[:20])
         console.print_note(f"not checked, because too few or too many items have them: {skipped}")
     if report.n_confirmed:
-        console.print_note(f"{report.n_confirmed} labels were confirmed before and are not listed")
+        console.print_note(
+            f"{counted(report.n_confirmed, 'label was', 'labels were')} confirmed before and are not listed"
+        )
     console.print_table(
         ("score", "flagged", "given", "suggested", "item", "uri"),
         [
@@ -202,7 +205,8 @@ def suggest_labels(
     if names.print_names(opened, [s.item for s in result.suggestions]):
         return
     console.print_line(
-        f"{len(result.suggestions)} of {result.n_candidates:,} images without {label}: {_STRATEGIES[result.strategy]} "
+        f"{len(result.suggestions)} of {counted(result.n_candidates, 'image')} without {label}: "
+        f"{_STRATEGIES[result.strategy]} "
         f"({result.n_compared:,} compared, {result.seconds:.2f} s)"
     )
     if expected is not None:

@@ -11,6 +11,7 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.wording import counted
 
 
 @app.command(rich_help_panel=Panel.KEEP_SAFE)
@@ -69,7 +70,9 @@ def repair(
     for line in [*report.actions, *report.unresolved]:
         console.print_line(line)
     lost, again = report.n_lost_vectors, report.n_reembedded
-    console.print_line(f"{lost:,} vectors were lost, {again:,} of them were embedded again" if lost else "done")
+    console.print_line(
+        f"{counted(lost, 'vector was', 'vectors were')} lost, {again:,} of them were embedded again" if lost else "done"
+    )
 
 
 @app.command(rich_help_panel=Panel.KEEP_SAFE)
@@ -108,4 +111,4 @@ def _print_copy(result: es.Backup, folder: Path, as_json: bool) -> None:
     if as_json:
         console.print_json(result.to_json())
     else:
-        console.print_line(f"{result.shards:,} vector files, {console.format_bytes(result.bytes)}: {folder}")
+        console.print_line(f"{counted(result.shards, 'vector file')}, {console.format_bytes(result.bytes)}: {folder}")

@@ -10,6 +10,7 @@ import typer
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from embedstore.quickstart.bench_result import BenchResult
@@ -71,7 +72,7 @@ def _print(r: BenchResult) -> None:
     rows.append(("limit", r.expected_rate, f"of {r.decoder} and the fastest network together"))
     share = f"{r.end_to_end_rate / r.expected_rate:.2f} of the limit"
     rows.append(("end to end", r.end_to_end_rate, f"{r.decoder}, {r.runtime}, {share}"))
-    console.print_line(f"{r.backbone} on {r.device}, {r.precision}, {r.cores} cores, {r.images} images")
+    console.print_line(f"{r.backbone} on {r.device}, {r.precision}, {r.cores} cores, {counted(r.images, 'image')}")
     console.print_table(("stage", "images/s", ""), [(name, round(rate, 1), note) for name, rate, note in rows])
     rates = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in r.rate_by_batch_size.items())
     console.print_line(f"batch size: {r.batch_size} is enough ({rates})")
@@ -79,4 +80,4 @@ def _print(r: BenchResult) -> None:
 
 
 def _failed(r: BenchResult) -> str:
-    return f"; {r.failed} files failed" if r.failed else ""
+    return f"; {counted(r.failed, 'file')} failed" if r.failed else ""

@@ -16,6 +16,7 @@ from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import Head, with_option_groups
 from embedstore.cli.source_options import SourceOptionGroup, TableOptionGroup
+from embedstore.wording import counted
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
@@ -210,6 +211,8 @@ def embed(
     sys.stdout.flush()  # the report is complete; what follows serves the next command
     for sentence in opened.close():
         console.print_note(sentence)
+    if report.failed_entirely:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=Panel.PUT_IN)
@@ -243,7 +246,8 @@ def import_(
         return
     tables = counts.tables
     console.print_line(
-        f"{tables['items']:,} items and {counts.vectors:,} vectors, spaces: {tables['spaces']}, in {store}"
+        f"{counted(tables['items'], 'item')} and {counted(counts.vectors, 'vector')}, spaces: {tables['spaces']}, in "
+        f"{store}"
     )
 
 

@@ -11,6 +11,7 @@ import typer
 from embedstore.cli import console, render
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from embedstore.quickstart.run import QuickstartStep
@@ -46,7 +47,9 @@ def quickstart(
     evaluations = [s for s in steps if hasattr(s.result, "report")]
     if evaluations:
         console.print_line()
-        console.print_line(f"three classifiers on the same {evaluations[0].result.n_held_out} held-out items")
+        console.print_line(
+            f"three classifiers on the same {counted(evaluations[0].result.n_held_out, 'held-out item')}"
+        )
         console.print_table(
             ("method", "accuracy", "95% interval", "training items", "seconds"), [_row(s) for s in evaluations]
         )

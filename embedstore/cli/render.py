@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from embedstore.cli import console
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from embedstore.operations.results import StoreInfo, TableEdit
@@ -38,8 +39,8 @@ def print_info(info: StoreInfo, as_json: bool) -> None:
     for index in info.indexes:
         _print_index(index)
     for r in info.replicas:
-        behind = f", {r['behind']:,} changes behind" if r["behind"] else ""
-        console.print_line(f"replica {r['name']} of {r['space']}: {r['rows']:,} rows in {r['kind']}{behind}")
+        behind = f", {counted(r['behind'], 'change')} behind" if r["behind"] else ""
+        console.print_line(f"replica {r['name']} of {r['space']}: {counted(r['rows'], 'row')} in {r['kind']}{behind}")
     for plan in info.parts:
         _print_plan(plan)
     if info.heads:
@@ -61,7 +62,7 @@ def _print_plan(p: dict[str, Any]) -> None:
         return
     state = f"{p['registered']:,} of {p['parts']:,} registered, {p['waiting']:,} wait"
     cure = " for `embedstore register STORE`" if p["waiting"] else ""
-    console.print_line(f"plan of parts of {p['space']}: {p['source']}, {p['files']:,} files; {state}{cure}")
+    console.print_line(f"plan of parts of {p['space']}: {p['source']}, {counted(p['files'], 'file')}; {state}{cure}")
 
 
 def _print_space(s: dict[str, Any]) -> None:
@@ -74,7 +75,7 @@ def _print_space(s: dict[str, Any]) -> None:
         "text queries": s["text"],
     }
     shown = ", ".join(flag for flag, on in flags.items() if on)
-    vectors = f"{s['vectors']:,} vectors of {s['dim']} {s['dtype']}"
+    vectors = f"{counted(s['vectors'], 'vector')} of {s['dim']} {s['dtype']}"
     console.print_line(
         f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({shown})" if shown else "")
     )
@@ -91,7 +92,7 @@ def _print_computed_column(c: dict[str, Any]) -> None:
     stale = ", ".join(f"{n:,} {what} since" for n, what in changes if n)
     edited = "; edited since" if c["edited"] else ""
     run = f"run {c['run']}, {c['verb']}, {str(c['computed'])[:10]}"
-    console.print_line(f"computed column {c['column']} ({run}): {c['items']:,} items" + edited
+    console.print_line(f"computed column {c['column']} ({run}): {counted(c['items'], 'item')}" + edited
           + (f"; stale: {stale}" if stale else ""))  # fmt: skip
 
 
@@ -100,9 +101,10 @@ def _print_index(i: dict[str, Any]) -> None:
     if "rows" not in i:
         console.print_line(f"index {i['file']} of {i['space']}: {i['why']}")
         return
-    state = f"{i['rows_since']:,} rows added since" if i["usable"] else f"not used: it {i['why']}"
+    state = f"{counted(i['rows_since'], 'row')} added since" if i["usable"] else f"not used: it {i['why']}"
     console.print_line(
-        f"index {i['setting']} of {i['space']}: {i['rows']:,} rows, recall@10 {i['recall']}, {i['ms']} ms; {state}"
+        f"index {i['setting']} of {i['space']}: {counted(i['rows'], 'row')}, recall@10 {i['recall']}, {i['ms']} ms; "
+        f"{state}"
     )
 
 
@@ -155,22 +157,21 @@ def _print_failures(store: Store, count: int) -> None:
 
 def print_classified(result: ClassifiedImages) -> None:
     """Print the prediction of each image, and why an image has none."""
-    singular = result.plural.removesuffix("s")
     predicted = [r | {"image": _shown_name(r)} for r in result.records() if r["failure"] is None]
     if predicted and predicted[0]["number"] is not None:
         rows = [(r["image"], r["label"], f"{r['low']:g}", f"{r['high']:g}", _nearest(r)) for r in predicted]
-        console.print_table((singular, result.label, "low", "high", "nearest labeled item"), rows)
+        console.print_table((result.singular, result.label, "low", "high", "nearest labeled item"), rows)
     elif predicted:
         rows = [
             (r["image"], r["label"] or "none of these", f"{r['score']:.3f}", _second(r), _nearest(r)) for r in predicted
         ]
-        console.print_table((singular, result.label, "probability", "next", "nearest labeled item"), rows)
+        console.print_table((result.singular, result.label, "probability", "next", "nearest labeled item"), rows)
     for image in result.failures:
         console.print_note(f"{image.image}: {image.failure}")
     for notice in result.notices:
         console.print_note(notice)
     console.print_note(
-        f"{len(result):,} {result.plural} in {result.seconds:.2f} s by head {result.head}; nothing was stored"
+        f"{counted(len(result), result.singular)} in {result.seconds:.2f} s by head {result.head}; nothing was stored"
     )
 
 

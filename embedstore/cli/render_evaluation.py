@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from embedstore.cli import console, render_parts, render_regression
 from embedstore.cli import options as o
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from embedstore.classify.evaluation import Evaluation, ProbeResult
@@ -133,7 +134,9 @@ def _print_figures(e: Evaluation) -> None:
     columns, rows = evaluation_text.class_table(e)
     console.print_table(columns, rows[:MAX_TABLE_ROWS])
     if len(rows) > MAX_TABLE_ROWS:
-        console.print_note(f"… {len(rows) - MAX_TABLE_ROWS} more classes: --json or -o report.html")
+        console.print_note(
+            f"… {counted(len(rows) - MAX_TABLE_ROWS, 'more class', 'more classes')}: --json or -o report.html"
+        )
 
 
 def _print_protocol(e: Evaluation, as_json: bool) -> None:

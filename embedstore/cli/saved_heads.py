@@ -14,6 +14,7 @@ from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import with_option_groups
 from embedstore.cli.source_options import TableOptionGroup
+from embedstore.wording import counted
 
 HeadName = Annotated[str, typer.Argument(metavar="HEAD", help="A head that was saved with --save.")]
 
@@ -40,7 +41,7 @@ def predict(
     if as_json:
         console.print_json(result.to_json())
         return
-    console.print_line(f"{result.head}: {result.items:,} items in {result.seconds:.2f} s")
+    console.print_line(f"{result.head}: {counted(result.items, 'item')} in {result.seconds:.2f} s")
     if result.labels:
         console.print_table(("class", "items"), list(result.labels.items())[:50])
 
@@ -108,8 +109,8 @@ def export_classifier(
         console.print_json(result.to_json())
         return
     console.print_line(
-        f"wrote {path}: {result.bytes / 1e6:,.1f} MB, {result.classes:,} classes; probabilities of {result.images} "
-        f"images differ by at most {result.max_difference:.1e}"
+        f"wrote {path}: {result.bytes / 1e6:,.1f} MB, {counted(result.classes, 'class', 'classes')}; probabilities "
+        f"of {counted(result.images, 'image')} differ by at most {result.max_difference:.1e}"
     )
 
 
@@ -174,7 +175,8 @@ def classify(
     if add:
         report = opened.embed(images, labels_from=None, splits_from=None, space=result.space, **table.keywords())
         console.print_note(
-            f"{report.scanned:,} {result.plural}: {report.embedded:,} new items, {report.failures:,} failures"
+            f"{counted(report.scanned, result.singular)}: {counted(report.embedded, 'new item')}, "
+            f"{counted(report.failures, 'failure')}"
         )
     for sentence in opened.close():
         console.print_note(sentence)

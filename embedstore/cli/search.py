@@ -16,6 +16,7 @@ from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
 from embedstore.cli.option_groups import NameOptionGroup, with_option_groups
 from embedstore.storage.query_limits import QUERY_SECONDS, QueryLimits
+from embedstore.wording import counted
 
 
 @app.command(rich_help_panel=Panel.SEARCH)
@@ -310,4 +311,6 @@ def export(
     if as_json:
         console.print_json({"path": str(path), **counts.to_json()})
     else:
-        console.print_line(f"wrote {counts.tables['items']:,} items and {counts.vectors:,} vectors to {path}")
+        console.print_line(
+            f"wrote {counted(counts.tables['items'], 'item')} and {counted(counts.vectors, 'vector')} to {path}"
+        )

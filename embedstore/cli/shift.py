@@ -17,6 +17,7 @@ from embedstore.cli.option_groups import (
     NearDuplicateOptionGroup,
     with_option_groups,
 )
+from embedstore.wording import counted
 
 
 @app.command(rich_help_panel=Panel.CLASSIFY)
@@ -85,10 +86,16 @@ def _print_figures(report: es.ShiftReport) -> None:
 def _print_notes(report: es.ShiftReport) -> None:
     """Print what was left out."""
     if report.n_both:
-        console.print_note(f"{report.n_both} items match both filters and were left out")
-    if report.n_shared:
         console.print_note(
-            f"{report.n_shared} items are copies of, or in a group with, items of the other set and were left out"
+            counted(
+                report.n_both,
+                "item matches both filters and was left out",
+                "items match both filters and were left out",
+            )
         )
+    if report.n_shared:
+        of_other_set = "of, or in a group with, items of the other set and"
+        one, several = f"item is a copy {of_other_set} was", f"items are copies {of_other_set} were"
+        console.print_note(f"{counted(report.n_shared, one, several)} left out")
     if report.sampled:
         console.print_note("of the independent items of a set, a random sample was compared; --max-items takes more")

@@ -21,6 +21,7 @@ from embedstore.storage.storage import Storage
 from embedstore.storage.transfer.export import write_numbers
 from embedstore.storage.transfer.selection import SelectedItems, select_items
 from embedstore.tables import OneRow
+from embedstore.wording import counted
 
 FolderWriter = Callable[[SelectedItems, Path, ExportOptions, ImageReader], int]
 _FOLDER_WRITERS: dict[ExportFormat, FolderWriter] = {
@@ -54,7 +55,7 @@ class ExportReport(OneRow):
 
     def summary(self) -> str:
         """Return one line for a person."""
-        text = f"wrote {self.rows} rows to {self.path}"
+        text = f"wrote {counted(self.rows, 'row')} to {self.path}"
         if not self.left_out:
             return text
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.left_out.items()))

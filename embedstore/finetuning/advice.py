@@ -20,6 +20,7 @@ from embedstore.classify.evaluation.learning_curve import LearningCurveSettings,
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import LabelError
 from embedstore.tables import OneRow
+from embedstore.wording import counted
 
 MEDIUM_LABELS_PER_CLASS, LARGE_LABELS_PER_CLASS = 100, 1000  # labels per class from which data are medium and large
 DIFFERENT_DOMAIN_DISTANCE = 0.3  # on MobileNetV2 ImageNet photos have 0.08, ants and bees 0.17, enlarged CIFAR 0.62
@@ -253,7 +254,7 @@ def _reasons(a: FinetuningAdvice) -> list[str]:
     """Explain the recommendation, one sentence each."""
     accuracy, low, high = a.accuracy
     out = [
-        f"{a.labels_per_class[1]} labels in the median class: {a.size.value} data "
+        f"{counted(a.labels_per_class[1], 'label')} in the median class: {a.size.value} data "
         f"(medium from {MEDIUM_LABELS_PER_CLASS}, large from {LARGE_LABELS_PER_CLASS})",
         f"the images are {'different from' if a.domain.is_different else 'similar to'} what the network was trained "
         f"on: {_explain_domain(a.domain)}",

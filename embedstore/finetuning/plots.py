@@ -18,6 +18,7 @@ from embedstore.finetuning.augment import augmentation_sheet, pixels_to_image
 from embedstore.finetuning.dataset import LabeledImageDataset
 from embedstore.finetuning.history import TrainingHistory
 from embedstore.storage import durable_files
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from embedstore.finetuning.run import FinetuneJob
@@ -81,8 +82,8 @@ def draw_comparison(comparison: StrategyComparison, path: Path) -> None:
         axes = figure.subplots()
         for regime in rows[0][2]:
             axes.plot(range(len(rows)), [r[2][regime] for r in rows], "o-", label=regime)
-        axes.set_xticks(range(len(rows)), [f"{labels}\n({images} images)" for labels, images, _ in rows])
-        held_out = f"{comparison.held_out} held-out items ({comparison.split})"
+        axes.set_xticks(range(len(rows)), [f"{labels}\n({counted(images, 'image')})" for labels, images, _ in rows])
+        held_out = f"{counted(comparison.held_out, 'held-out item')} ({comparison.split})"
         axes.set(xlabel="labels per class", ylabel=f"accuracy on {held_out}")
         axes.grid(alpha=0.3)
         axes.legend()

@@ -19,6 +19,7 @@ from embedstore.space import Recipe
 from embedstore.storage.queries import finetuning as queries
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 from embedstore.storage.storage import Storage
+from embedstore.wording import counted
 
 DISK_SPACE_FACTOR = 1.1  # times the bytes that are known to be written: catalog rows, the file system's own needs
 CATALOG_BYTES = 64  # per vector
@@ -108,7 +109,8 @@ def require_disk_space(storage: Storage, space: SpaceRecord, training: int = 0) 
     free = shutil.disk_usage(root).free
     if needed > free:
         raise StoreIOError(
-            f"not enough disk space in {root}: {vectors:,} vectors and the checkpoint need {needed / 1e6:,.1f} MB, "
+            f"not enough disk space in {root}: {counted(vectors, 'vector')} and the checkpoint need "
+            f"{needed / 1e6:,.1f} MB, "
             f"{free / 1e6:,.1f} MB are free; free disk space, or drop a space with `embedstore drop-space STORE SPACE`"
         )
 

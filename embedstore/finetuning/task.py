@@ -14,6 +14,8 @@ from embedstore.backbones.trainable import TrainableBackbone
 from embedstore.classify import heads
 from embedstore.classify.data import splits
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.hash_holdout import hash_holdout_mask
+from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.errors import FinetuneError, LabelError, NoTextTower
 from embedstore.finetuning.dataset import LabeledImageDataset
 from embedstore.finetuning.labeled import LabeledDataset, LabeledItem
@@ -23,6 +25,7 @@ from embedstore.finetuning.settings import AugmentationSettings, FinetuneSetting
 from embedstore.modality import Modality
 from embedstore.space import Space
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
+from embedstore.wording import counted
 
 SINGLE_EXAMPLE_C = 1.0  # with one example of a class there is nothing to cross-validate C on
 DEFAULT_LOGIT_SCALE = 100.0  # of a text head where the network brings none: CLIP's own
@@ -63,7 +66,9 @@ def split_rows(data: Features, *, seed: int = 0) -> FinetuneSplit:
     """
     if data.multilabel:
         raise LabelError("fine-tuning needs one label per item; split the column into one column per label")
-    part = splits.split_rows(data.y, data.groups, data.splits, seed=seed)
+    if splits.held_out_split(data.splits) is None:  # as a probe: what a probe holds out does not train
+        data = NearDuplicateOptions().join(data)
+    part = splits.train_test_split(data, seed=seed)
     known = np.isin(data.y.astype(str), np.unique(data.y[part.train].astype(str)))
     train, val = part.train, part.calibration[known[part.calibration]]
     has_val_split = len(val) > 0
@@ -85,12 +90,13 @@ def hold_out_validation(
     Raises:
         LabelError: if no class has two separate rows, or one class is left to train on.
     """
-    away = splits.hash_holdout_mask(data.y[rows], data.groups[rows], seed=seed)
+    away = hash_holdout_mask(data.y[rows], data.groups[rows], seed=seed, purpose="val")
     away = np.isin(data.groups[rows], data.groups[rows][away])
     train, val = rows[~away], rows[away]
     if not len(val) or not len(train):
         raise LabelError(
-            f"no validation rows: {len(rows)} training items are too few to hold out a fifth of each class; label "
+            f"no validation rows: {counted(len(rows), 'training item is', 'training items are')} too few to hold out "
+            "a fifth of each class; label "
             "more, or give items `split = 'val'` next to `train` and `test`"
         )
     if len(np.unique(data.y[train].astype(str))) < 2:

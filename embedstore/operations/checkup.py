@@ -27,6 +27,7 @@ from embedstore.storage.queries import counts, faults
 from embedstore.storage.queries import search as queries
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.tables import Record, Table
+from embedstore.wording import counted
 
 MIN_SIDE = 64  # pixels of a thumbnail
 COMMON_SHARE = 0.3  # a fault that more of the images have is how these images are, not a fault
@@ -129,15 +130,21 @@ class _Checkup:
     def _copies(self) -> Iterator[Finding]:
         """Report copies, and those on both sides of a split."""
         found = find_duplicates(self.session.storage, self.space, DuplicateOptions(where=self.where))
-        self.done["copies"] = f"{found.content_count:,} contents, cosine at least {found.threshold:g}"
+        self.done["copies"] = f"{counted(found.content_count, 'content')}, cosine at least {found.threshold:g}"
         if found.cross_split_count:
             pairs = found.cross_split_pairs
             items = tuple(dict.fromkeys(i for p in pairs[:MAX_ITEMS] for i in (p.item, p.other_item)))[:MAX_ITEMS]
-            text = f"{found.cross_split_count:,} pairs of copies are on both sides of a split: test figures flatter"
+            text = (
+                f"{counted(found.cross_split_count, 'pair')} of copies are on both sides of a split: test figures "
+                "flatter"
+            )
             command = self._command("duplicates --across-splits -o leaks.html")
             yield Finding("copies", 3, found.cross_split_count, text, command, items)
         if found.extra:
-            text = f"{len(found.extra):,} items are copies of others, in {found.group_count:,} groups"
+            text = (
+                f"{counted(len(found.extra), 'item is', 'items are')} copies of others, in "
+                f"{counted(found.group_count, 'group')}"
+            )
             command = self._command("duplicates -o copies.html")
             yield Finding("copies", 1, len(found.extra), text, command, tuple(found.extra[:MAX_ITEMS]))
 
@@ -147,10 +154,12 @@ class _Checkup:
             self.session, self.label, LabelErrorSettings(), where=self.where, space=self.space.key, separator=None
         )
         self.label_errors = report
-        self.done["wrong labels"] = f"{report.n_labels:,} labels, out of fold"
+        self.done["wrong labels"] = f"{counted(report.n_labels, 'label')}, out of fold"
         if report.issues:
             items = tuple(issue.item for issue in report.issues[:MAX_ITEMS])
-            text = f"{len(report.issues):,} labels are doubtful; look at them before you believe it"
+            text = (
+                f"{counted(len(report.issues), 'label is', 'labels are')} doubtful; look at them before you believe it"
+            )
             command = self._command(f"label-errors {shlex.quote(self.label)} -o doubtful.html")
             yield Finding("wrong labels", 2, len(report.issues), text, command, items)
 
@@ -168,7 +177,7 @@ class _Checkup:
         if self.label_errors is None:
             self.done["columns"] = "not run: the labels were not checked"
             return
-        self.done["columns"] = f"{len(self._labeled.data):,} items, against predictions out of fold"
+        self.done["columns"] = f"{counted(len(self._labeled.data), 'item')}, against predictions out of fold"
         yield from column_findings(self.session.storage, self._labeled, self.label_errors)
 
     def _classes(self) -> Iterator[Finding]:
@@ -188,7 +197,10 @@ class _Checkup:
             rows = faults.tiny_images(con, min_side=MIN_SIDE, limit=total)
         found = [item for item, _, _ in rows if wanted is None or item in wanted]
         if found and len(found) <= COMMON_SHARE * total:
-            text = f"{len(found):,} of {total:,} images are tiny: the shorter side has fewer than {MIN_SIDE} pixels"
+            text = (
+                f"{len(found):,} of {counted(total, 'image')} are tiny: the shorter side has fewer than {MIN_SIDE} "
+                "pixels"
+            )
             yield Finding("sizes", 1, len(found), text, self._show(found), tuple(found[:MAX_ITEMS]))
 
     def _show(self, items: list[int]) -> str:
@@ -211,11 +223,11 @@ class _Checkup:
                 seen += facts is not None
                 for fault in facts.faults if facts else ():
                     faults[fault].append(item)
-        self.done["pictures"] = f"{seen:,} of {len(order):,} images"
+        self.done["pictures"] = f"{seen:,} of {counted(len(order), 'image')}"
         for fault, found in faults.items():
             if len(found) <= COMMON_SHARE * seen:
-                text = f"{len(found):,} of {seen:,} images are {fault}" if fault is not Fault.EMPTY else (
-                    f"{len(found):,} of {seen:,} images have {fault}"
+                text = f"{len(found):,} of {counted(seen, 'image')} are {fault}" if fault is not Fault.EMPTY else (
+                    f"{len(found):,} of {counted(seen, 'image')} have {fault}"
                 )  # fmt: skip
                 yield Finding(
                     "pictures", 1, len(found), text, self._show(sorted(found)), tuple(sorted(found)[:MAX_ITEMS])

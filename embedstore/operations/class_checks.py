@@ -30,6 +30,7 @@ from embedstore.storage.queries.column_values import SIZE_NAMES, column_values, 
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
+from embedstore.wording import counted
 
 _SHOWN_ITEMS = 20  # ids in a command
 _SHOWN_NAMES = 3
@@ -98,14 +99,17 @@ def extent(labeled: LabeledSet) -> str:
     classes = class_rows(labeled.y)
     n_classes = len(set(labeled.y.tolist()))
     rows = sum(map(len, classes.values()))
-    return f"{rows:,} items, of the {len(classes):,} of {n_classes:,} classes with at least {LEAST_ROWS}"
+    return (
+        f"{counted(rows, 'item')}, of the {len(classes):,} of {counted(n_classes, 'class', 'classes')} with at least "
+        f"{LEAST_ROWS}"
+    )
 
 
 def _outliers(labeled: LabeledSet, X: NDArray[np.float32], classes: Classes) -> Iterator[Finding]:
     rows = outlier_rows(X, classes)
     if len(rows):
         items = labeled.items(rows)
-        text = f"{len(rows):,} items are unlike all others, of their class and of any other"
+        text = f"{counted(len(rows), 'item is', 'items are')} unlike all others, of their class and of any other"
         yield Finding("classes", 1, len(rows), text, labeled.show(items), items)
 
 
@@ -114,7 +118,7 @@ def _two_clusters(labeled: LabeledSet, X: NDArray[np.float32], classes: Classes)
     if found:
         shown = _listed([f"{c.name} ({len(c.larger)} and {len(c.smaller)})" for c in found])
         items = tuple(item for c in found for item in labeled.items(c.smaller))[:MAX_ITEMS]
-        text = f"{_count(len(found), 'class', 'classes')} made of two clusters and may be two classes: {shown}"
+        text = f"{counted(len(found), 'class is', 'classes are')} made of two clusters and may be two classes: {shown}"
         yield Finding("classes", 1, len(found), text, labeled.show(items), items)
 
 
@@ -127,7 +131,7 @@ def _same_classes(labeled: LabeledSet, X: NDArray[np.float32], classes: Classes)
         where = f"{column} in ({quote_literal(first)}, {quote_literal(second)})"
         command = labeled.command(f"label-errors {shlex.quote(labeled.label)} --where {shlex.quote(where)}")
         items = tuple(item for name in found[0].names for item in labeled.items(classes[name]))[:MAX_ITEMS]
-        pairs = _count(len(found), "pair of classes", "pairs of classes")
+        pairs = counted(len(found), "pair of classes is", "pairs of classes are")
         text = f"{pairs} one class of two names, or this space cannot tell them apart: {shown}"
         yield Finding("classes", 1, len(found), text, command, items)
 
@@ -189,8 +193,3 @@ def _listed(names: list[str]) -> str:
     """Return the first of some texts, and how many others there are."""
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
     return ", ".join(names[:_SHOWN_NAMES]) + more
-
-
-def _count(n: int, one: str, many: str) -> str:
-    """Return how many of something there are, as the beginning of a sentence."""
-    return f"{n:,} {one} is" if n == 1 else f"{n:,} {many} are"

@@ -26,6 +26,7 @@ from embedstore.storage.sql import utc_now
 from embedstore.storage.thumbnail_cache import ThumbnailCache
 from embedstore.storage.writer import Writer
 from embedstore.temporary import temporary_folder
+from embedstore.wording import counted
 
 
 def delete(session: Session, where: str | None, items: Sequence[int] | None, *, wait: float) -> ChangedItems:
@@ -94,7 +95,11 @@ def edit_from_table(session: Session, table: Any, *, key: str | None, options: T
         edits = write_edits(table, folder / "edits.parquet", options, key=key)
         settings = {"table": edits.rows.name}
         counts = write(session, "edit", settings, wait, lambda w: table_edits.edit_from_table(w, edits.rows))
-    unknown = [f"{counts['unknown']:,} rows name an item that the store does not have"] if counts["unknown"] else []
+    unknown = (
+        [f"{counted(counts['unknown'], 'row names', 'rows name')} an item that the store does not have"]
+        if counts["unknown"]
+        else []
+    )
     return TableEdit(**counts, notices=(*edits.notices, *unknown))
 
 
@@ -109,7 +114,7 @@ def compact_store(session: Session, *, wait: float, progress: Progress) -> Compa
     with message_progress(progress) as callback:
 
         def merge(writer: Writer) -> dict[str, int]:
-            return compact.compact(session.storage, writer, progress=lambda n: callback(f"{n:,} rows written"))
+            return compact.compact(session.storage, writer, progress=lambda n: callback(f"{counted(n, 'row')} written"))
 
         counts = write(session, "compact", {}, wait, merge)
         rebuilt = []

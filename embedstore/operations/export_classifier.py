@@ -24,6 +24,7 @@ from embedstore.space import Preprocess
 from embedstore.storage import durable_files
 from embedstore.storage.disk_errors import output_errors
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from embedstore.backbones.base import Backbone
@@ -151,7 +152,8 @@ def _check(data: bytes, images: list[Image.Image], reference: _Reference) -> flo
     if not difference <= TOLERANCE:
         raise RuntimeMismatch(
             f"the exported classifier gives other probabilities than the store, by up to {difference:.1g} on "
-            f"{len(images)} images (at most {TOLERANCE:g} is allowed); nothing was written; another version of "
+            f"{counted(len(images), 'image')} (at most {TOLERANCE:g} is allowed); nothing was written; another "
+            "version of "
             "onnxruntime may agree, and the store itself still classifies"
         )
     return difference

@@ -9,6 +9,7 @@ from typing import Any
 from embedstore.operations.session import Session
 from embedstore.storage.queries import label_conflicts as queries
 from embedstore.tables import Record, Table
+from embedstore.wording import counted
 
 _SHOWN_LABELS = 3
 
@@ -67,7 +68,8 @@ class LabelConflicts(Table):
         more = f" and {len(pairs) - _SHOWN_LABELS} other combinations" if len(pairs) > _SHOWN_LABELS else ""
         n_items = sum(len(c.items) for c in self.conflicts)
         return (
-            f"{n_items:,} items are {len(self.conflicts):,} contents of equal bytes with different labels "
+            f"{counted(n_items, 'item is', 'items are')} {counted(len(self.conflicts), 'content')} of equal bytes "
+            "with different labels "
             f"({shown}{more}): at least one label of each content is wrong"
         )
 

@@ -18,7 +18,7 @@ from embedstore.classify.evaluation import active_learning, fit, label_errors, l
 from embedstore.classify.evaluation.active_learning import LabeledRows, LabelSuggestions, UnlabeledPool
 from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelErrorSettings
 from embedstore.classify.evaluation.label_forecast import LabelForecast
-from embedstore.errors import LabelError, NoLabels
+from embedstore.errors import LabelError, NoLabels, UnknownColumn
 from embedstore.operations.label_conflicts import note_label_conflicts
 from embedstore.operations.results import ChangedItems
 from embedstore.operations.session import Session
@@ -100,7 +100,12 @@ def suggest_labels(
 ) -> LabelSuggestions:
     """Suggest items to label next; see :meth:`embedstore.Store.suggest_labels`."""
     record, begin = session.space(space), time.perf_counter()
-    data = _labeled(session, record, label, separator)
+    try:
+        data = _labeled(session, record, label, separator)
+    except UnknownColumn as e:
+        new = shlex.quote(f"{label}=NULL")
+        cure = f"to label a new column, run `embedstore edit STORE --where true --add-columns --set {new}` first"
+        raise UnknownColumn(f"{e}; {cure}") from e
     labeled = _labeled_rows(data, record.space.dim)
     estimator = None
     if data is not None and len(labeled.class_counts) > 1:

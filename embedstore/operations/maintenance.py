@@ -39,6 +39,7 @@ from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import read_archive, write_archive
 from embedstore.tables import OneRow
 from embedstore.types import Failure, content_digest
+from embedstore.wording import counted
 
 IMAGE_READ_BATCH = 1024  # images whose results are held at a time
 
@@ -153,7 +154,7 @@ def _reembed(session: Session, space: str, contents: list[str], reembed: bool) -
     source = StoreItemsSource(storage, contents)
     lost = len(contents)
     if not reembed or not len(source):
-        left = f"space {row.name}: {lost} contents, {len(source)} items; embed their source again"
+        left = f"space {row.name}: {counted(lost, 'content')}, {counted(len(source), 'item')}; embed their source again"
         return RepairReport(n_lost_vectors=lost, unresolved=[left])
     try:
         options = embedding.EmbedOptions(on_cpu=session.computes_on_cpu)
@@ -161,9 +162,9 @@ def _reembed(session: Session, space: str, contents: list[str], reembed: bool) -
             storage, source, lambda: session.backbones_on_devices(row), row, options=options
         )
     except (BackboneError, SpaceError, MissingExtra, NoImages) as e:
-        left = f"space {row.name}: {len(source)} items could not be embedded again ({e})"
+        left = f"space {row.name}: {counted(len(source), 'item')} could not be embedded again ({e})"
         return RepairReport(n_lost_vectors=lost, unresolved=[left])
-    left = f"space {row.name}: {report.failures} files cannot be embedded any more: see `failures`"
+    left = f"space {row.name}: {counted(report.failures, 'file')} cannot be embedded any more: see `failures`"
     return RepairReport(n_lost_vectors=lost, n_reembedded=report.embedded, unresolved=[left] if report.failures else [])
 
 
@@ -178,7 +179,7 @@ def _rebuild_indexes(storage: Storage) -> RepairReport:
             continue
         if built is not None:
             kind, rows = built.sidecar.kind, built.sidecar.rows
-            actions.append(f"space {row.name}: its index was built again ({kind}, {rows:,} rows)")
+            actions.append(f"space {row.name}: its index was built again ({kind}, {counted(rows, 'row')})")
     return RepairReport(actions, unresolved=unresolved)
 
 

@@ -20,6 +20,7 @@ from embedstore.reports.progress import Progress, embedding_progress
 from embedstore.storage.inbox.register import Registrar
 from embedstore.storage.storage import Storage
 from embedstore.tables import OneRow
+from embedstore.wording import counted
 
 _PART = re.compile(r"(\d{1,9})(?:/(\d{1,9}))?")
 
@@ -79,8 +80,12 @@ class RegisterReport(OneRow):
             (len(self.torn), "results torn"),
         )
         counts += [f"{n:,} {what}" for n, what in optional if n]
-        state = "the plan is done" if self.finished else f"{self.parts - self.registered:,} parts are left"
-        new = f"{self.new:,} parts registered ({', '.join(counts)})"
+        state = (
+            "the plan is done"
+            if self.finished
+            else f"{counted(self.parts - self.registered, 'part is', 'parts are')} left"
+        )
+        new = f"{counted(self.new, 'part')} registered ({', '.join(counts)})"
         return f"{new}, {self.registered:,} of {self.parts:,} in all; {state}"
 
 

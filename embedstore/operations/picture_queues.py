@@ -15,6 +15,7 @@ from embedstore.operations.session import Session
 from embedstore.search.content_images import measure_images
 from embedstore.storage.queries import browse
 from embedstore.storage.queries import search as queries
+from embedstore.wording import counted
 
 SECONDS = 20.0  # of one look; the next look goes on where it ended
 _BLOCK = 64  # images that are measured between two looks at the clock
@@ -63,9 +64,15 @@ class FaultyPictures:
     def note(self) -> str | None:
         """What a person should know about the look, None if it was complete."""
         if self.is_common:
-            return f"more than {COMMON_SHARE:.0%} of {self.measured:,} pictures are so: this collection is like that"
+            return (
+                f"more than {COMMON_SHARE:.0%} of {counted(self.measured, 'picture')} are so: this collection is "
+                "like that"
+            )
         if self.measured < self.total:
-            return f"{self.measured:,} of {self.total:,} pictures were looked at, a random sample; look again for more"
+            return (
+                f"{self.measured:,} of {counted(self.total, 'picture')} were looked at, a random sample; look again "
+                "for more"
+            )
         return None
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from embedstore.errors import QueryError
 from embedstore.operations.arguments import Unfit, as_array, describe, python_scalar
 from embedstore.types import Hit
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -134,7 +135,7 @@ def _vector(array: NDArray[Any]) -> NDArray[np.float64]:
             f"a query is one vector, not an array {array.shape}; search for each row, or give them as like"
         )
     if array.dtype.kind not in "fiu" or not array.size:
-        raise QueryError(f"a query vector has numbers, not {array.size} values of type {array.dtype}")
+        raise QueryError(f"a query vector has numbers, not {counted(array.size, 'value')} of type {array.dtype}")
     return array.reshape(-1).astype(np.float64)
 
 

@@ -26,6 +26,7 @@ from embedstore.storage.queries import counters, faults
 from embedstore.storage.queries.change_history import Change, changed_items, decisions
 from embedstore.storage.sql import utc_now
 from embedstore.storage.value_changes import Person
+from embedstore.wording import counted
 
 MAX_ASPECT = 4.0  # panoramas are about 4 to 1
 _CLUSTERS = 20  # whose centers an outlier is far from
@@ -254,7 +255,10 @@ def _near_duplicates(session: Session, settings: QueueSettings) -> list[QueueRow
     for member in _duplicate_groups(session, settings).items:
         groups[member.group].append(member.item)
         cosine[member.group] = min(cosine.get(member.group, 1.0), member.min_cosine)
-    found = [QueueRow(tuple(g), f"{len(g)} images that look alike", round(cosine[n], 4)) for n, g in groups.items()]
+    found = [
+        QueueRow(tuple(g), f"{counted(len(g), 'image')} that look alike", round(cosine[n], 4))
+        for n, g in groups.items()
+    ]
     return sorted(found, key=lambda row: -(row.score or 0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from embedstore.backbones import load
 from embedstore.backbones.loading import computes_on_cpu, require_images, resolve_devices
 from embedstore.backbones.runtimes.runtime import Runtime, Tower, parse_runtime
-from embedstore.backbones.stored_recipes import require_safe_recipe
+from embedstore.backbones.stored_recipes import recipe_options, require_safe_recipe
 from embedstore.errors import BadBackbone, SpaceMismatch, StoreBusy, StoreIOError, WeightsNotFound
 from embedstore.modality import Modality
 from embedstore.pipeline.decoder import Decoder, parse_decoder
@@ -255,7 +256,7 @@ class Session:
         except WeightsNotFound as e:
             raise WeightsNotFound(
                 f"{e}; if the weights of space {record.name} have moved, name them once: `embedstore embed STORE "
-                f"SOURCE --backbone {recipe.backbone} --weights FILE` with the options that the space was created with"
+                f"SOURCE --backbone {shlex.quote(recipe.backbone)} --weights FILE{recipe_options(recipe)}`"
             ) from e
         if backbone.space.key != record.key:
             raise SpaceMismatch(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import Encoder
 from embedstore.errors import QueryError
+from embedstore.wording import counted
 
 _SHOWN = 60  # characters of a text in a note
 
@@ -65,5 +66,5 @@ def cut_notes(texts: Sequence[str]) -> tuple[str, ...]:
         return ()
     first = " ".join(different[0].split())
     shown = first if len(first) <= _SHOWN else f"{first[: _SHOWN - 1]}…"
-    more = f" (and {len(different) - 1:,} others)" if len(different) > 1 else ""
+    more = f" (and {counted(len(different) - 1, 'other')})" if len(different) > 1 else ""
     return (f"the text {shown!r}{more} is longer than the network reads: its end is ignored; shorten it",)

@@ -70,6 +70,9 @@ class PreparedFile:
 class FileDecoder(Protocol):
     """Turns the bytes of a file into a backbone's input; for many threads."""
 
+    def decode_together(self, files: Sequence[tuple[PreparedFile, bytes]]) -> dict[str, PreparedFile]:
+        """Return, by digest, those of some files that are decoded at once; the others are for ``decode``."""
+
     def decode(self, file: PreparedFile, data: bytes) -> PreparedFile:
         """Return the file with its input or its failure."""
 
@@ -218,13 +221,14 @@ class DecodeTasks:
         self._stopped.set()
 
     def _decode(self, files: Sequence[tuple[PreparedFile, bytes]]) -> list[PreparedFile]:
-        """Decode some files one after the other."""
+        """Decode some files at once, and the others one after the other."""
         decoded = []
         with self.timer.measure():
+            together = self.decoder.decode_together(files)
             for file, data in files:
                 if self._stopped.is_set():
                     raise CancelledError
-                decoded.append(self.decoder.decode(file, data))
+                decoded.append(together.get(file.digest) or self.decoder.decode(file, data))
         return decoded
 
 
@@ -301,6 +305,14 @@ class ImageDecoder:
         self._settings = settings
         self._isolation = DecodeWorkerPool(settings.preprocess)
 
+    def decode_together(self, files: Sequence[tuple[PreparedFile, bytes]]) -> dict[str, PreparedFile]:
+        """Return, by digest, those of some files that the decoder of a device decodes at once."""
+        if self._settings.method.together is None or self._settings.isolate_all:
+            return {}
+        safe = [(file, data) for file, data in files if is_safe_in_process(data)]
+        prepared = self._settings.method.prepare_together([data for _, data in safe], self._settings.preprocess)
+        return {safe[n][0].digest: safe[n][0].with_input(*result) for n, result in prepared.items()}
+
     def decode(self, file: PreparedFile, data: bytes) -> PreparedFile:
         """Return the file with its pixels or its failure."""
         try:
@@ -328,6 +340,10 @@ class SequenceDecoder:
 
     def __init__(self, settings: SequenceSettings) -> None:
         self._settings = settings
+
+    def decode_together(self, files: Sequence[tuple[PreparedFile, bytes]]) -> dict[str, PreparedFile]:
+        """Return nothing: texts and sounds are decoded one by one."""
+        return {}
 
     def decode(self, file: PreparedFile, data: bytes) -> PreparedFile:
         """Return the file with its input or its failure."""

@@ -12,7 +12,8 @@ import itertools
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -29,7 +30,10 @@ from embedstore.space import Preprocess, Space
 from embedstore.types import ContentInfo
 
 PrepareFunction = Callable[[bytes, Preprocess], tuple[Any, ContentInfo]]  # pixels (3, H, W) uint8, an array or a tensor
+# Pixels and facts of some of the files, by place; the others are prepared one by one.
+PrepareTogether = Callable[[Sequence[bytes], Preprocess], Mapping[int, tuple[Any, ContentInfo]]]
 COMPARISON_IMAGES = 8  # images that are compared
+FORWARDS_BESIDE = 4  # forward passes during which a decoder of the device decodes the images that are compared
 
 
 class ImageNetwork(Protocol):
@@ -58,12 +62,18 @@ class DecodeMethod:
         prepare: from the bytes of a file to pixels.
         agreement: with Pillow's vectors, if they were compared.
         notices: one sentence for each way that was refused.
+        together: from the bytes of some files to the pixels of those that are decoded at once; None if none are.
     """
 
     decoder: Decoder
     prepare: PrepareFunction
     agreement: Agreement | None = None
     notices: tuple[str, ...] = ()
+    together: PrepareTogether | None = None
+
+    def prepare_together(self, files: Sequence[bytes], preprocess: Preprocess) -> Mapping[int, tuple[Any, ContentInfo]]:
+        """Return pixels and facts, by place, of the files that are decoded at once; the others are for ``prepare``."""
+        return self.together(files, preprocess) if self.together else {}
 
     def initialize_thread(self) -> None:
         """Prepare a thread that decodes."""
@@ -79,31 +89,47 @@ class DecodeMethod:
         """
         if self.decoder not in (Decoder.GPU_RESIZE, Decoder.GPU_JPEG) or len(devices) < 2:
             return self
-        prepares = [fast_decoders(device)[self.decoder] for device in devices]
-        return replace(self, prepare=DeviceTurns(prepares, images_per_turn).prepare)
+        turns = DeviceTurns([fast_decoders(device)[self.decoder] for device in devices], images_per_turn)
+        return replace(self, prepare=turns.prepare, together=turns.prepare_together)
 
 
 class DeviceTurns:
     """Prepares images on several devices, a batch on each in turn; for many threads.
 
     Args:
-        prepares: one function per device.
+        methods: one way per device.
         images_per_turn: how many images in a row one device gets.
     """
 
-    def __init__(self, prepares: Sequence[PrepareFunction], images_per_turn: Callable[[], int]) -> None:
-        self._turns, self._images_per_turn = itertools.cycle(prepares), images_per_turn
+    def __init__(self, methods: Sequence[DecodeMethod], images_per_turn: Callable[[], int]) -> None:
+        self._turns, self._images_per_turn = itertools.cycle(methods), images_per_turn
         self._left = 0
         self._lock = threading.Lock()
 
     def prepare(self, data: bytes, preprocess: Preprocess) -> tuple[Any, ContentInfo]:
         """Decode, resize and crop one file on the device whose turn it is."""
+        return self._take(1).prepare(data, preprocess)
+
+    def prepare_together(self, files: Sequence[bytes], preprocess: Preprocess) -> Mapping[int, tuple[Any, ContentInfo]]:
+        """Decode, resize and crop some of the files on the device whose turn it is."""
         with self._lock:
-            if self._left == 0:
-                self._prepare, self._left = next(self._turns), max(1, self._images_per_turn())
-            self._left -= 1
-            prepare = self._prepare
-        return prepare(data, preprocess)
+            method = self._current()
+        prepared = method.prepare_together(files, preprocess)
+        self._take(len(prepared))
+        return prepared
+
+    def _take(self, images: int) -> DecodeMethod:
+        """Return the way whose turn it is, and count what it gets."""
+        with self._lock:
+            method = self._current()
+            self._left -= images
+        return method
+
+    def _current(self) -> DecodeMethod:
+        """Return the way whose turn it is; the lock is held."""
+        if self._left <= 0:
+            self._method, self._left = next(self._turns), max(1, self._images_per_turn())
+        return self._method
 
 
 PILLOW_METHOD = DecodeMethod(Decoder.PILLOW, reference.prepare)
@@ -111,16 +137,18 @@ EXACT_METHOD = DecodeMethod(Decoder.EXACT, plain_jpeg.prepare)
 WITHOUT_TORCH = (Decoder.PILLOW, Decoder.EXACT)
 
 
-def fast_decoders(device: str) -> dict[Decoder, PrepareFunction]:
-    """Return every faster way that the device allows, the fastest by expectation first."""
-    from embedstore.media.image import fast_jpeg, gpu_decode
+def fast_decoders(device: str) -> dict[Decoder, DecodeMethod]:
+    """Return every faster way that the device allows."""
+    from embedstore.media.image import fast_jpeg, gpu_decode, hardware_jpeg
 
-    ways: dict[Decoder, PrepareFunction] = {Decoder.FAST: fast_jpeg.prepare}
+    methods = [DecodeMethod(Decoder.FAST, fast_jpeg.prepare)]
     if device.startswith("cuda"):
-        ways = {Decoder.GPU_RESIZE: gpu_decode.GpuImagePreparer(device).prepare, **ways}
-        if jpeg := gpu_decode.torchvision_jpeg_decoder(device):
-            ways = {Decoder.GPU_JPEG: gpu_decode.GpuImagePreparer(device, jpeg).prepare, **ways}
-    return ways
+        resize = DecodeMethod(Decoder.GPU_RESIZE, gpu_decode.GpuImagePreparer(device).prepare)
+        methods.append(resize)
+        if jpeg := hardware_jpeg.torchvision_jpeg_decoder(device):
+            together = hardware_jpeg.HardwareJpegs(device, jpeg).prepare_together
+            methods.append(replace(resize, decoder=Decoder.GPU_JPEG, together=together))
+    return {method.decoder: method for method in methods}
 
 
 def choose_decode_method(
@@ -143,15 +171,14 @@ def choose_decode_method(
     decoder = _automatic(network.device) if requested is Decoder.AUTO else requested
     if decoder is Decoder.EXACT:
         return EXACT_METHOD
-    prepare = fast_decoders(network.device).get(decoder)
-    if prepare is None:
+    method = fast_decoders(network.device).get(decoder)
+    if method is None:
         raise BadOption(f"--decoder {requested} needs a GPU, and this run is on {network.device}; leave it out")
-    method = DecodeMethod(decoder, prepare)
     return _compare(network, read_sample(), method, is_required=requested is not Decoder.AUTO)
 
 
 def _automatic(device: str) -> Decoder:
-    """Return what ``auto`` tries; why it is never the JPEG decoder of a GPU is said in gpu_decode."""
+    """Return what ``auto`` tries; why it is never the JPEG decoder of a GPU is said in decode_stream."""
     return Decoder.GPU_RESIZE if device.startswith("cuda") else Decoder.EXACT
 
 
@@ -194,10 +221,10 @@ def _compare(
     sample, pixels = decodable_images(sample, preprocess, COMPARISON_IMAGES)
     if not len(pixels):
         return EXACT_METHOD
-    with preserve_torch_threads():
-        use_one_torch_thread()
-        prepared = stack_pixels([method.prepare(data, preprocess)[0] for data in sample])
-    agreement = compare_vectors(network.encode_images(pixels), network.encode_images(prepared))
+    expected = network.encode_images(pixels)
+    found = _vectors_by(method, network, preprocess, sample, pixels)
+    agreements = [compare_vectors(expected, vectors) for vectors in found]
+    agreement = next((a for a in agreements if not a.is_close), agreements[0])
     if agreement.is_close:
         return replace(method, agreement=agreement)
     problem = (
@@ -206,6 +233,35 @@ def _compare(
     if is_required:
         raise RuntimeMismatch(f"{problem}; it is not used: --decoder pillow")
     return replace(EXACT_METHOD, notices=(f"{problem}; it is not used",))
+
+
+def _vectors_by(
+    method: DecodeMethod,
+    network: ImageNetwork,
+    preprocess: Preprocess,
+    files: Sequence[bytes],
+    pixels: NDArray[np.uint8],
+) -> list[NDArray[np.float32]]:
+    """Return what must be the vectors of some files: those of the images that a method prepares, and others.
+
+    A decoder of the device prepares them while the network embeds the pixels again, as in a run: if it writes into
+    memory of queued work, it spoils its own images or the vectors beside them.
+    """
+    beside: list[NDArray[np.float32]] = []
+    with preserve_torch_threads(), ThreadPoolExecutor(1, initializer=use_one_torch_thread) as thread:
+        preparing = thread.submit(_prepare_all, method, files, preprocess)
+        if method.together is not None:
+            beside = [network.encode_images(pixels) for _ in range(FORWARDS_BESIDE)]
+        return [network.encode_images(preparing.result()), *beside]
+
+
+def _prepare_all(method: DecodeMethod, files: Sequence[bytes], preprocess: Preprocess) -> Any:
+    """Return the pixels of some files as one batch, those first that are decoded at once."""
+    together = method.prepare_together(files, preprocess)
+    rest = (n for n in range(len(files)) if n not in together)
+    found = {n: prepared[0] for n, prepared in together.items()}
+    found |= {n: method.prepare(files[n], preprocess)[0] for n in rest}
+    return stack_pixels([found[n] for n in range(len(files))])
 
 
 def decodable_images(files: Sequence[bytes], preprocess: Preprocess, most: int) -> tuple[list[bytes], Any]:

@@ -300,7 +300,7 @@ def _image_encoder(
         return ImageRunEncoder(opened, _decode_method(opened, [opened.device], files, request), preprocess)
     backbones = load_backbones()
     expected = files.plan.counts.todo if request.expected_images is None else request.expected_images
-    encoder = AdaptiveEncoder(backbones, request.runtime, expected_images=expected)
+    encoder = AdaptiveEncoder(backbones, request.runtime, expected_images=expected, batch_size=request.batch_size)
     method = _decode_method(encoder, [b.device for b in backbones], files, request)
     return ImageRunEncoder(encoder, method, preprocess, (opened.reason,) if opened.reason else ())
 

@@ -82,7 +82,7 @@ class KeptEncoder:
             self.close()
             self.settled = {}
         elif request.decoder is not None:
-            self.settled = _choices(encoder)
+            self.settled = _choices(encoder, request)
 
     def close(self) -> None:
         """Restore the network."""
@@ -91,7 +91,7 @@ class KeptEncoder:
             encoder.close()
 
 
-def _choices(encoder: RunEncoder) -> dict[str, Any]:
-    """Return what an encoder chose, under the names of a report."""
-    chosen = {"runtime": encoder.runtime, "batch_size": encoder.batch_size, "notices": encoder.notices}
-    return encoder.facts() | chosen
+def _choices(encoder: RunEncoder, request: EncoderRequest) -> dict[str, Any]:
+    """Return what an encoder chose, and the batch size that a user named, under the names of a report."""
+    batch_size = request.batch_size or encoder.batch_size
+    return encoder.facts() | {"runtime": encoder.runtime, "batch_size": batch_size, "notices": encoder.notices}

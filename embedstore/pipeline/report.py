@@ -90,6 +90,11 @@ class EmbedReport(OneRow):
         return sum(self.failures_by_reason.values())
 
     @property
+    def failed_entirely(self) -> bool:
+        """Whether every file of the source failed, now or in an earlier run."""
+        return self.failures + self.known_failures > 0 and not (self.embedded or self.reused or self.unchanged)
+
+    @property
     def _unit(self) -> str:
         """What a person calls the items."""
         return Modality(self.decoder).plural if self.decoder in tuple(Modality) else Modality.IMAGE.plural

@@ -24,9 +24,12 @@ from embedstore.backbones.runtimes.adaptive_encoder import AdaptiveEncoder
 from embedstore.backbones.runtimes.runtime import Runtime, has_onnx_export
 from embedstore.backbones.runtimes.tower_encoder import TowerEncoder, TowerPlace
 from embedstore.errors import BadBackbone, EmbedstoreError, ImageError, NoImages, RuntimeMismatch
-from embedstore.media.image import plain_jpeg, preprocess
+from embedstore.media.image import preprocess
+from embedstore.pipeline.decode import TASK_FILES
 from embedstore.pipeline.decode_method import (
-    PrepareFunction,
+    EXACT_METHOD,
+    PILLOW_METHOD,
+    DecodeMethod,
     fast_decoders,
     preserve_torch_threads,
     use_one_torch_thread,
@@ -222,25 +225,30 @@ def _measure_decoders(
 ) -> dict[Decoder, float]:
     """Return images decoded and resized per second, by decoder."""
     p, rates = _image_preprocess(backbone), {}
-    for decoder, prepare in {
-        Decoder.PILLOW: preprocess.prepare,
-        Decoder.EXACT: plain_jpeg.prepare,
-        **fast_decoders(backbone.device),
-    }.items():
-        progress(f"decoding, {decoder}")
-        rates[decoder] = _measure_decoder(sample.data, prepare, p, settings)
+    for method in (PILLOW_METHOD, EXACT_METHOD, *fast_decoders(backbone.device).values()):
+        progress(f"decoding, {method.decoder}")
+        rates[method.decoder] = _measure_decoder(sample.data, method, p, settings)
     return rates
 
 
-def _measure_decoder(data: Sequence[bytes], prepare: PrepareFunction, p: Preprocess, settings: BenchSettings) -> float:
+def _prepare_task(method: DecodeMethod, files: Sequence[bytes], p: Preprocess) -> list[Any]:
+    """Return the pixels of those files of a task that can be decoded, as a run decodes them."""
+    together = method.prepare_together(files, p)
+    each = (together.get(n) or _or_none(method.prepare, data, p) for n, data in enumerate(files))
+    return [prepared[0] for prepared in each if prepared is not None]
+
+
+def _measure_decoder(data: Sequence[bytes], method: DecodeMethod, p: Preprocess, settings: BenchSettings) -> float:
     """Return images decoded and resized per second by one decoder, including the work of a device."""
+    size = max(1, min(TASK_FILES, len(data) // settings.thread_count))
+    tasks = [data[first : first + size] for first in range(0, len(data), size)]
     with (
         preserve_torch_threads(),
         ThreadPoolExecutor(settings.thread_count, initializer=use_one_torch_thread) as pool,
     ):
         begin, rounds = time.perf_counter(), 0
         while not rounds or (time.perf_counter() - begin) * (rounds + 1) / rounds < settings.seconds_per_stage:
-            prepared = [x[0] for x in pool.map(lambda d: _or_none(prepare, d, p), data) if x is not None]
+            prepared = [x for task in pool.map(lambda files: _prepare_task(method, files, p), tasks) for x in task]
             if not isinstance(prepared[-1], np.ndarray):
                 prepared[-1].cpu()  # waits for the device
             rounds += 1

@@ -133,6 +133,7 @@ class PgvectorReplica:
                         f"CREATE TABLE {_quote(table.name)} (item bigint PRIMARY KEY, content text NOT NULL, print "
                         f"bigint, embedding halfvec({table.dim}) NOT NULL{own})"
                     )
+                    self._con.execute(f"DELETE FROM {META} WHERE name = %s", [table.name])  # of a table that is gone
                     self._con.execute(
                         f"INSERT INTO {META} VALUES (%s, %s, %s, %s, %s, %s)",
                         [table.name, table.store, table.space, table.dim, "\n".join(columns), table.writer],
@@ -276,8 +277,9 @@ class PgvectorReplica:
         register_vector(self._con)
 
     def _described(self) -> tuple[str, str, int, str, str] | None:
-        """Return store, space, dim, columns and writer of the table, as the server records them."""
-        if self._con.execute("SELECT to_regclass(%s)", [META]).fetchone() == (None,):
+        """Return store, space, dim, columns and writer of the table, as the server records them, if it is there."""
+        tables = [META, self._name]
+        if None in self._con.execute("SELECT to_regclass(%s), to_regclass(%s)", tables).fetchone():
             return None
         row = self._con.execute(
             f"SELECT store, space, dim, columns, writer FROM {META} WHERE name = %s", [self._table.name]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from embedstore.tables import OneRow, Record, Table
+from embedstore.wording import counted
 
 FileReader = Callable[[str], bytes | None]
 
@@ -118,6 +119,11 @@ class ClassifiedImages(Table, Sequence[ClassifiedImage]):
         return iter(self.images)
 
     @property
+    def singular(self) -> str:
+        """What one item is: image, text or clip."""
+        return self.plural.removesuffix("s")
+
+    @property
     def failures(self) -> list[ClassifiedImage]:
         """The images without a prediction."""
         return [image for image in self.images if image.failure is not None]
@@ -142,7 +148,7 @@ class ClassifiedImages(Table, Sequence[ClassifiedImage]):
         """Return a page with every image, its most probable classes and its evidence."""
         from embedstore.reports.html_page import html_page
 
-        title = f"{len(self.images):,} {self.plural} by {self.head}"
+        title = f"{counted(len(self.images), self.singular)} by {self.head}"
         body = f"<h1>{html.escape(title)}</h1>\n{self._figures()}"
         return html_page(title, body, style=_STYLE)
 

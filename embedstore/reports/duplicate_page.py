@@ -11,6 +11,7 @@ from embedstore.reports.contact_sheet import encode_image, thumbnail
 from embedstore.reports.html_page import html_page
 from embedstore.reports.item_images import ImageReader
 from embedstore.search.duplicate_groups import CrossSplitPair, DuplicateGroups, DuplicateItem
+from embedstore.wording import counted
 
 MAX_GROUPS = 200  # of each kind
 MAX_ITEMS = 12  # of one group
@@ -44,7 +45,7 @@ def _section(title: str, groups: Sequence[Group], read_images: ImageReader) -> s
     groups = sorted(groups, key=lambda group: -len(group))
     more = f", of which the {MAX_GROUPS} largest are shown" if len(groups) > MAX_GROUPS else ""
     shown = "\n".join(_group(group, read_images) for group in groups[:MAX_GROUPS])
-    return f"<h2>{title}: {len(groups):,} groups{more}</h2>\n{shown}"
+    return f"<h2>{title}: {counted(len(groups), 'group')}{more}</h2>\n{shown}"
 
 
 def _group(group: Group, read_images: ImageReader) -> str:
@@ -56,7 +57,8 @@ def _group(group: Group, read_images: ImageReader) -> str:
     labels = sorted({item.label for item in group if item.label is not None})
     warning = f' <b class="warn">labels differ: {html.escape(", ".join(labels))}</b>' if len(labels) > 1 else ""
     return (
-        f"<section><h3>group {group[0].group}: {len(group):,} items{warning}</h3><main>{figures}</main>{more}</section>"
+        f"<section><h3>group {group[0].group}: "
+        f"{counted(len(group), 'item')}{warning}</h3><main>{figures}</main>{more}</section>"
     )
 
 
@@ -72,7 +74,7 @@ def _pairs(found: DuplicateGroups, read_images: ImageReader) -> str:
     images = read_images([item for pair in shown for item in (pair.item, pair.other_item)])
     rows = "\n".join(_pair(pair, next(images), next(images)) for pair in shown)
     more = f", of which the {len(shown)} most similar are shown" if len(shown) < found.cross_split_count else ""
-    return f"<h2>Across splits: {found.cross_split_count:,} pairs{more}</h2>\n{rows}"
+    return f"<h2>Across splits: {counted(found.cross_split_count, 'pair')}{more}</h2>\n{rows}"
 
 
 def _pair(pair: CrossSplitPair, data: bytes | None, other_data: bytes | None) -> str:

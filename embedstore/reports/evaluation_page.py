@@ -20,6 +20,7 @@ from embedstore.reports.evaluation_text import TextTable
 from embedstore.reports.html_page import html_page
 from embedstore.reports.item_images import image_reader_by_uri
 from embedstore.types import Hit
+from embedstore.wording import counted
 
 
 def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: LearningCurve | None = None) -> str:
@@ -124,7 +125,14 @@ def _confusion(e: Evaluation) -> str:
     """Return the confusion matrix; a cell is shaded by its share of the row."""
     names, matrix = evaluation_text.confusion_table(e)
     hidden = len(e.report.classes) - len(names)
-    note = paragraph(f"the {len(names)} most confused classes; {hidden} others are not shown") if hidden else ""
+    note = (
+        paragraph(
+            f"the {counted(len(names), 'most confused class', 'most confused classes')}; "
+            f"{counted(hidden, 'other is', 'others are')} not shown"
+        )
+        if hidden
+        else ""
+    )
     head = "".join(f'<th class="up"><span>{html.escape(name)}</span></th>' for name in names)
     rows = []
     for name, counts in zip(names, matrix.tolist(), strict=True):

@@ -16,6 +16,7 @@ from embedstore.classify.metrics import MetricName
 from embedstore.errors import MissingExtra
 from embedstore.reports import evaluation_text, regression_text
 from embedstore.storage import durable_files
+from embedstore.wording import counted
 
 MAX_COUNTED_CLASSES = 20  # in a larger confusion matrix the counts do not fit into the cells
 
@@ -79,7 +80,7 @@ def learning_curve_png(curve: LearningCurve, path: Path) -> None:
     metric = evaluation_text.curve_metric(curve)
     axes.set(
         xlabel=evaluation_text.budget_unit(curve),
-        ylabel=f"{metric} on {curve.n_held_out} held-out items",
+        ylabel=f"{metric} on {counted(curve.n_held_out, 'held-out item')}",
         title=f"{curve.head} on {curve.label}",
     )
     _save(figure, path)

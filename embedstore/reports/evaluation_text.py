@@ -18,6 +18,7 @@ from embedstore.classify.evaluation.paired_comparison import ComparisonPower
 from embedstore.classify.heads import HEAD_NAMES
 from embedstore.classify.metrics import MIN_POSITIVES, MetricName
 from embedstore.classify.metrics.regression import NumericMetric
+from embedstore.wording import counted
 
 MAX_CONFUSION_CLASSES = 40  # a larger confusion matrix is unreadable: the most confused classes are kept
 MAX_LISTED_CLASSES = 10  # in a note
@@ -47,7 +48,8 @@ def evaluation_summary(e: Evaluation) -> str:
         f", {k} = {v:.3g}" if isinstance(v, float) else f", {k} = {v}" for k, v in e.hyperparameters.items()
     )
     return (
-        f"{e.head} on {e.label}{space}: {e.n_held_out} held-out items ({e.split}), {e.n_train} training items, "
+        f"{e.head} on {e.label}{space}: {counted(e.n_held_out, 'held-out item')} ({e.split}), "
+        f"{counted(e.n_train, 'training item')}, "
         f"{e.seconds:.2f} s{selected}"
     )
 
@@ -59,7 +61,10 @@ def evaluation_notes(e: Evaluation) -> list[str]:
         names = ", ".join(e.unlearned_classes[:MAX_LISTED_CLASSES])
         out.append(f"classes without enough training examples, counted as wrong: {names}")
     if e.n_unused_validation:
-        out.append(f"{e.n_unused_validation} items of the split val were not used{_validation_cure(e)}")
+        out.append(
+            f"{counted(e.n_unused_validation, 'item of the split val was', 'items of the split val were')} not "
+            f"used{_validation_cure(e)}"
+        )
     out += _rows_notes(e)
     for name, value in e.grid_edges.items():
         option = {"C": "Cs", "gamma": "gammas"}.get(name) if not e.protocol else None
@@ -80,12 +85,20 @@ def split_notes(e: ProbeResult) -> list[str]:
     """Return which items were left out or added, and what is to be known of the labels."""
     out = []
     if e.n_leaks:
-        out.append(f"{e.n_leaks} training items were left out: their content or group is held out")
+        out.append(
+            f"{counted(e.n_leaks, 'training item was', 'training items were')} left out: their content or group is "
+            "held out"
+        )
     if e.n_unlabeled:
-        out.append(f"{e.n_unlabeled} items have no {e.label} and were left out")
-    out += e.label_notes
+        out.append(
+            counted(
+                e.n_unlabeled, f"item has no {e.label} and was left out", f"items have no {e.label} and were left out"
+            )
+        )
+    out += [*e.label_notes, *e.split_notes]
     if e.n_train_without_split:
-        out.append(f"{e.n_train_without_split} items without a split of their own train, too")
+        one, several = "item without a split of its own trains", "items without a split of their own train"
+        out.append(f"{counted(e.n_train_without_split, one, several)}, too")
     return out
 
 
@@ -94,7 +107,10 @@ def _rows_notes(e: Evaluation) -> list[str]:
     out = []
     n_groups = len(np.unique(e.held_out_predictions.groups))
     if n_groups < e.n_held_out:
-        out.append(f"the {e.n_held_out} held-out items are {n_groups} groups; a group is one draw in every interval")
+        out.append(
+            f"the {counted(e.n_held_out, 'held-out item is', 'held-out items are')} {counted(n_groups, 'group')}; a "
+            "group is one draw in every interval"
+        )
     if rare := e.report.rare_classes:
         names = ", ".join(rare[:MAX_LISTED_CLASSES]) + (", …" if len(rare) > MAX_LISTED_CLASSES else "")
         have = "class has" if len(rare) == 1 else "classes have"
@@ -124,13 +140,21 @@ def near_duplicate_notes(near: SplitNearDuplicates | None) -> list[str]:
     found, out = near.found, []
     if near.count:
         effect = "were left out" if near.dropped else "stay in training; `--drop-near-duplicates` leaves them out"
-        out.append(f"{near.count} training items are near-duplicates of held-out items and {effect}")
+        out.append(
+            f"{counted(near.count, 'training item is', 'training items are')} near-duplicates of held-out items and "
+            f"{effect}"
+        )
     thresholds = ", ".join(f"{t:.3f}" for t in found.thresholds.values())
     if found.n_groups:
         out.append(
-            f"{found.n_grouped} items are near-duplicates of another one (cosine >= {thresholds}), in {found.n_groups} "
+            f"{counted(found.n_grouped, 'item is', 'items are')} near-duplicates of another one (cosine >= "
+            f"{thresholds}), in {found.n_groups} "
             f"groups that no fold separates"
-            + (f"; {found.n_across_labels} pairs have different labels" if found.n_across_labels else "")
+            + (
+                f"; {counted(found.n_across_labels, 'pair has', 'pairs have')} different labels"
+                if found.n_across_labels
+                else ""
+            )
         )
     if found.expected_false_pairs is not None and (found.n_groups or near.count):
         out.append(
@@ -172,7 +196,7 @@ def _leak_count(leak: LeakedAccuracy) -> str:
     identical = f" ({leak.n_identical} identical)" if leak.n_identical else ""
     effect = ", which was left out of training" if leak.dropped else ""
     total = leak.n_near + leak.n_other
-    return f"{leak.n_near} of {total} held-out items have a near copy in training{identical}{effect}"
+    return f"{leak.n_near} of {counted(total, 'held-out item')} have a near copy in training{identical}{effect}"
 
 
 def _three_digits(value: float | None) -> str:
@@ -183,14 +207,15 @@ def _uncertainty_notes(e: Evaluation) -> list[str]:
     out = []
     if c := e.calibration:
         out.append(
-            f"calibrated by {c['method']} on {c['rows']} items: log-loss {c['log_loss_before']:.4f} -> "
+            f"calibrated by {c['method']} on {counted(c['rows'], 'item')}: log-loss {c['log_loss_before']:.4f} -> "
             f"{c['log_loss_after']:.4f}, Brier score {c['brier_score_before']:.4f} -> {c['brier_score_after']:.4f}"
         )
     if a := e.abstain:
         out.append(_abstention_note(a))
     if s := e.conformal:
         out.append(
-            f"answers with sets of classes (chosen for coverage {s['target_coverage']:g} on {s['rows']} items): "
+            f"answers with sets of classes (chosen for coverage {s['target_coverage']:g} on "
+            f"{counted(s['rows'], 'item')}): "
             f"{s['coverage']:.3f} of the sets hold the true class; {s['mean_size']:.2f} classes per set on average, "
             f"{s['single']:.3f} of the sets have one class, {s['empty']:.3f} none"
         )
@@ -203,11 +228,17 @@ def _abstention_note(a: dict[str, Any]) -> str:
     promise = f"precision of at least {a['target_precision']:g} on new items, in 95% of such samples"
     if a["threshold"] is None:
         needed = a["rows_needed"]
-        cure = f"about {needed} items would show one" if needed else "the head reaches it on no part of the items"
-        return f"answers nothing: {a['rows']} items show no threshold with a {promise}; {cure}"
+        cure = (
+            f"about {counted(needed, 'item')} would show one"
+            if needed
+            else "the head reaches it on no part of the items"
+        )
+        return (
+            f"answers nothing: {counted(a['rows'], 'item shows', 'items show')} no threshold with a {promise}; {cure}"
+        )
     precision = "none" if a["precision"] is None else f"{a['precision']:.3f}"
     return (
-        f"abstains below {a['threshold']:.3f} (chosen on {a['rows']} items for a {promise}): answers "
+        f"abstains below {a['threshold']:.3f} (chosen on {counted(a['rows'], 'item')} for a {promise}): answers "
         f"{a['coverage']:.3f} of the held-out items with precision {precision}"
     )
 
@@ -287,7 +318,7 @@ def budget_unit(curve: LearningCurve) -> str:
 
 def curve_summary(curve: LearningCurve) -> str:
     """Return the held-out side and the time."""
-    return f"{curve.n_held_out} held-out items ({curve.split}), {curve.seconds:.2f} s"
+    return f"{counted(curve.n_held_out, 'held-out item')} ({curve.split}), {curve.seconds:.2f} s"
 
 
 def curve_metric(curve: LearningCurve) -> str:
@@ -330,8 +361,8 @@ def comparison_summary(comparison: HeadComparison) -> str:
     """Return one line on the label and the split."""
     c = comparison
     return (
-        f"{c.label}: {len(c.results)} classifiers on {c.n_held_out} held-out items ({c.split}), "
-        f"{c.n_train} training items"
+        f"{c.label}: {len(c.results)} classifiers on {counted(c.n_held_out, 'held-out item')} ({c.split}), "
+        f"{counted(c.n_train, 'training item')}"
     )
 
 
@@ -386,7 +417,13 @@ def comparison_notes(comparison: HeadComparison) -> list[str]:
             "classifier on other items before you state it",
         ]
     if n := c.n_without_shared_vector:
-        out.append(f"{n} labeled items have no vector in one of the spaces and were left out")
+        out.append(
+            counted(
+                n,
+                "labeled item has no vector in one of the spaces and was left out",
+                "labeled items have no vector in one of the spaces and were left out",
+            )
+        )
     evaluations = [r.evaluation for r in c.results]
     out += _comparison_row_notes(evaluations)
     without = sorted({e.head for e in evaluations if not e.held_out_predictions.has_probabilities})
@@ -402,17 +439,23 @@ def _comparison_row_notes(evaluations: Sequence[Evaluation]) -> list[str]:
     if idle:
         names = ", ".join(dict.fromkeys(e.head for e in idle))
         n = max(e.n_unused_validation for e in idle)
-        out.append(f"{n} items of the split val were not used by {names}; --refit trains on them")
+        out.append(
+            f"{counted(n, 'item of the split val was', 'items of the split val were')} not used by {names}; --refit "
+            "trains on them"
+        )
     if n := max(e.n_train_without_split for e in evaluations):
-        out.append(f"{n} items without a split of their own train, too")
-    return out
+        out.append(
+            f"{counted(n, 'item without a split of its own trains', 'items without a split of their own train')}, too"
+        )
+    return [*out, *dict.fromkeys(note for e in evaluations for note in e.split_notes)]
 
 
 def power_notes(power: ComparisonPower, n_held_out: int) -> list[str]:
     """Return which differences the held-out items can show."""
     if not math.isfinite(power.detectable_difference):
-        return [f"{n_held_out} held-out items of one group show no difference; label items of other groups"]
+        return [f"{counted(n_held_out, 'held-out item')} of one group show no difference; label items of other groups"]
     return [
-        f"{n_held_out} held-out items show a true difference of {100 * power.detectable_difference:.1f} points or more "
+        f"{counted(n_held_out, 'held-out item shows', 'held-out items show')} a true difference of "
+        f"{100 * power.detectable_difference:.1f} points or more "
         f"in four of five cases; for one point about {power.items_for_one_point:,} would be needed"
     ]

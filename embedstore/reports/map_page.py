@@ -21,6 +21,7 @@ from embedstore.reports.item_images import ImageReader
 from embedstore.search.projection import Projection
 from embedstore.storage import durable_files
 from embedstore.tables import Record, Table
+from embedstore.wording import counted
 
 MAX_LEGEND_LABELS = 24  # labels with their own color; the rarer ones share gray
 WIDTH, HEIGHT, MARGIN, LEGEND_WIDTH = 1400, 1000, 50, 220  # pixels of the PNG and of its legend
@@ -52,8 +53,8 @@ class EmbeddingMap(Table):
     def title(self) -> str:
         """A sentence that says what the map shows."""
         shown, matching = len(self.projection.items), self.projection.matching_count
-        count = f"{shown} of {matching}" if shown < matching else str(shown)
-        return f"{count} items in space {self.space}, colored by {self.color}"
+        part = f"{shown:,} of " if shown < matching else ""
+        return f"{part}{counted(matching, 'item')} in space {self.space}, colored by {self.color}"
 
     @cached_property
     def palette(self) -> dict[str, Color]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.protocol_report import ProtocolReport
 from embedstore.reports.evaluation_text import TextTable, interval
+from embedstore.wording import counted
 
 MAX_PRINTED_VALUES = 12  # a grid of 45 values is shown around the selected one; --json has all
 
@@ -15,10 +16,11 @@ def protocol_title(report: ProtocolReport) -> str:
         values = [c.accuracy.value for c in report.candidates if c.accuracy]
         return (
             f"protocol {report.name} ({report.source}): mean accuracy {report.mean_accuracy:.3f} over {len(values)} "
-            f"draws of {report.n_trained} training items, from {min(values):.3f} to {max(values):.3f}"
+            f"draws of {counted(report.n_trained, 'training item')}, from {min(values):.3f} to {max(values):.3f}"
         )
     return (
-        f"protocol {report.name} ({report.source}): {report.parameter} is selected on {report.n_choice} items "
+        f"protocol {report.name} ({report.source}): {report.parameter} is selected on "
+        f"{counted(report.n_choice, 'item')} "
         f"({report.chosen_on})"
     )
 

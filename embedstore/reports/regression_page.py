@@ -13,6 +13,7 @@ from embedstore.reports import contact_sheet, regression_text, svg
 from embedstore.reports.evaluation_page import curve_section, page, paragraph, render_notes, render_table
 from embedstore.reports.item_images import image_reader_by_uri
 from embedstore.types import Hit
+from embedstore.wording import counted
 
 MAX_POINTS = 5000  # of the scatter; a page with more is slow
 
@@ -63,5 +64,5 @@ def _scatter(e: RegressionEvaluation) -> str:
     chart = svg.scatter_chart(
         points, x_label=f"true {e.label}", y_label=f"predicted {e.label}", reference=[(ends[0],) * 2, (ends[1],) * 2]
     )
-    note = f" {MAX_POINTS:,} of {len(rows):,} held-out items are shown." if len(rows) > MAX_POINTS else ""
+    note = f" {MAX_POINTS:,} of {counted(len(rows), 'held-out item')} are shown." if len(rows) > MAX_POINTS else ""
     return chart + paragraph(f"On the dashed line the prediction is the truth.{note}")

@@ -19,6 +19,7 @@ from embedstore.reports.evaluation_text import (
     near_duplicate_notes,
     split_notes,
 )
+from embedstore.wording import counted
 
 _NO_VALUE = "(no value)"
 _METHODS = {
@@ -38,7 +39,8 @@ def regression_summary(e: RegressionEvaluation) -> str:
     space = f" in space {e.space}" if e.space else ""
     selected = "".join(f", {k} = {v:.3g}" for k, v in e.hyperparameters.items())
     return (
-        f"{e.head} on {e.label}{space} ({e.task}): {e.n_held_out} held-out items ({e.split}), {e.n_train} training "
+        f"{e.head} on {e.label}{space} ({e.task}): {counted(e.n_held_out, 'held-out item')} ({e.split}), {e.n_train} "
+        "training "
         f"items, {e.seconds:.2f} s{selected}"
     )
 
@@ -66,9 +68,15 @@ def regression_notes(e: RegressionEvaluation) -> list[str]:
     out += near_duplicate_notes(e.near_duplicates)
     n_groups = len(np.unique(e.held_out_predictions.groups))
     if n_groups < e.n_held_out:
-        out.append(f"the {e.n_held_out} held-out items are {n_groups} groups; a group is one draw in every interval")
+        out.append(
+            f"the {counted(e.n_held_out, 'held-out item is', 'held-out items are')} {counted(n_groups, 'group')}; a "
+            "group is one draw in every interval"
+        )
     if n_groups < MIN_GROUPS:
-        out.append(f"{n_groups} groups of held-out items are too few for intervals of {_name(e.main_metric)}")
+        out.append(
+            f"{counted(n_groups, 'group of held-out items is', 'groups of held-out items are')} too few for "
+            f"intervals of {_name(e.main_metric)}"
+        )
     for name, value in e.grid_edges.items():
         out.append(
             f"{name} = {value:.3g} is at the end of the values tried, and a better one may lie beyond it; --head-arg "
@@ -81,11 +89,12 @@ def _interval_note(e: RegressionEvaluation) -> str:
     i = e.interval
     if i.mean_width is None:
         return (
-            f"the prediction intervals are unbounded: {i.groups} independent items calibrate them, and a coverage of "
-            f"{i.target_coverage:g} needs {i.groups_needed}; label more, or give a larger --conformal-alpha"
+            "the prediction intervals are unbounded: "
+            f"{counted(i.groups, 'independent item calibrates', 'independent items calibrate')} them, and a coverage "
+            f"of {i.target_coverage:g} needs {i.groups_needed}; label more, or give a larger --conformal-alpha"
         )
     return (
-        f"prediction intervals for {i.target_coverage:g} of new items, calibrated on {i.rows} items "
+        f"prediction intervals for {i.target_coverage:g} of new items, calibrated on {counted(i.rows, 'item')} "
         f"({_METHODS[i.method]}): they hold {i.coverage.value:.3f} "
         f"{number_interval(i.coverage.low, i.coverage.high)} of the held-out numbers, and are {i.mean_width:.4g} long "
         "on average"
@@ -117,13 +126,15 @@ def number_slice_notes(report: NumericSliceReport) -> list[str]:
     if small:
         names = ", ".join(f"{_value(s.value)} ({s.groups})" for s in small[:MAX_LISTED_CLASSES])
         out.append(
-            f"{len(small)} values of {report.column} have fewer than {MIN_SLICE_GROUPS} independent held-out items and "
-            f"are not ranked: {names}"
+            f"not ranked, for fewer than {MIN_SLICE_GROUPS} independent held-out items: "
+            f"{counted(len(small), 'value')} of "
+            f"{report.column}: {names}"
         )
     if report.n_cut_values:
         out.append(
-            f"{report.n_cut_values:,} values of {report.column}, with {report.n_cut_rows:,} held-out items, are left "
-            "out; the most frequent values are kept"
+            f"left out: {counted(report.n_cut_values, 'value')} of {report.column}, with "
+            f"{counted(report.n_cut_rows, 'held-out item')}; "
+            "the most frequent values are kept"
         )
     if not report.gaps:
         return [f"no gap by {report.column}: fewer than two values have held-out items enough", *out]
@@ -131,8 +142,8 @@ def number_slice_notes(report: NumericSliceReport) -> list[str]:
     shown = "" if gap.is_shown else ", and does not show a difference"
     return [
         f"largest gap in mean absolute error: {_value(gap.high)} over {_value(gap.low)} by {gap.gap:.4g} "
-        f"{number_interval(gap.gap_low, gap.gap_high)}; the interval holds for all {len(report.gaps)} pairs together"
-        + shown,
+        f"{number_interval(gap.gap_low, gap.gap_high)}; the interval holds for all "
+        f"{counted(len(report.gaps), 'pair')} together" + shown,
         *out,
     ]
 
@@ -140,7 +151,8 @@ def number_slice_notes(report: NumericSliceReport) -> list[str]:
 def regression_comparison_summary(c: RegressionComparison) -> str:
     """Return one line on the label and the split."""
     return (
-        f"{c.label} ({c.task}): {len(c.results)} heads on {c.n_held_out} held-out items ({c.split}), {c.n_train} "
+        f"{c.label} ({c.task}): {counted(len(c.results), 'head')} on {counted(c.n_held_out, 'held-out item')} "
+        f"({c.split}), {c.n_train} "
         "training items"
     )
 
@@ -176,12 +188,19 @@ def regression_comparison_notes(c: RegressionComparison) -> list[str]:
     out = [f"the mean of the training items has a mean absolute error of {baseline:.4g}"]
     if len(c.results) > 1:
         out += [
-            f"the gaps of the mean absolute errors hold for all pairs of the {len(c.results)} heads together",
+            f"the gaps of the mean absolute errors hold for all pairs of the {counted(len(c.results), 'head')} "
+            "together",
             "the first error is the lowest of several, and so too low by selection: evaluate the chosen head on other "
             "items before you state it",
         ]
     if n := c.n_without_shared_vector:
-        out.append(f"{n} labeled items have no vector in one of the spaces and were left out")
+        out.append(
+            counted(
+                n,
+                "labeled item has no vector in one of the spaces and was left out",
+                "labeled items have no vector in one of the spaces and were left out",
+            )
+        )
     return [*c.results[0].evaluation.label_notes, *out]
 
 

@@ -8,6 +8,7 @@ from embedstore.classify.retrieval.report import RetrievalDirection, RetrievalRe
 from embedstore.reports import slice_text
 from embedstore.reports.evaluation_page import page, paragraph, render_notes, render_table
 from embedstore.reports.evaluation_text import TextTable, interval
+from embedstore.wording import counted
 
 
 def retrieval_title(report: RetrievalReport) -> str:
@@ -18,7 +19,7 @@ def retrieval_title(report: RetrievalReport) -> str:
 def direction_summary(report: RetrievalReport, d: RetrievalDirection) -> str:
     """Return one line on the queries and the gallery."""
     queries = "" if report.queries == d.name else f" ({report.queries})"
-    return f"{d.name}: {d.n_queries} queries{queries} among {d.n_gallery}"
+    return f"{d.name}: {counted(d.n_queries, 'query', 'queries')}{queries} among {d.n_gallery}"
 
 
 def direction_table(d: RetrievalDirection) -> TextTable:
@@ -32,9 +33,12 @@ def direction_notes(d: RetrievalDirection) -> list[str]:
     """Return what limits the figures of one direction, one sentence per fact."""
     out = []
     if d.n_without_relevant:
-        out.append(f"{d.n_without_relevant} queries have nothing relevant to find and are in no figure")
+        out.append(f"in no figure, for want of anything relevant: {counted(d.n_without_relevant, 'query', 'queries')}")
     if d.n_groups < d.n_queries:
-        out.append(f"the {d.n_queries} queries are {d.n_groups} groups; a group is one draw in every interval")
+        out.append(
+            f"the {counted(d.n_queries, 'query is', 'queries are')} {counted(d.n_groups, 'group')}; a group is one "
+            "draw in every interval"
+        )
     if d.n_excluded > d.n_queries:
         out.append(
             "items of the query's own group and near-duplicates of what it belongs to are no candidates: neither found "
@@ -47,7 +51,13 @@ def retrieval_notes(report: RetrievalReport) -> list[str]:
     """Return what limits the figures, one sentence per fact."""
     out = [note for d in report.directions for note in direction_notes(d)]
     if report.n_unlabeled:
-        out.append(f"{report.n_unlabeled} items have no label or caption and were left out")
+        out.append(
+            counted(
+                report.n_unlabeled,
+                "item has no label or caption and was left out",
+                "items have no label or caption and were left out",
+            )
+        )
     out.append("cosines that agree to six decimals are a tie, in which items that are not relevant come first")
     return out + list(report.notes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from embedstore.classify.evaluation.slice_report import MIN_SLICE_GROUPS, SliceGap, SliceReport
 from embedstore.classify.metrics import MetricName
 from embedstore.reports.evaluation_text import MAX_LISTED_CLASSES, TextTable, finite, interval
+from embedstore.wording import counted
 
 NO_VALUE = "(no value)"
 _FIGURES = {MetricName.ACCURACY.value: "accuracy", MetricName.MEAN_PER_CLASS_RECALL.value: "mean recall"}
@@ -43,13 +44,15 @@ def slice_notes(report: SliceReport) -> list[str]:
         names = [f"{_name(s.value)} ({s.groups})" for s in small[:MAX_LISTED_CLASSES]]
         names += ["…"] if len(small) > MAX_LISTED_CLASSES else []
         out.append(
-            f"{len(small)} values of {report.column} have fewer than {MIN_SLICE_GROUPS} independent held-out items and "
-            f"are not ranked: {', '.join(names)}"
+            f"not ranked, for fewer than {MIN_SLICE_GROUPS} independent held-out items: "
+            f"{counted(len(small), 'value')} of "
+            f"{report.column}: {', '.join(names)}"
         )
     if report.n_cut_values:
         out.append(
-            f"{report.n_cut_values:,} values of {report.column}, with {report.n_cut_rows:,} held-out items, are left "
-            f"out; the {len(report.slices)} most frequent values are kept"
+            f"left out: {counted(report.n_cut_values, 'value')} of {report.column}, with "
+            f"{counted(report.n_cut_rows, 'held-out item')}; "
+            f"the {counted(len(report.slices), 'most frequent value is', 'most frequent values are')} kept"
         )
     return [*_gap_notes(report), *out]
 
@@ -62,8 +65,9 @@ def _gap_notes(report: SliceReport) -> list[str]:
     figure, low = _FIGURES[report.metric], worst.figure(report.metric)
     out = [
         f"worst of {report.column}: {_name(worst.value)} with {figure} {low.value:.3f} "
-        f"[{low.low:.3f}, {low.high:.3f}] on {worst.rows} items; the lowest of several is too low by selection",
-        f"largest gap in {figure}: {_gap(gap)}; the interval holds for all {len(report.gaps)} pairs together"
+        f"[{low.low:.3f}, {low.high:.3f}] on {counted(worst.rows, 'item')}; the lowest of several is too low by "
+        "selection",
+        f"largest gap in {figure}: {_gap(gap)}; the interval holds for all {counted(len(report.gaps), 'pair')} together"
         + ("" if gap.is_shown else ", and does not show a difference"),
     ]
     surest = max(report.gaps, key=lambda g: g.gap_low)

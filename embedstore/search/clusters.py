@@ -14,6 +14,7 @@ from embedstore.search.index.self_join import BLOCK_ROWS
 from embedstore.search.space_rows import MatchingRows
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
+from embedstore.wording import counted
 
 _SAMPLES_PER_CENTER, _ITERATIONS = 256, 20  # more than FAISS needs for an index: a person looks at these clusters
 
@@ -50,7 +51,7 @@ def find_clusters(storage: Storage, space: SpaceRecord, k: int, *, where: str | 
     matching = MatchingRows.load(storage, space, where)
     count, read_rows = len(matching), matching.reader()
     if not 1 <= k <= count:
-        raise QueryError(f"k must be between 1 and the {count} different contents, not {k}")
+        raise QueryError(f"k must be between 1 and the {counted(count, 'different content')}, not {k}")
     centers = unit_rows(
         spherical_kmeans(read_rows, count, k, samples_per_center=_SAMPLES_PER_CENTER, iterations=_ITERATIONS)
     )

@@ -17,6 +17,7 @@ from embedstore.search.planner import SearchPlan
 from embedstore.search.ranker import Ranker, Ranking
 from embedstore.search.snapshot_cache import SearchView
 from embedstore.search.words import WordIndex
+from embedstore.wording import counted
 
 FUSION_CONSTANT = 60  # of the paper
 COUNTED_RANKS = 1000  # of each ranking
@@ -46,7 +47,7 @@ class HybridRanker:
         near, plan = self.by_vectors.rank(max(depth, COUNTED_RANKS))
         lexical = self.index.rank(self.words.text, self._allowed(), COUNTED_RANKS)
         items, scores = fuse(near.items, lexical)
-        reason = f"{plan.reason}; joined with {len(lexical):,} items by the words of {self.words.column}"
+        reason = f"{plan.reason}; joined with {counted(len(lexical), 'item')} by the words of {self.words.column}"
         ranking = Ranking(items, self._positions(items), scores, near.is_complete, near.rounds)
         return ranking.head(depth), replace(plan, reason=reason)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from embedstore.errors import ItemNotFound, QueryError
 from embedstore.operations.bounded_cache import BoundedCache
 from embedstore.operations.packed_ids import PackedIds
+from embedstore.wording import counted
 
 MAX_SELECTIONS = 200
 MAX_SELECTION_BYTES = 64 << 20  # of all selections together; those of filters take a bit per item
@@ -35,7 +36,8 @@ class Selections:
         ids = PackedIds.of(items)
         if ids.nbytes > MAX_SELECTION_BYTES:
             raise QueryError(
-                f"a selection takes at most {MAX_SELECTION_BYTES >> 20} MB, and these {len(items):,} items take "
+                f"a selection takes at most {MAX_SELECTION_BYTES >> 20} MB, and these "
+                f"{counted(len(items), 'item takes', 'items take')} "
                 f"{ids.nbytes >> 20} MB; use a filter"
             )
         handle = secrets.token_urlsafe(9)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedstore.errors import BadManifest
 from embedstore.plain_values import plain_values
 from embedstore.sources.delimited import column_names
+from embedstore.sources.value_kinds import one_kind
 from embedstore.storage.sql import object_array
 
 
@@ -76,13 +77,14 @@ def _array(values: Any, name: str) -> NDArray[Any]:
 
 
 def _plain(values: Iterable[Any], name: str) -> list[Any] | NDArray[Any]:
-    """Return the values of a column as plain ones.
+    """Return the values of a column as plain ones of one kind.
 
     Raises:
-        BadManifest: if one is of a type that a table cannot hold.
+        BadManifest: if one is of a type that a table cannot hold, or they are of several kinds.
     """
     try:
-        return plain_values(values)
+        plain = plain_values(values)
+        return plain if isinstance(plain, np.ndarray) else list(one_kind(plain))
     except TypeError as e:
         raise BadManifest(f"the table's column {name!r} has {e}") from e
 

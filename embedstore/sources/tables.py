@@ -36,6 +36,12 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq", ".jsonl", ".ndjson", ".json
 COMPRESSION_SUFFIXES = (".gz", ".zst")
 _PARQUET_SUFFIXES = (".parquet", ".pq")
 _JSON_LINES_SUFFIXES = (".jsonl", ".ndjson")
+_KIND_NAMES = {
+    JsonKind.TEXT: "text",
+    JsonKind.NUMBER: "numbers",
+    JsonKind.BOOLEAN: "truth values",
+    JsonKind.NESTED: "lists or objects of different kinds",
+}
 _UNKNOWN_PART = re.compile(
     r'"NULL"(?=[\[\],)])'
 )  # the type of a part that has no value; a field's name has a space after it
@@ -234,6 +240,8 @@ class InputTable:
                 typed = _as_text(column, kind, self.name)
             elif name.lower() in known:
                 typed = self._store_type(column, typed, known[name.lower()], is_text=column in kinds)
+            elif typed.kind == TEXT and (said := _kinds_as_text(kinds.get(column, ANY_KIND))):
+                self.notices.append(f"{self.name}: the column {name!r} is stored as text, since it has {said}")
             columns.append(f"{typed.expression} AS {quote_identifier(name)}")
         self.con.execute(f"CREATE TABLE given AS SELECT {', '.join(columns)} FROM raw")
         self.con.execute("DROP TABLE raw")
@@ -260,6 +268,13 @@ class InputTable:
         if fitted.kind != kind:
             self.notices.append(f"{self.name}: the column {column!r} was {kind} in the store; now it is {fitted.kind}")
         return fitted
+
+
+def _kinds_as_text(kinds: JsonKind) -> str:
+    """Return in words what became text of a column of JSON; "" for text, and for a file without types."""
+    if kinds in (ANY_KIND, JsonKind.TEXT, JsonKind(0)):
+        return ""
+    return " and ".join(_KIND_NAMES[kind] for kind in kinds)
 
 
 def _require_texts(column: str, kinds: JsonKind, table: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -26,7 +25,8 @@ from embedstore.errors import (
     UnsafeStore,
 )
 from embedstore.storage import durable_files, reading
-from embedstore.storage.durable_files import copy_synced, sync_folder
+from embedstore.storage.description_checksum import DESCRIPTION_CHECKSUM_KEY, check_description, dump_description
+from embedstore.storage.durable_files import copy_synced, sync_folder, write_synced
 from embedstore.storage.store_files import read_json_object, require_regular_entries
 from embedstore.types import display_uri
 
@@ -223,7 +223,7 @@ def create_folder(path: Path, fill: Callable[[Layout], None]) -> Layout:
         (temporary / "spaces").mkdir()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         marker = {"format": FORMAT_VERSION, "id": str(uuid.uuid4()), "created": now}
-        layout.marker.write_text(json.dumps(marker) + "\n")
+        layout.marker.write_bytes(dump_description(marker, DESCRIPTION_CHECKSUM_KEY))
         layout.lock.touch()
         fill(layout)
     return Layout(path)
@@ -314,6 +314,35 @@ def read_marker(layout: Layout) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as e:
         raise StoreDamaged(f"{layout.marker} is damaged ({type(e).__name__}); restore it from a backup") from e
     return marker
+
+
+def marker_problem(layout: Layout) -> str:
+    """Return what is wrong with a marker file that can be read, or ""; earlier versions wrote no checksum.
+
+    Raises:
+        UnsafeStore: see :func:`read_marker`; so are the others.
+        StoreDamaged: if it cannot be used.
+        StoreUnreadable: if it cannot be read now.
+    """
+    marker = read_marker(layout)
+    try:
+        plain = check_description(marker, DESCRIPTION_CHECKSUM_KEY, required=False)
+    except ValueError as e:
+        return str(e)
+    return "" if plain.keys() == {"format", "id", "created"} else "it has other entries than those of a store"
+
+
+def rewrite_marker(layout: Layout) -> None:
+    """Write the marker file again with a checksum, with what can be read of it.
+
+    Raises:
+        StoreDamaged: if it cannot be used.
+        OSError: if the disk is full or fails.
+    """
+    marker = read_marker(layout)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    kept = {"format": FORMAT_VERSION, "id": marker["id"], "created": str(marker.get("created", now))}
+    write_synced(layout.marker, dump_description(kept, DESCRIPTION_CHECKSUM_KEY))
 
 
 def quarantine_file(layout: Layout, path: Path, name: str, *, copy: bool = False, link: bool = False) -> Path:

@@ -22,6 +22,7 @@ from embedstore.json_objects import parse_json_object
 from embedstore.storage.reading import is_absent, unreadable
 
 MAX_JSON_BYTES = 16 << 20  # of a JSON file: half a million vector files in the description of an index
+MAX_HEAD_BYTES = 256 << 20  # of head.json; the names of a million classes take about 30 MB
 _SAFE_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _MIN_SPARSE_BYTES, _MAX_COMPRESSION = 1 << 30, 64  # file systems that compress store a part of a file's length
 _COPY_BLOCK = 1 << 22  # bytes copied at a time

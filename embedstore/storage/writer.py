@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import DimensionMismatch, StoreError
 from embedstore.space import Recipe, Space
-from embedstore.storage import checkpoint, disk_errors, durable_files, reading, shard
+from embedstore.storage import checkpoint, disk_errors, durable_files, reading, shard, space_files
 from embedstore.storage.catalog import Catalog
 from embedstore.storage.commit import CommitBatch, RunRecord
 from embedstore.storage.layout import Layout
@@ -25,6 +24,7 @@ from embedstore.storage.queries import computed_columns, counters, heads, item_r
 from embedstore.storage.queries.computed_columns import ComputedValues
 from embedstore.storage.queries.heads import PredictionStage
 from embedstore.storage.shard import ShardHeader
+from embedstore.storage.space_files import SpaceFile
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
 from embedstore.types import ContentInfo
@@ -194,6 +194,17 @@ class Writer:
         self._write_space_file(space, name=name, dtype=dtype, recipe=recipe)
         with self.transaction() as con:
             space_rows.put_space(con, space, name=name, dtype=dtype, recipe=recipe)
+        self.write_space_files()
+
+    def write_space_files(self) -> list[str]:
+        """Write the descriptions of the spaces that are wrong or out of date; return one sentence per wrong one.
+
+        Raises:
+            StoreUnreadable: if one cannot be read now.
+            StoreIOError: if the disk is full or fails.
+        """
+        with disk_errors.disk_errors(f"write to {self.layout.root}"), self.catalog.read() as con:
+            return space_files.write_space_files(con, self.layout)
 
     def set_default(self, key: str) -> None:
         """Make a space the one that is used when none is named."""
@@ -303,10 +314,10 @@ class Writer:
     def _write_space_file(self, space: Space, *, name: str, dtype: str, recipe: Recipe | None) -> None:
         """Create the folder of a space with the file from which a lost catalog is rebuilt."""
         folder = self.layout.shards_folder(space.key)
-        facts = {"name": name, "dtype": dtype, "facts": space.to_json(), "recipe": recipe and recipe.to_json()}
+        described = SpaceFile(name, dtype, space.to_json(), recipe.to_json() if recipe else None)
         with disk_errors.disk_errors(f"write {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             if not self.layout.space_file(space.key).exists():
-                durable_files.write_synced(self.layout.space_file(space.key), json.dumps(facts, indent=1).encode())
+                described.write(self.layout.space_file(space.key))
             for parent in (folder, folder.parent, folder.parent.parent):
                 durable_files.sync_folder(parent)

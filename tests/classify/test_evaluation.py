@@ -66,7 +66,7 @@ def test_another_seed_gives_another_split(tmp_path):
     assert a.split == "hash"
     assert a.held_out_predictions.ids.tolist() == b.held_out_predictions.ids.tolist()
     assert set(a.held_out_predictions.ids.tolist()) != set(c.held_out_predictions.ids.tolist())
-    assert a.n_held_out == c.n_held_out == 39  # a fifth of 67, 67 and 66, each rounded down
+    assert all(23 <= n <= 57 for n in (a.n_held_out, c.n_held_out))  # a fifth, within three standard deviations
 
 
 def test_shuffled_labels_give_chance_accuracy(tmp_path):

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from embedstore.classify import heads
 from embedstore.classify.evaluation.fit import hyperparameters_at_grid_edge
+from embedstore.classify.evaluation.learning_curve import LearningCurveSettings
+from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import BadHead, LabelError
 from tests.helpers.clusters import clusters, store_of
 
@@ -124,6 +126,92 @@ def test_lists_and_penalties_are_checked(make, message):
     head = make()
     with pytest.raises(BadHead, match=message):
         head.fit(X, np.arange(len(X)) if isinstance(head, heads.RidgeHead) else Y)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: heads.LogisticProbe(100_000), "Cs must be at most 1,000 values to try, not 100,000"),
+        (lambda: heads.LogisticProbe(10**30), "Cs must be at most 1,000 values"),
+        (lambda: heads.LogisticProbe(np.geomspace(1, 2, 1001)), "Cs must be at most 1,000 values"),
+        (lambda: heads.LogisticProbe(max_iter=10**9), "max_iter must be at most 10,000"),
+        (lambda: heads.KernelProbe(np.geomspace(1, 2, 1001)), "gammas must be at most 1,000 values"),
+        (lambda: heads.KernelProbe(Cs=1001), "Cs must be at most 1,000 values"),
+        (lambda: heads.MLPHead(max_epochs=10**9), "max_epochs must be at most 10,000"),
+        (lambda: heads.MLPHead(hidden=10**9), "hidden must be at most 16,384"),
+        (lambda: heads.TipAdapter(VECTORS, np.unique(Y), epochs=10**9), "epochs must be at most 10,000"),
+        (lambda: heads.TipAdapter(VECTORS, np.unique(Y), betas=np.arange(1, 1003)), "betas must be at most 1,000"),
+        (lambda: heads.PromptBlend(VECTORS, np.unique(Y), alphas=np.arange(1, 1003)), "alphas must be at most 1,000"),
+        (lambda: heads.RidgeHead(10**9), "alphas must be at most 1,000 values"),
+    ],
+)
+def test_a_search_that_would_take_hours_is_refused(make, message):
+    """At once, and the message has the limit."""
+    head = make()
+    with pytest.raises(BadHead, match=message):
+        head.fit(X, np.arange(len(X)) if isinstance(head, heads.RidgeHead) else Y)
+
+
+@pytest.mark.parametrize("head", ["svm", "ridge"])
+@pytest.mark.parametrize("value", [10**9, 10**30, float("inf")])
+def test_iterations_of_scikit_learns_heads_end(head, value):
+    """One call of liblinear cannot be interrupted, and ran on for as long as anybody waited."""
+    with pytest.raises(BadHead, match=f"max_iter of head '{head}' must be at most 10,000"):
+        heads.make_head(head, max_iter=value)
+
+
+def test_the_largest_allowed_search_is_accepted():
+    """1,000 values of C and of penalties are tried."""
+    assert len(heads.LogisticProbe(1000).grid) == 1000
+    assert len(heads.RidgeHead(1000).fit(X, np.arange(len(X))).alphas_) == 1000
+
+
+@pytest.mark.parametrize("cv", [float("inf"), float("nan"), True, 0, -1, 2.5, 1, 10**9])
+def test_folds_of_the_search_are_a_small_whole_number_or_a_share(cv):
+    """Infinity ended in an OverflowError, and a thousand million folds were as many as a class has rows."""
+    with pytest.raises(LabelError, match="cv must be"):
+        heads.LogisticProbe(cv=cv).fit(X, Y)
+
+
+@pytest.mark.parametrize("value", [True, None, -1, 2.5, float("nan"), "0", 2**32])
+@pytest.mark.parametrize(
+    "make",
+    [
+        heads.MLPHead,
+        heads.LogisticProbe,
+        heads.KernelProbe,
+        heads.RidgeHead,
+        partial(heads.TipAdapter, VECTORS, np.unique(Y)),
+        partial(heads.PromptBlend, VECTORS, np.unique(Y)),
+    ],
+)
+def test_a_seed_is_a_whole_number_that_numpy_takes(make, value):
+    """PyTorch's own error ended the command."""
+    with pytest.raises(BadHead, match="random_state must be a whole number"):
+        make(random_state=value).fit(X, np.arange(len(X)) if make is heads.RidgeHead else Y)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, True, 2.5, float("nan"), None, "1"])
+def test_seeds_of_an_evaluation_are_checked(seed):
+    """Before anything is fitted, for one evaluation and for a curve."""
+    for settings_class in (EvaluationSettings, LearningCurveSettings):
+        with pytest.raises(LabelError, match="seed must be a whole number from 0"):
+            settings_class(seed=seed)
+
+
+@pytest.mark.parametrize("repeats", [0, -1, 10**9, True, 2.5, float("nan"), None, "1"])
+def test_draws_of_a_curve_are_a_number_that_ends(repeats):
+    """No draw gave a mean of nothing, and a thousand million draws never ended."""
+    with pytest.raises(LabelError, match="repeats must be a whole number from 1 to 1,000"):
+        LearningCurveSettings(repeats=repeats)
+
+
+def test_folds_and_budgets_have_a_limit():
+    """The message has it."""
+    with pytest.raises(LabelError, match="folds must be at most 1,000"):
+        EvaluationSettings(folds=10**9)
+    with pytest.raises(LabelError, match="at most 100 label budgets"):
+        LearningCurveSettings(range(1, 102))
 
 
 @pytest.mark.parametrize(

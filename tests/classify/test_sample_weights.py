@@ -176,3 +176,11 @@ def test_the_interval_of_a_weighted_figure_covers_the_truth(spread, copies):
     """In 300 draws of 80 rows with unequal weights, alone and as five copies: between 0.91 and 0.985."""
     for covered in coverage_of_weighted_figures(80, spread, 300, copies=copies):
         assert 0.91 <= covered <= 0.985
+
+
+@pytest.mark.parametrize("head", [heads.LogisticProbe, heads.MLPHead])
+def test_weights_that_leave_one_class_are_named(head):
+    """The error was that the labels hold one class, which they do not."""
+    X, y = np.eye(8), np.arange(8) % 2
+    with pytest.raises(LabelError, match="the rows with a weight above 0 hold one class only"):
+        head().fit(X, y, sample_weight=1.0 * (y == 0))

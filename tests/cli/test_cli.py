@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import embedstore as es
 from embedstore.cli import main
@@ -222,6 +223,19 @@ def test_bad_input_is_one_clear_line(store, tmp_path, arguments, words):
     assert out.stderr.count("\n") == 1, out.stderr
     assert out.stderr.startswith("embedstore: ")
     assert words in out.stderr
+
+
+def test_a_source_whose_every_file_fails_is_status_1(tmp_path):
+    """The report is printed as always; one good file, now or before, makes it 0."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "bad.jpg").write_text("x")
+    es.create(tmp_path / "s", "embedstore/tiny", device="cpu")
+    for _ in range(2):  # the second run knows the failure
+        out = run("embed", tmp_path / "s", tmp_path / "photos")
+        assert (out.returncode, "failed" in out.stdout) == (1, True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "good.png")
+    for _ in range(2):
+        assert run("embed", tmp_path / "s", tmp_path / "photos").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_the_page_shows_both_kinds_of_groups(run, store, tmp_path):
     run(store, "--check-pixels", "-o", tmp_path / "p.html")
     page = (tmp_path / "p.html").read_text()
     kinds = re.findall(r"<h2>(.*?)</h2>", page)
-    assert kinds == ["Equal bytes: 1 groups", "Look alike: 1 groups"]
+    assert kinds == ["Equal bytes: 1 group", "Look alike: 1 group"]
     assert re.findall(r"(\d+) items", page) == ["2", "3"]
     assert "labels differ: cat, dog" in page
     assert page.count("<b>keep</b>") == 2

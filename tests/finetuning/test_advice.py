@@ -40,7 +40,7 @@ def test_the_strategy_follows_the_table_of_size_and_domain(tmp_path, n, domain, 
     """40 or 160 labels per class, similar or different domain; the expected gain is a fraction of the probe's error."""
     advice = advise(features(tmp_path, n, 4.0), "label", domain)
     assert advice.strategy is advice.table_strategy is expected
-    assert advice.labels_per_class[1] == pytest.approx(0.4 * n, abs=1)
+    assert advice.labels_per_class[1] == pytest.approx(0.4 * n, abs=0.05 * n)
     assert 0 <= advice.expected_gain[0] <= advice.expected_gain[1] <= 1 - advice.accuracy[0]
     assert len(advice.reasons) >= 3
 
@@ -130,8 +130,10 @@ def test_strategies_are_compared_in_a_table_and_a_plot(tmp_path, capsys):
     assert [(c["way"], c["labels"]) for c in d["cells"]] == [
         (regime, n) for n in (2, None) for regime in ("from scratch", "frozen probe", "last layers", "all layers")
     ]
-    assert {c["train"] for c in d["cells"]} == {6, 12}
-    assert d["held_out"] == 3
+    few, every = sorted({c["train"] for c in d["cells"]})
+    assert few == 6
+    assert every + d["held_out"] == 15
+    assert 3 <= d["held_out"] <= 6, "of each class of five one or two"
     with Image.open(png) as image:
         assert min(image.size) > 400
     assert [s.space.parent for s in es.open(store.path).spaces] == [None]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+import embedstore as es
 from embedstore.cli.finetuning import _switch_note
 from tests.helpers.clusters import add, clusters, store_of
+from tests.helpers.cures import Cure, follow
 
 
 def test_a_switch_is_advised_only_to_a_better_space(tmp_path):
@@ -22,6 +24,21 @@ def test_a_switch_is_advised_only_to_a_better_space(tmp_path):
     better = store.compare_spaces("label", "numbers", "noise")
     note = _switch_note(Path("my store"), "numbers", better)
     assert note == "make it the default with `embedstore set-default 'my store' numbers`"
+
+
+def test_the_command_of_a_switch_works(capsys, monkeypatch, tmp_path):
+    """The store lies in a folder with a space in its name, and the new space has one in its own."""
+
+    def switch(folder):
+        X, y = clusters(200, noise=1.0)
+        store = store_of(folder / "my store", np.random.default_rng(0).normal(size=(200, 16)), label=y)
+        add(store, X, "new space")
+        note = _switch_note(Path("my store"), "new space", store.compare_spaces("label", "new space", "numbers"))
+        print(note)
+
+    monkeypatch.chdir(tmp_path)
+    follow(Cure("set-default {} {}", switch, "info S", {}, works="info S"), tmp_path, capsys)
+    assert [s.name for s in es.open(tmp_path / "my store").spaces if s.is_default] == ["new space"]
 
 
 def test_a_gain_that_may_be_none_is_said(tmp_path):

@@ -12,6 +12,7 @@ import torch
 import torch._dynamo  # torch imports it at the first module.to(), and must not see the replacements below
 
 from tests.helpers.pretend_device import GIGABYTE, DeviceFault, DispatchMode, PretendedMachine
+from tests.helpers.pretend_streams import PretendedStream
 
 
 class PretendedEvent:
@@ -20,14 +21,15 @@ class PretendedEvent:
     machine: PretendedMachine
 
     def __init__(self, enable_timing: bool = False, **_: object) -> None:
-        self.enable_timing, self.at, self.gpu = enable_timing, 0.0, None
+        self.enable_timing, self.at, self.stream = enable_timing, 0.0, None
 
     def record(self, stream: Any = None) -> None:
-        self.at, self.gpu = time.perf_counter(), self.machine.gpu(stream or "cuda")
+        self.at, self.stream = time.perf_counter(), stream or self.machine.order.current(self.machine.gpu("cuda"))
+        self.clock = self.stream.clock
 
     def synchronize(self) -> None:
-        if self.gpu is not None:
-            self.machine.synchronize(self.gpu)
+        if self.stream is not None:
+            self.machine.synchronize(self.stream.gpu)
 
     def query(self) -> bool:
         return True
@@ -36,6 +38,23 @@ class PretendedEvent:
         if not (self.enable_timing and end.enable_timing):
             raise RuntimeError("Both events must be created with argument 'enable_timing=True'.")
         return 1000 * (end.at - self.at)
+
+
+class StreamOfTorch(PretendedStream):
+    """A stream with the methods of torch's."""
+
+    def __init__(self, machine: PretendedMachine, gpu: Any) -> None:
+        super().__init__(gpu)
+        self._machine = machine
+
+    def record_event(self, event: Any = None) -> Any:
+        event = event or torch.cuda.Event()
+        event.record(self)
+        return event
+
+    def synchronize(self) -> None:
+        with self._machine.order.on(self):
+            self._machine.synchronize(self.gpu)
 
 
 class _HostGenerator(torch.Generator):
@@ -124,7 +143,9 @@ def _patch_torch_cuda(patch: Any, machine: PretendedMachine) -> None:
         "is_bf16_supported": lambda including_emulation=True: True,
         "get_device_name": lambda device=None: "pretended device",
         "device": on_device,
-        "current_stream": lambda device="cuda": machine.gpu(device).device,
+        "Stream": lambda device="cuda": StreamOfTorch(machine, machine.gpu(device)),
+        "stream": machine.order.on,
+        "current_stream": lambda device="cuda": machine.order.current(machine.gpu(device)),
         "mem_get_info": memory,
         "set_per_process_memory_fraction": cap,
         "reset_peak_memory_stats": lambda device="cuda": setattr(machine.gpu(device), "peak", machine.gpu(device).used),
@@ -132,7 +153,7 @@ def _patch_torch_cuda(patch: Any, machine: PretendedMachine) -> None:
         "memory_reserved": lambda device="cuda": machine.gpu(device).used,
         "memory_allocated": lambda device="cuda": machine.gpu(device).used,
         "empty_cache": lambda: None,
-        "synchronize": lambda device="cuda": machine.synchronize(machine.gpu(device)),
+        "synchronize": lambda device="cuda": machine.synchronize(machine.gpu(device), everything=True),
         "Event": type("Event", (PretendedEvent,), {"machine": machine}),
         "manual_seed": lambda number: seed([machine.gpu("cuda").device.index]),
         "manual_seed_all": lambda number: seed(range(len(machine.gpus))),

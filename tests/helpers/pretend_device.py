@@ -7,6 +7,7 @@ the wrappers hold. What a real card would refuse or spoil is a fault here:
 - operands on different devices raise what CUDA raises;
 - a pinned buffer that changes before the next synchronization, so that its asynchronous copy would be spoiled;
 - a host buffer that is read before its asynchronous copy ended is full of ``POISON``;
+- work on several streams that is not ordered, memory that is reused too early (:mod:`tests.helpers.pretend_streams`);
 - more memory than the device has raises ``torch.OutOfMemoryError``.
 
 Half precision and TF32 are computed as such, and kernels, synchronizations and copies are counted.
@@ -24,6 +25,8 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
+
+from tests.helpers.pretend_streams import PretendedStream, StreamOrder, StreamUse
 
 aten = torch.ops.aten
 POISON = 0xA5  # every byte of a host buffer whose copy from the device has not ended
@@ -53,6 +56,7 @@ class PretendedGpu:
         peak: most bytes that were in use.
         counts: ``kernels``, ``synchronizations``, ``pageable_copies`` and ``pinned_copies`` to the device,
             ``copies_to_host``, ``peer_copies``.
+        default_stream: where work is queued that names no other stream.
     """
 
     device: torch.device
@@ -64,13 +68,18 @@ class PretendedGpu:
     uploads: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # pinned source, what was in it
     downloads: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # host target, what comes
 
+    def __post_init__(self) -> None:
+        self.streams: list[PretendedStream] = []
+        self.default_stream = PretendedStream(self)
+
 
 class _Allocation:
     """Memory of a device, free when the last tensor in it is."""
 
-    def __init__(self, gpu: PretendedGpu, size: int, lock: threading.RLock) -> None:
-        self.gpu, self.size, self.lock = gpu, 0, lock
-        with lock:
+    def __init__(self, gpu: PretendedGpu, size: int, machine: PretendedMachine) -> None:
+        self.gpu, self.size, self.machine = gpu, 0, machine
+        self.use = StreamUse(machine.order.current(gpu))
+        with machine.lock:
             if gpu.used + size > gpu.capacity:
                 free = gpu.capacity - gpu.used
                 text = f"CUDA out of memory. Tried to allocate {size} bytes. GPU {gpu.device.index} has {free} free."
@@ -80,8 +89,10 @@ class _Allocation:
             gpu.peak = max(gpu.peak, gpu.used)
 
     def __del__(self) -> None:
-        with self.lock:
+        with self.machine.lock:
             self.gpu.used -= self.size
+            if text := self.use.fault_of_freeing():
+                self.machine.faults.append(text)
 
 
 class DeviceTensor(torch.Tensor):
@@ -95,6 +106,11 @@ class DeviceTensor(torch.Tensor):
         self = torch.Tensor._make_wrapper_subclass(cls, inner.shape, **layout, device=device)
         self.inner, self.allocation = inner, allocation
         return self
+
+    def record_stream(self, stream: PretendedStream) -> None:
+        """Let whoever owns the memory wait for a stream before it hands it out again."""
+        if self.allocation is not None:
+            self.allocation.use.recorded.add(stream)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -112,11 +128,15 @@ class PretendedMachine:
         gpus: the devices.
         faults: what a real device would have refused or spoiled.
         seeded: the devices whose random generator was read, set or seeded.
+        order: of the work on streams.
+        capturing: while it is true, nothing may wait or be copied from the host, as while CUDA records a graph.
     """
 
     def __init__(self, count: int, memory: int) -> None:
         self.gpus = [PretendedGpu(torch.device("cuda", n), memory) for n in range(count)]
         self.faults: list[str] = []
+        self.order = StreamOrder(self.fault)
+        self.capturing = False
         self.seeded: set[int] = set()
         self.lock = threading.RLock()
         self.current = threading.local()
@@ -150,10 +170,16 @@ class PretendedMachine:
         memory = self._pinned.get(tensor.untyped_storage().data_ptr())
         return memory is not None and memory() is not None
 
-    def synchronize(self, gpu: PretendedGpu) -> None:
-        """Wait for a device: what was copied must still be in its buffer, and what was fetched arrives."""
+    def synchronize(self, gpu: PretendedGpu, *, everything: bool = False) -> None:
+        """Wait for the current stream, or for all: what was copied must still be in its buffer, and what was fetched
+        arrives.
+        """
+        if self.capturing:
+            self.fault("the host waits while a graph is recorded")
         with self.lock:
             gpu.counts["synchronizations"] += 1
+            for stream in gpu.streams if everything else [self.order.current(gpu)]:
+                stream.finish()
             uploads, gpu.uploads = gpu.uploads, []
             downloads, gpu.downloads = gpu.downloads, []
         for target, values in downloads:
@@ -166,7 +192,7 @@ class PretendedMachine:
         storage = inner.untyped_storage()
         allocation = gpu.allocations.get(storage.data_ptr()) if storage.nbytes() else None
         if allocation is None and storage.nbytes():
-            allocation = gpu.allocations[storage.data_ptr()] = _Allocation(gpu, storage.nbytes(), self.lock)
+            allocation = gpu.allocations[storage.data_ptr()] = _Allocation(gpu, storage.nbytes(), self)
         return DeviceTensor(inner, gpu.device, allocation)
 
 
@@ -211,6 +237,7 @@ class DispatchMode(TorchDispatchMode):
         if func.overloadpacket in WAITING or _has_mask(func, args):
             self.machine.synchronize(gpu)
         out = func(*args, **kwargs)
+        reads = _uses(tensors)
         with self.machine.lock:
             gpu.counts["kernels"] += not func.is_view
 
@@ -219,7 +246,10 @@ class DispatchMode(TorchDispatchMode):
                 return value
             return wrappers[id(value)] if id(value) in wrappers else self.machine.wrap(value, gpu)
 
-        return tree_map(wrapped, out)
+        results = tree_map(wrapped, out)
+        if not func.is_view:
+            self.machine.order.ran(gpu, reads, _uses(tree_flatten(results)[0]))
+        return results
 
     def _device_of(self, func: Any, kwargs: Any, tensors: list[torch.Tensor]) -> torch.device:
         """Return the device of the operands; a number of the CPU may be among them."""
@@ -242,10 +272,14 @@ class DispatchMode(TorchDispatchMode):
         if out.untyped_storage().data_ptr() == _inner(source).untyped_storage().data_ptr() and not is_in_place:
             out = out.clone()  # the same numbers in another memory
         if target.type == "cpu":
+            self.machine.order.ran(self.machine.gpu(source.device), _uses([source]), [])
             return self._copy_to_host(source.device, out, args[0] if is_in_place else out, waits=waits)
         gpu = self.machine.gpu(target)
+        result = args[0] if is_in_place else self.machine.wrap(out, gpu)
+        reads = _uses([source]) if source.device == gpu.device else []
+        self.machine.order.ran(gpu, reads, _uses([result]))
         self._count_upload(gpu, source, waits=waits)
-        return args[0] if is_in_place else self.machine.wrap(out, gpu)
+        return result
 
     def _copy_to_host(self, device: torch.device, values: torch.Tensor, result: Any, *, waits: bool) -> Any:
         """Return what comes from a device: poison until somebody waits, if the copy does not."""
@@ -260,6 +294,8 @@ class DispatchMode(TorchDispatchMode):
 
     def _count_upload(self, gpu: PretendedGpu, source: torch.Tensor, *, waits: bool) -> None:
         """Count a copy to a device; remember what was in a pinned buffer that is read later."""
+        if self.machine.capturing and not isinstance(source, DeviceTensor):
+            self.machine.fault("memory of the host is copied while a graph is recorded")
         if isinstance(source, DeviceTensor):
             gpu.counts["peer_copies" if source.device != gpu.device else "kernels"] += 1
         elif self.machine.is_pinned(source):
@@ -275,6 +311,12 @@ class DispatchMode(TorchDispatchMode):
 def _inner(value: Any) -> Any:
     """Return the tensor on the CPU that a wrapper holds; everything else as it is."""
     return value.inner if isinstance(value, DeviceTensor) else value
+
+
+def _uses(values: Any) -> list[StreamUse]:
+    """Return who uses the memory of the tensors of a device among some values."""
+    tensors = (v for v in values if isinstance(v, DeviceTensor))
+    return [t.allocation.use for t in tensors if t.allocation is not None]
 
 
 def _has_mask(func: Any, args: Any) -> bool:

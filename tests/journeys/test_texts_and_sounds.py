@@ -238,7 +238,7 @@ def test_classified_texts_can_be_added(texts, tmp_path, capsys):
     (tmp_path / "new.csv").write_text("text,stars\na judge wrote a sentence,4\n")
     table = str(tmp_path / "new.csv")
     run("classify", tmp_path / "copy.store", "judge", table, "--text-column", "text", "--add")
-    assert "1 texts: 1 new items" in capsys.readouterr().err
+    assert "1 text: 1 new item" in capsys.readouterr().err
     assert es.open(tmp_path / "copy.store").sql("SELECT text FROM items WHERE stars = 4").rows == ((
         "a judge wrote a sentence",
     ),)  # fmt: skip

@@ -15,16 +15,11 @@ from embedstore.backbones.base import Backbone
 from embedstore.backbones.runtimes.runtime import compare_vectors
 from embedstore.errors import BadOption, ImageError, RuntimeMismatch
 from embedstore.media.image import decode, fast_jpeg, plain_jpeg, preprocess
-from embedstore.media.image.gpu_decode import (
-    MAX_CONCURRENT_DECODES,
-    MAX_UPLOAD_PIXELS,
-    GpuImagePreparer,
-    has_end_marker,
-    torchvision_jpeg_decoder,
-)
+from embedstore.media.image.gpu_decode import MAX_UPLOAD_PIXELS, GpuImagePreparer
+from embedstore.media.image.hardware_jpeg import HardwareJpegs, torchvision_jpeg_decoder
 from embedstore.media.image.screening import is_safe_in_process
 from embedstore.pipeline import decode_method
-from embedstore.pipeline.decode_method import choose_decode_method, stack_pixels
+from embedstore.pipeline.decode_method import DecodeMethod, choose_decode_method, stack_pixels
 from embedstore.pipeline.decoder import Decoder, parse_decoder
 from embedstore.space import Interpolation, Preprocess, Recipe, ResizeMode
 from embedstore.types import ContentInfo
@@ -71,8 +66,14 @@ def jpeg_decoder():
 @pytest.fixture(params=["quick", "device", "hardware"])
 def prepare_fast(request, jpeg_decoder):
     """Return each faster way; the two for a GPU run on the device ``cpu``."""
-    jpegs = {"device": None, "hardware": jpeg_decoder}
-    return fast_jpeg.prepare if request.param == "quick" else GpuImagePreparer("cpu", jpegs[request.param]).prepare
+    ways = {"quick": fast_jpeg.prepare, "device": GpuImagePreparer("cpu").prepare}
+    return ways.get(request.param) or by_hardware(jpeg_decoder)
+
+
+def by_hardware(jpeg_decoder):
+    """Return the way of a run with the decoder of a device: one file at once, and what it refuses as without it."""
+    jpegs, other = HardwareJpegs("cpu", jpeg_decoder), GpuImagePreparer("cpu")
+    return lambda data, p: jpegs.prepare_together([data], p).get(0) or other.prepare(data, p)
 
 
 @pytest.mark.parametrize("p", PREPS, ids=str)
@@ -166,52 +167,9 @@ def test_vectors_of_real_photos_agree_for_every_way(shared_data, unpacked, jpeg_
     files = sorted((unpacked("hymenoptera") / "val" / "bees").glob("*.jpg"))[:16]
     data = [f.read_bytes() for f in files]
     reference = network.encode_images(np.stack([preprocess.prepare(d, p)[0] for d in data]))
-    for prepare in (fast_jpeg.prepare, GpuImagePreparer("cpu").prepare, GpuImagePreparer("cpu", jpeg_decoder).prepare):
+    for prepare in (fast_jpeg.prepare, GpuImagePreparer("cpu").prepare, by_hardware(jpeg_decoder)):
         vectors = network.encode_images(stack_pixels([prepare(d, p)[0] for d in data]))
         assert compare_vectors(reference, vectors).is_close
-
-
-def test_the_gpu_decoder_is_used_when_it_is_free_and_the_cpu_otherwise():
-    """Whole plain JPEGs go to the GPU, a limited number at once; a file that it refuses and every other file is decoded
-    on the CPU.
-    """
-    sizes = []
-
-    def refuses(data):
-        sizes.append(len(data))
-        raise RuntimeError("not this one")
-
-    preparer, p = GpuImagePreparer("cpu", refuses), make_preprocess(32, 32)
-    plain, png = jpeg(detailed(1)), io.BytesIO()
-    detailed(1).save(png, "PNG")
-    reference = fast_jpeg.prepare(plain, p)[0]
-    assert np.array_equal(preparer.prepare(plain, p)[0], reference)
-    assert sizes == [len(plain)]
-    preparer.prepare(png.getvalue(), p)
-    assert not has_end_marker(plain[:-2])
-    assert has_end_marker(plain + b"\0\0")
-    assert len(sizes) == 1
-    held = [preparer._free.acquire(blocking=False) for _ in range(MAX_CONCURRENT_DECODES)]
-    assert all(held)
-    assert np.array_equal(preparer.prepare(plain, p)[0], reference)
-    assert len(sizes) == 1
-
-
-@pytest.mark.parametrize("kind", ["progressive", "rotated", "cmyk", "truncated"])
-def test_unusual_jpegs_never_reach_the_gpu_decoder(kind):
-    """Progressive, rotated, CMYK and truncated files stay on the CPU."""
-    given = []
-    preparer, image = GpuImagePreparer("cpu", lambda data: given.append(len(data))), detailed(1)
-    exif = Image.Exif()
-    exif[decode.ORIENTATION_TAG] = 6
-    options = {"progressive": {"progressive": True}, "rotated": {"exif": exif}}.get(kind, {})
-    data = io.BytesIO()
-    (image.convert("CMYK") if kind == "cmyk" else image).save(data, "JPEG", **options)
-    try:
-        preparer.prepare(data.getvalue()[: -60 if kind == "truncated" else None], make_preprocess(32, 32))
-    except ImageError:
-        assert kind == "truncated"
-    assert given == []
 
 
 def test_an_image_that_the_device_cannot_resize_is_resized_on_the_cpu(monkeypatch):
@@ -225,6 +183,11 @@ def test_an_image_that_the_device_cannot_resize_is_resized_on_the_cpu(monkeypatc
     assert np.array_equal(GpuImagePreparer("cpu").prepare(data, p)[0], fast_jpeg.prepare(data, p)[0])
 
 
+def ways_of(prepare, *names):
+    """Return ways of decoding that all prepare images in the same way."""
+    return {name: DecodeMethod(name, prepare) for name in names}
+
+
 class PretendedGpu:
     """A network that says that it is on a GPU."""
 
@@ -234,8 +197,8 @@ class PretendedGpu:
 
 def test_auto_is_exact_on_the_cpu_and_resizes_on_a_gpu(network, monkeypatch):
     """It never chooses the decoder of the GPU, which can overwrite memory that queued work reads; a person may."""
-    ways = {Decoder.GPU_JPEG: fast_jpeg.prepare, Decoder.GPU_RESIZE: fast_jpeg.prepare, Decoder.FAST: fast_jpeg.prepare}
-    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: ways)
+    names = (Decoder.GPU_JPEG, Decoder.GPU_RESIZE, Decoder.FAST)
+    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: ways_of(fast_jpeg.prepare, *names))
     for files in (FILES, [], [b"broken"]):
         assert choose_decode_method(network, lambda f=files: f, requested=Decoder.AUTO) is decode_method.EXACT_METHOD
     on_gpu = choose_decode_method(PretendedGpu(network), lambda: FILES, requested=Decoder.AUTO)
@@ -277,7 +240,7 @@ def test_a_decoder_is_used_only_after_its_vectors_were_compared(network, monkeyp
     def wrong(data, p):
         return 255 - preprocess.prepare(data, p)[0], None
 
-    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: {Decoder.FAST: wrong, Decoder.GPU_RESIZE: wrong})
+    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: ways_of(wrong, Decoder.FAST, Decoder.GPU_RESIZE))
     with pytest.raises(RuntimeMismatch, match="--decoder quick gives other vectors than Pillow on your images"):
         choose_decode_method(network, lambda: FILES, requested=Decoder.FAST)
     found = choose_decode_method(PretendedGpu(network), lambda: FILES, requested=Decoder.AUTO)
@@ -322,7 +285,7 @@ def test_decoding_threads_use_one_torch_thread_and_the_count_is_restored(tmp_pat
         look()
         return fast_jpeg.prepare(data, p)
 
-    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: {Decoder.FAST: prepare})
+    monkeypatch.setattr(decode_method, "fast_decoders", lambda device: ways_of(prepare, Decoder.FAST))
     own = Backbone.encode_images
     monkeypatch.setattr(Backbone, "encode_images", lambda self, batch: (look(), own(self, batch))[1])
     torch.set_num_threads(threads)

@@ -49,7 +49,7 @@ def test_classes_and_templates_that_are_cut_are_noted(store):
     two = [f"{LONG} one", f"{LONG} two"]
     for classes, templates in ((two, "name"), ({"a": two[0], "b": [two[1]]}, "photo"), (["a", "b"], [f"{LONG} {{}}"])):
         (note,) = store.zero_shot(classes, templates=templates).notes
-        assert "(and 1 others)" in note
+        assert "(and 1 other)" in note
         assert note in store.notices
 
 

@@ -22,12 +22,16 @@ from embedstore.backbones.registry import BUNDLED_INFO
 from embedstore.backbones.runtimes.runtime import Agreement, compare_vectors
 from embedstore.errors import BadBackbone
 from embedstore.operations import session
+from embedstore.pipeline import decode_method
+from embedstore.pipeline import encoder as encoder_module
+from embedstore.pipeline.decoder import Decoder
 from embedstore.quickstart import bench
 from embedstore.quickstart.bench_result import BenchSettings
 from embedstore.space import Recipe
 from tests.conftest import picture
 from tests.helpers.pretend_cuda import pretended_gpus
 from tests.helpers.pretend_device import DeviceFault
+from tests.media.test_hardware_jpeg import pretended_decoder
 
 COUNT, BATCH = 16, 4
 
@@ -77,10 +81,14 @@ def embed_into(path, folder, *, device="auto", precision="auto", decoder="pillow
     return report, features.X[np.argsort(features.y)]
 
 
-@pytest.mark.parametrize(("gpus", "decoder"), [(1, "pillow"), (1, "device"), (2, "device")])
+RUNS = [(1, "pillow"), (1, "device"), (2, "device"), (2, "hardware")]
+
+
+@pytest.mark.parametrize(("gpus", "decoder"), RUNS)
 def test_a_run_on_devices_gives_the_vectors_of_the_cpu(monkeypatch, embed, reference, gpus, decoder):
-    """One device or two, resized on the CPU or on the device: every file has its own vector, and nothing is left."""
+    """One device or two, decoded and resized on the CPU or on the device: every file has its own vector."""
     with pretended_gpus(monkeypatch, gpus) as machine:
+        pretended_decoder(monkeypatch, machine)
         report, vectors = embed(decoder=decoder, precision="fp32")
         used = [gpu.counts["kernels"] for gpu in machine.gpus]
     assert report.embedded == COUNT
@@ -128,6 +136,48 @@ def test_the_copies_of_a_network_are_loaded_once(monkeypatch, store, jpegs):
         assert [options["device"] for options in loads] == ["auto", "cuda:1", "cuda:2"]
         store._session.forget_backbone(store.spaces[0].key)
         assert not store._session._replicas
+
+
+def test_the_decoder_is_compared_in_fp32(monkeypatch, embed):
+    """Also where a half precision was requested: in that, the comparison would measure its noise."""
+    seen = []
+
+    def encode(self, batch):
+        if not chosen:
+            seen.append(self.precision)
+        return own(self, batch)
+
+    def choose(*args, **options):
+        method = choose_method(*args, **options)
+        chosen.append(method)
+        return method
+
+    own, choose_method, chosen = Backbone.encode_images, encoder_module.choose_decode_method, []
+    monkeypatch.setattr(Backbone, "encode_images", encode)
+    monkeypatch.setattr(encoder_module, "choose_decode_method", choose)
+    with pretended_gpus(monkeypatch):
+        report, _ = embed(decoder="device", precision="fp16")
+    assert report.precision == "fp16"
+    assert chosen[0].agreement.is_close
+    assert set(seen) == {"fp32"}
+
+
+def test_loading_leaves_the_generators_of_devices_alone(monkeypatch):
+    """Random weights and example inputs are drawn on the CPU, and the program's own numbers go on."""
+    with pretended_gpus(monkeypatch, 2) as machine:
+        before = torch.get_rng_state()
+        for name in ("timm/test_resnet", "open_clip/ViT-S-32-alt", f"{__name__}:tiny_network"):
+            recipe = Recipe(name, random_init=True, preprocess={"size": 64, "mean": 0.5, "std": 0.5})
+            load_backbone(recipe, device="cuda:1", allow_code={name}).example_input()
+        assert torch.equal(torch.get_rng_state(), before)
+        assert machine.seeded == set()
+        torch.manual_seed(0)
+        assert machine.seeded == {0, 1}, "the pretended device notices it"
+
+
+def tiny_network(**_):
+    """Return a network of a person."""
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4))
 
 
 # ---- memory
@@ -209,6 +259,34 @@ def test_time_that_several_passes_share_counts_once(spans):
 
 
 # ---- the cost of a batch, and every kind of fault
+
+RESIZE_KERNELS = 16  # operations that resize and crop one image, and stack it: 12 with torch 2.14
+
+
+def test_a_run_costs_one_copy_per_image_and_one_wait_per_batch(monkeypatch, store, jpegs):
+    """Eight more photos, in two more batches, on a device that resizes: nothing pageable, and no wait per image."""
+    costs = []
+    store._session.options = replace(store._session.options, decoder=Decoder.GPU_RESIZE)
+    monkeypatch.setattr(decode_method, "COMPARISON_IMAGES", 2)  # as many in both runs
+    with pretended_gpus(monkeypatch) as machine:
+        (gpu,) = machine.gpus
+        store._session.backbone()  # its weights are copied once
+        for photos in (sorted(jpegs.iterdir())[:4], sorted(jpegs.iterdir())[4:]):
+            gpu.counts.clear()
+            assert store.embed(photos, batch_size=BATCH, threads=1).decoder == "device"
+            costs.append(Counter(gpu.counts))
+    few, many = costs
+    images, batches = COUNT - 2 * BATCH, COUNT // BATCH - 2
+    extra = {name: many[name] - few[name] for name in (*BUDGET, "kernels")}
+    assert extra.pop("kernels") <= batches * MAX_KERNELS + images * RESIZE_KERNELS
+    assert extra == {
+        "pinned_copies": images,
+        "copies_to_host": batches,
+        "synchronizations": batches,
+        "pageable_copies": 0,
+        "peer_copies": 0,
+    }
+
 
 BUDGET = {"pinned_copies": 1, "copies_to_host": 1, "synchronizations": 1, "pageable_copies": 0, "peer_copies": 0}
 MAX_KERNELS = 200  # operations in one forward pass of the bundled network: 160 with torch 2.14

@@ -286,7 +286,7 @@ def test_words_that_no_vector_knows_find_their_item(tiny_texts):
     hits = tiny_texts.search("4711", hybrid="caption")
     assert hits[0].columns["caption"] == "invoice number 4711"
     assert len(hits) == 4
-    assert "joined with 1 items by the words of caption" in hits.plan.reason
+    assert "joined with 1 item by the words of caption" in hits.plan.reason
 
 
 def test_unknown_words_are_named(tiny_texts):

@@ -16,24 +16,38 @@ from tools.gpu_check.results import Report, StepResult, Throughput
 from tools.gpu_check.setup import Setup
 from tools.gpu_check.steps import STEPS, run_step
 
-ON_DEVICE = [name for name in STEPS if name not in ("two processes train", "JPEG decoder of the device")]
+WITH_PROCESSES = ("one process per device", "compiled static batches")  # they start Python or a compiler
+ON_DEVICE = [
+    name for name in STEPS if name not in ("two processes train", "JPEG decoder of the device", *WITH_PROCESSES)
+]
 
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
     """A few small photos on the CPU."""
     monkeypatch.setattr(steps, "FEW", 2)
+    monkeypatch.setattr(steps, "LOAD", 8)
     return Setup("cpu", tmp_path, images=8, large_side=900)
 
 
 def test_every_step_runs_on_the_cpu(monkeypatch, small):
     """The same steps, and the throughput. Two processes are in ``tests/finetuning/test_ranks.py``."""
-    monkeypatch.delitem(STEPS, "two processes train")
+    for name in ("two processes train", *WITH_PROCESSES):
+        monkeypatch.delitem(STEPS, name)
     report = check(small, ["timm/test_resnet"], seconds=0.1)
     assert {s.name: s.verdict for s in report.steps} == dict.fromkeys(STEPS, "ok") | {"memory under a cap": "skipped"}
     (speed,) = report.throughput
     assert speed.whole > 0
     assert speed.share == pytest.approx(speed.whole / min(speed.network_alone, speed.decode_alone))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", WITH_PROCESSES)
+def test_a_step_with_processes_or_a_compiler_runs_on_the_cpu(small, name):
+    """The same rows and vectors as by one eager process."""
+    result = run_step(name, small)
+    assert result.verdict == "ok", result.finding
 
 
 @pytest.mark.parametrize("name", ON_DEVICE)

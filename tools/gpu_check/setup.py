@@ -16,6 +16,7 @@ from embedstore.pipeline.report import EmbedReport
 from embedstore.quickstart.bench import generate_photos
 
 BASE_PHOTOS = 64
+RUN_OPTIONS = ("batch_size", "threads", "engine", "workers", "runtime")  # of a run; the others are of the store
 COMMENT_MARKER = b"\xff\xfe"  # a JPEG's comment segment: two bytes of marker, two of length, the text
 
 
@@ -55,12 +56,12 @@ class Setup:
 
     def embed(self, name: str, files: list[Path], **options: object) -> tuple[EmbedReport, NDArray[np.float32]]:
         """Embed files with the bundled network into a new store; return the report and the vectors, by file name."""
-        batch_size, threads = options.pop("batch_size", None), options.pop("threads", None)
+        of_run = {name: options.pop(name) for name in RUN_OPTIONS if name in options}
         options = {"device": self.device, "precision": "fp32", **options}
         path = self.folder / f"{name}.store"
         es.create(path, BUNDLED_INFO.name, device="cpu", dtype="float32")
         store = es.open(path, **options)
-        report = store.embed(files, batch_size=batch_size, threads=threads, progress=False)
+        report = store.embed(files, progress=False, **of_run)
         features = store.features("uri")
         return report, features.X[np.argsort(features.y)]
 

@@ -51,7 +51,7 @@ def measure(setup: Setup, network: str, *, seconds: float = 10.0) -> Throughput:
 def rates_alone(setup: Setup, network: str, precision: str, decoder: Decoder, seconds: float) -> tuple[float, float]:
     """Return images per second of the network alone, and of decoding and resizing alone on all threads."""
     backbone = load(Recipe(network, random_init=True), device=setup.device, precision=precision)
-    prepare, preprocess = fast_decoders(backbone.device)[decoder], backbone.space.preprocess
+    prepare, preprocess = fast_decoders(backbone.device)[decoder].prepare, backbone.space.preprocess
     data = [path.read_bytes() for path in setup.photos[:SAMPLE]]
     pool = DevicePool([backbone])
     pool.set_precision(precision)

@@ -32,6 +32,7 @@ class AdaptiveEncoder:
         backbones: loaded copies of one network on one or several devices; the first one decides.
         runtime: the requested runtime.
         expected_images: how many images the run embeds.
+        batch_size: images of a batch, if the user named a number.
 
     Attributes:
         backbone: the first of the backbones.
@@ -42,11 +43,18 @@ class AdaptiveEncoder:
         BadBackbone: when the requested runtime does not support the devices or the precision.
     """
 
-    def __init__(self, backbones: Sequence[Backbone], runtime: Runtime, *, expected_images: int) -> None:
+    def __init__(
+        self,
+        backbones: Sequence[Backbone],
+        runtime: Runtime,
+        *,
+        expected_images: int,
+        batch_size: int | None = None,
+    ) -> None:
         self.backbone = backbones[0]
         self.device = ",".join(b.device for b in backbones)
         self._pool = DevicePool(backbones)
-        self._requested, self._expected_images = runtime, expected_images
+        self._requested, self._expected_images, self._batch_size = runtime, expected_images, batch_size
         self._pool.reset_clocks()
         self._is_settled = runtime is Runtime.EAGER and not self.backbone.half_precisions
         self.choice = RuntimeChoice(Runtime.EAGER, self._pool, self._pool.concurrency if self._is_settled else 1)
@@ -104,8 +112,13 @@ class AdaptiveEncoder:
         plan = plan_runtime(RunFacts(self._requested, self._expected_images, on_cpu, is_convolutional))
         if plan.candidate is Runtime.COMPILE:
             precision = choose_precision(self._pool, first).require_requested(self.backbone)
-            return replace(choose_compiled(self.backbone, first), precision=precision)
+            return replace(choose_compiled(self.backbone, first, self._static_batch()), precision=precision)
         return prepare_eager(self._pool, first, plan)
+
+    def _static_batch(self) -> int:
+        """Return the size of every batch of a compiled network, whatever the first one happened to have."""
+        sizes = (self._batch_size or self.backbone.batch_size, self.backbone.batch_size, self._expected_images)
+        return max(1, min(sizes))
 
 
 def prepare_eager(pool: DevicePool, first: FirstBatch, plan: RuntimePlan) -> RuntimeChoice:
@@ -140,8 +153,8 @@ def choose_precision(pool: DevicePool, first: FirstBatch) -> PrecisionChoice:
     return PrecisionChoice(refused=tuple(refused))
 
 
-def choose_compiled(backbone: Backbone, first: FirstBatch) -> RuntimeChoice:
-    """Choose torch.compile.
+def choose_compiled(backbone: Backbone, first: FirstBatch, batch_size: int) -> RuntimeChoice:
+    """Choose torch.compile, with batches of one size.
 
     Raises:
         RuntimeMismatch: when it gives other vectors.
@@ -149,7 +162,7 @@ def choose_compiled(backbone: Backbone, first: FirstBatch) -> RuntimeChoice:
     """
     from embedstore.backbones.runtimes.compiled import CompiledEncoder
 
-    encoder = CompiledEncoder(backbone, len(first.pixels))
+    encoder = CompiledEncoder(backbone, batch_size)
     return RuntimeChoice(Runtime.COMPILE, encoder, agreement=_require_agreement(Runtime.COMPILE, encoder, first))
 
 

@@ -1,7 +1,12 @@
-"""A network through ``torch.compile``: every batch has the same size, so that it is compiled once."""
+"""A network through ``torch.compile``, settled once before the run: every batch has the same size.
+
+On CUDA the compiled network is recorded as CUDA graphs, which belong to the thread that recorded them; so one thread
+runs every forward pass of an encoder. That has not run on a GPU.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -21,7 +26,6 @@ class CompiledEncoder:
     Args:
         backbone: the loaded network.
         batch_size: images per forward pass; a smaller batch is padded with black images.
-
     """
 
     def __init__(self, backbone: Backbone, batch_size: int) -> None:
@@ -33,7 +37,9 @@ class CompiledEncoder:
             gate=backbone.gate,
             release_memory=torch.cuda.empty_cache,
         )
-        self._forward: Any = torch.compile(backbone.vectors_from_pixels, dynamic=False)
+        self._thread = ThreadPoolExecutor(1, "compiled")
+        mode = "reduce-overhead" if backbone.device.startswith("cuda") else "default"  # the former records CUDA graphs
+        self._forward: Any = torch.compile(backbone.vectors_from_pixels, dynamic=False, mode=mode)
 
     @property
     def batch_size(self) -> int:
@@ -46,7 +52,7 @@ class CompiledEncoder:
         Raises:
             BadBackbone: when the network cannot be compiled on this machine, e.g. without a C++ compiler.
         """
-        return self._runner.run(batch, self._run_padded)
+        return self._runner.run(batch, lambda part: self._thread.submit(self._run_padded, part).result())
 
     def _run_padded(self, batch: NDArray[np.uint8] | torch.Tensor) -> NDArray[np.float32]:
         """Run one forward pass of exactly ``batch_size`` images."""

@@ -174,10 +174,9 @@ def _with_args(folder: ModelFolder, recipe: Recipe) -> Any:
 
 def _random_module(config: Any, recipe: Recipe, auto_class: Any, name: str) -> Any:
     """Return a network with random weights of the recipe's seed."""
-    import torch
+    from embedstore.backbones.random_state import seeded_cpu
 
-    with torch.random.fork_rng(devices=[]), quiet_library():
-        torch.manual_seed(recipe.seed)
+    with seeded_cpu(recipe.seed), quiet_library():
         try:
             return auto_class.from_config(config).float().eval()
         except Exception as error:  # a configuration that contradicts itself fails in any way
@@ -206,9 +205,10 @@ def _pretrained_module(folder: ModelFolder, config: Any, auto_class: Any, ignore
     """Return a network with the weights of its folder."""
     import torch
 
+    from embedstore.backbones.random_state import seeded_cpu
+
     try:
-        with torch.random.fork_rng(devices=[]), quiet_library():
-            torch.manual_seed(0)  # parameters that a network has for its training only may be in no file
+        with seeded_cpu(0), quiet_library():  # parameters that a network has for its training only may be in no file
             module, loading = auto_class.from_pretrained(
                 folder.path,
                 config=config,

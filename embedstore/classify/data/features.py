@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.classify.data.item_groups import item_groups
 from embedstore.classify.data.label_text import NameCleaner
 from embedstore.classify.data.task import Task
 from embedstore.errors import LabelError, NoLabels, UnknownColumn, did_you_mean
@@ -59,6 +59,8 @@ class Features:
         label_notes: what a person should know about the labels, one sentence each.
         exact_groups: int64 ``(N,)``, the groups before near-duplicates were joined; None where they were not.
         near_duplicates: what was found when they were joined; None where nothing was searched for.
+        units: int64 ``(N,)``, the declared group of each item, else its content; None takes the groups.
+        links: int64 ``(L, 2)``, pairs of items of different units that share a content or a group.
         task: what is predicted.
         numbers: float64 ``(N,)``, the labels of a regression or an ordinal task; None for classes.
         weights: float64 ``(N,)``, the weight of each row in training; None weighs all rows alike.
@@ -78,6 +80,8 @@ class Features:
     label_notes: tuple[str, ...] = ()
     exact_groups: NDArray[np.int64] | None = None
     near_duplicates: NearDuplicates | None = None
+    units: NDArray[np.int64] | None = None
+    links: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     task: Task = Task.CLASSIFICATION
     numbers: NDArray[np.float64] | None = None
     weights: NDArray[np.float64] | None = None
@@ -101,6 +105,7 @@ class Features:
             groups=self.groups[rows],
             splits=self.splits[rows],
             exact_groups=None if self.exact_groups is None else self.exact_groups[rows],
+            units=None if self.units is None else self.units[rows],
             numbers=None if self.numbers is None else self.numbers[rows],
             weights=None if self.weights is None else self.weights[rows],
         )
@@ -154,12 +159,18 @@ def load_features(
         )
     multilabel = column.is_list or separator is not None
     clean = (lambda value: _label_set(value, separator, labels)) if multilabel else labels.clean
+    joined = item_groups(
+        usable.content.tolist(),
+        *([groups.clean(name) for name in c.tolist()] for c in (usable.group, usable.own_group)),
+    )
     splits: dict[str | None, str | None] = {word: clean_split(word) for word in set(usable.split.tolist())}
     return Features(
         X=gather_vectors(vectors, vectors.positions(usable.shard, usable.row)),
         y=object_array([clean(value) for value in usable.label.tolist()]),
         ids=usable.item,
-        groups=_groups(usable.content.tolist(), [groups.clean(name) for name in usable.group.tolist()]),
+        groups=joined.groups,
+        units=joined.units,
+        links=usable.item[joined.links],
         splits=object_array([splits[word] for word in usable.split.tolist()]),
         n_unlabeled=n_unlabeled,
         n_without_vector=len(rows) - n_unlabeled - len(usable),
@@ -238,29 +249,3 @@ def _label_set(value: Any, separator: str | None, labels: NameCleaner) -> tuple[
     """Return the labels of one item, sorted, each once: the members of a list, or text split at the separator."""
     texts: Sequence[Any] = value if isinstance(value, list) else str(value).split(separator)
     return tuple(sorted({name for t in texts if (name := labels.clean(t)) is not None}))
-
-
-def _groups(contents: Sequence[str], groups: Sequence[str | None]) -> NDArray[np.int64]:
-    """Return the connected components of "same content" and "same declared group", int64 ``(N,)``.
-
-    A component's number is a hash of its name, so that it stays the same when other items are added or removed.
-
-    Args:
-        contents: the content of each item.
-        groups: the declared group of each item.
-    """
-    parent: dict[str, str] = {}  # of contents and groups that are joined; a content of no group is alone
-
-    def root(node: str) -> str:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for content, group in zip(contents, groups, strict=True):
-        if group is not None:
-            parent[root(content)] = root(f"group {group}")
-    names = [root(content) if content in parent else content for content in contents]
-    numbers = {n: int.from_bytes(hashlib.sha256(n.encode()).digest()[:8], "big") >> 1 for n in set(names)}
-    return np.array([numbers[n] for n in names], dtype=np.int64)

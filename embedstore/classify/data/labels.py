@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedstore.errors import LabelError
+from embedstore.wording import counted
 
 LABEL_THRESHOLD = 0.5  # the probability from which a label is predicted where an item may have several
 
@@ -25,7 +26,9 @@ def encode_labels(
     values = np.asarray(labels).tolist()
     unknown = sorted({str(v) for v in values if v not in columns})
     if unknown:
-        raise LabelError(f"labels {', '.join(unknown[:5])} are not among the head's {len(columns)} classes")
+        raise LabelError(
+            f"labels {', '.join(unknown[:5])} are not among the head's {counted(len(columns), 'class', 'classes')}"
+        )
     return np.array([columns[v] for v in values], dtype=np.int64)
 
 

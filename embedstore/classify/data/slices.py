@@ -14,6 +14,7 @@ from embedstore.storage.queries.slices import SliceColumn, median_value, slice_c
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import column_types
 from embedstore.storage.storage import Storage
+from embedstore.wording import counted
 
 MAX_SLICES = 20  # a table that a person can read; with more slices the intervals of all pairs say little
 
@@ -78,7 +79,8 @@ def _refuse_many(column: SliceColumn, values: dict[int, str | None], median: str
     bound = median if column.is_number else quote_literal(median)
     assignment = shlex.quote(f"high_{column.name}={quote_identifier(column.name)} >= {bound}")
     raise LabelError(
-        f"the column {column.name!r} holds {n_values:,} different values of type {column.kind}, and there are at most "
+        f"the column {column.name!r} holds {counted(n_values, 'different value')} of type {column.kind}, and there "
+        "are at most "
         f"{MAX_SLICES} slices; make a column of ranges, for example "
         f"`embedstore edit STORE --where true --add-columns --set {assignment}`, and give its name"
     )

@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.classify.data.arrival import Sides, sides_by_arrival
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.folds import numeric_group_folds, stratified_group_folds
+from embedstore.classify.data.hash_holdout import hash_holdout_mask, hash_keys, in_hash_fifth
 from embedstore.classify.data.iterative_stratification import iterative_parts
 from embedstore.classify.data.label_text import MAX_LISTED_NAMES, unknown_splits
 from embedstore.classify.data.labels import label_indicators
 from embedstore.errors import LabelError
 from embedstore.text_form import split_words
 from embedstore.types import Split
+from embedstore.wording import counted
 
 SINGLE_EXAMPLE_CURE = "label more, or leave out what has too few with --where"
-HELD_OUT_FRACTION = 0.2  # of each class, if the items have no split of their own
-HASH_SPLIT = "hash"  # the name of that split
+HASH_SPLIT = "hash"  # the name of the split of items that have none of their own
 DEFAULT_FOLDS = 5
 _NONE = np.zeros(0, dtype=np.int64)
 
@@ -36,6 +38,8 @@ class TrainTestSplit:
         calibration: int64, rows on neither side (``val`` if ``test`` is held out) that share no group with either: they
             may choose a threshold or a temperature.
         leaks: int64, the training rows that were left out, ascending.
+        n_joined: held-out rows of groups that were joined from both sides of the hashed split.
+        n_swapped: rows that are not on the side of their hash, because a class needs rows on both sides.
     """
 
     train: NDArray[np.int64]
@@ -44,6 +48,26 @@ class TrainTestSplit:
     n_leaks: int
     calibration: NDArray[np.int64] = field(default_factory=lambda: _NONE)
     leaks: NDArray[np.int64] = field(default_factory=lambda: _NONE)
+    n_joined: int = 0
+    n_swapped: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a person should know about the side of some rows, one sentence each."""
+        out = []
+        if self.n_joined:
+            one, several = "held-out item is in a group that joins", "held-out items are in groups that join"
+            out.append(
+                f"{counted(self.n_joined, one, several)} both sides of the split, such as a copy of two pictures; no "
+                "item of such a group trains"
+            )
+        if self.n_swapped:
+            one, several = "item is not on the side of its hash", "items are not on the side of their hash"
+            out.append(
+                f"{counted(self.n_swapped, one, several)}, because a small class needs both sides; this can change "
+                "when the store grows: a `split` column keeps the sides"
+            )
+        return tuple(out)
 
 
 def evaluation_splits(data: Features, *, n_folds: int = 0, seed: int = 0) -> list[TrainTestSplit]:
@@ -67,22 +91,73 @@ def evaluation_splits(data: Features, *, n_folds: int = 0, seed: int = 0) -> lis
 
 
 def train_test_split(data: Features, *, seed: int = 0) -> TrainTestSplit:
-    """Split the rows by their own split column, or hold out a deterministic fifth of every class.
+    """Split the rows by their own split column, or hold out the groups whose hash is in the lowest fifth.
 
     Args:
-        data: labeled rows; those with several labels are stratified by every label, those with a number are not.
+        data: labeled rows; those with one label or several have every label on both sides, those with a number do not.
         seed: random seed of the hashed split.
 
     Raises:
         LabelError: if the labels do not support the split.
     """
-    y = data.y
-    name = held_out_split(data.splits)
-    if data.multilabel and name is None:
-        return _multilabel_holdout(data, seed)
+    if not data.multilabel and not data.is_numeric:
+        check_two_classes(data.y)
+    if name := held_out_split(data.splits):
+        exact = data.groups if data.exact_groups is None else data.exact_groups
+        split = _given_split(name, data.splits, data.groups, exact)
+    else:
+        if not data.multilabel and not data.is_numeric:
+            max_folds(data.y, data.groups)  # refuses a class of one example
+        split = _hash_split(data, seed)
     if data.multilabel or data.is_numeric:
-        y = np.where(np.arange(len(data)) % 2, "a", "b").astype(object)  # placeholder classes: nothing is stratified
-    return split_rows(y, data.groups, data.splits, exact_groups=data.exact_groups, seed=seed)
+        _check_not_empty(len(split.train), len(split.held_out), split.name)
+    else:
+        _check_sides(data.y[split.train], len(split.held_out), split.name)
+    return split
+
+
+def _hash_split(data: Features, seed: int) -> TrainTestSplit:
+    """Hold out the groups whose hash is in the lowest fifth, as far as the classes allow it."""
+    sides = hash_sides(data, seed=seed)
+    held_out = hash_holdout_mask(data.y if not data.is_numeric else None, data.groups, sides.held_out, seed=seed)
+    return TrainTestSplit(
+        np.flatnonzero(~held_out),
+        np.flatnonzero(held_out),
+        HASH_SPLIT,
+        0,
+        n_joined=int((sides.joined & held_out).sum()),
+        n_swapped=int((sides.held_out != held_out).sum()),
+    )
+
+
+def hash_sides(data: Features, *, seed: int = 0) -> Sides:
+    """Return the side of each row by its hash, and by what it is linked to; a group is on one side.
+
+    Args:
+        data: labeled rows, numbered in the order in which they came.
+        seed: random seed.
+    """
+    units = data.units
+    if units is None:
+        units = data.groups if data.exact_groups is None else data.exact_groups
+    order = np.argsort(data.ids, kind="stable")
+    links = _row_pairs(data, order)
+    own = in_hash_fifth(hash_keys(units, seed=seed))
+    held_out, joined = (np.empty(len(data), bool) for _ in range(2))
+    held_out[order], joined[order] = sides_by_arrival(units[order], links, own[order])
+    together = np.isin(data.groups, data.groups[held_out])  # a group whose links are not known is on one side, too
+    return Sides(together, joined | (together & ~held_out))
+
+
+def _row_pairs(data: Features, order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the linked rows and the near-duplicates of one group as places in an order of the rows, ``(L, 2)``."""
+    near = data.near_duplicates
+    pairs = data.links if near is None else np.concatenate([data.links, near.items])
+    ids = data.ids[order]
+    pairs = pairs[np.isin(pairs, ids).all(axis=1)]
+    places = np.searchsorted(ids, pairs)
+    groups = data.groups[order][places]
+    return np.asarray(places[groups[:, 0] == groups[:, 1]], dtype=np.int64)
 
 
 def split_rows(
@@ -93,7 +168,7 @@ def split_rows(
     exact_groups: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> TrainTestSplit:
-    """Split by the items' own split if they have one, else hold out a deterministic fifth of every class.
+    """Split by the items' own split if they have one, else by the hash of their groups.
 
     Args:
         y: labels ``(N,)``.
@@ -101,7 +176,7 @@ def split_rows(
         splits: the items' own split ``(N,)``; None without one.
         exact_groups: int64 ``(N,)``, the groups without near-duplicates; by default ``groups``. Only these are left
             out of training where the items' own split cuts them.
-        seed: random seed of the fifth; the items' own split does not depend on it.
+        seed: random seed of the hash; the items' own split does not depend on it.
 
     Returns:
         The split. Rows of the held-out side's exact groups never train. The ``test`` rows are held out if there are
@@ -111,21 +186,27 @@ def split_rows(
         LabelError: if a word does not name a split, one side is empty, the training side has fewer than two classes, or
             (without a split of their own) a class has one example only.
     """
-    name = held_out_split(splits) or HASH_SPLIT
-    calibration = np.zeros(len(y), dtype=bool)
-    if name == HASH_SPLIT:
+    check_two_classes(y)
+    if name := held_out_split(splits):
+        split = _given_split(name, splits, groups, groups if exact_groups is None else exact_groups)
+    else:
         max_folds(y, groups)  # refuses a class of one example
         held_out = hash_holdout_mask(y, groups, seed=seed)
-        train = ~held_out
-    else:
-        held_out = splits == name
-        train = np.array([s in (None, Split.TRAIN) for s in splits.tolist()], dtype=bool)
-        calibration = (splits == Split.VAL) & ~held_out
-    exact = groups if exact_groups is None else exact_groups
+        split = TrainTestSplit(np.flatnonzero(~held_out), np.flatnonzero(held_out), HASH_SPLIT, 0)
+    _check_sides(y[split.train], len(split.held_out), split.name)
+    return split
+
+
+def _given_split(
+    name: str, splits: NDArray[np.object_], groups: NDArray[np.int64], exact: NDArray[np.int64]
+) -> TrainTestSplit:
+    """Split by the items' own split; training rows of a held-out exact group are left out."""
+    held_out = splits == name
+    train = np.array([s in (None, Split.TRAIN) for s in splits.tolist()], dtype=bool)
+    calibration = (splits == Split.VAL) & ~held_out
     leaks = train & np.isin(exact, exact[held_out])
     train &= ~leaks
     calibration &= ~np.isin(groups, groups[held_out | train])
-    _check_sides(y[train], int(held_out.sum()), name)
     rows = [np.flatnonzero(mask) for mask in (train, held_out, calibration, leaks)]
     return TrainTestSplit(rows[0], rows[1], name, len(rows[3]), rows[2], rows[3])
 
@@ -141,7 +222,7 @@ def held_out_split(splits: NDArray[np.object_]) -> str | None:
         listed = ", ".join(map(repr, unknown[:MAX_LISTED_NAMES]))
         raise LabelError(
             f"the items have the split {listed}, which is not understood; use {split_words()}: `embedstore edit STORE "
-            f'--set "split=\'test\'" --where "split={_sql_text(unknown[0])}"`, or use --folds 5 instead'
+            f'--set "split=\'test\'" --where "split={_sql_text(unknown[0])}"`, or use --folds 5 of `probe` instead'
         )
     return next((s.value for s in (Split.TEST, Split.VAL) if s in names), None)
 
@@ -174,8 +255,7 @@ def cross_validation_splits(
         codes = np.zeros(len(y), np.int64)
     else:
         codes = np.unique(y.astype(str), return_inverse=True)[1]
-        if len(np.unique(codes)) < 2:
-            raise LabelError(f"the labels hold one class only ({y[0]!r}); a classifier needs at least two")
+        check_two_classes(y)
         most = max_folds(y, groups, limit=n_folds)
         if most < n_folds:
             raise LabelError(f"the smallest class has {most} separate items; `--folds {most}` at most, or label more")
@@ -205,17 +285,6 @@ def multilabel_folds(data: Features, n_folds: int, *, seed: int = 0) -> list[Tra
     shares = np.full(n_folds, 1 / n_folds)
     part = iterative_parts(_indicators(data), data.groups, shares, order=order)
     return _splits_of_folds(part, n_folds)
-
-
-def _multilabel_holdout(data: Features, seed: int) -> TrainTestSplit:
-    """Hold out a fifth of every label, group by group in the order of the groups' hashes."""
-    order = np.argsort(np.argsort(_shuffle_keys(data.groups, seed), kind="stable"), kind="stable")
-    shares = np.array([1 - HELD_OUT_FRACTION, HELD_OUT_FRACTION])
-    part = iterative_parts(_indicators(data), data.groups, shares, order=order)
-    train, held_out = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
-    if not len(train) or not len(held_out):
-        raise LabelError("training or the held-out side has no labeled rows; label items of other groups")
-    return TrainTestSplit(train, held_out, HASH_SPLIT, 0)
 
 
 def _indicators(data: Features) -> NDArray[np.bool_]:
@@ -250,64 +319,37 @@ def numeric_folds(
     return _splits_of_folds(numeric_group_folds(numbers, groups, n_folds, seed=seed), n_folds)
 
 
-def hash_holdout_mask(y: NDArray[np.object_], groups: NDArray[np.int64], *, seed: int = 0) -> NDArray[np.bool_]:
-    """Return a fifth of every class, bool ``(N,)``, group by group in the order of the groups' hashes.
+def check_two_classes(y: NDArray[np.object_]) -> None:
+    """Refuse labels of one class, which no split can evaluate.
 
-    A group that is larger than what is left of the fifth is skipped, and at most a fifth of the groups is held out.
-
-    Args:
-        y: labels ``(N,)``.
-        groups: int64 ``(N,)``.
-        seed: random seed of the order; equal arguments give the same rows.
+    Raises:
+        LabelError: if all labels are equal.
     """
-    keys = _shuffle_keys(groups, seed)
-    held_out = np.zeros(len(y), dtype=bool)
-    codes = np.unique([str(v) for v in y.tolist()] if len(y) else [], return_inverse=True)[1]
-    for code in np.unique(codes):
-        members = codes == code
-        names, sizes = np.unique(keys[members], return_counts=True)
-        if len(names) > 1:
-            held_out |= np.isin(keys, names[_fifth_of_groups(sizes)])
-    return held_out
+    if len(set(map(str, y.tolist()))) < 2:
+        raise LabelError(
+            f"the labels hold one class only ({str(y[0])!r}); a classifier needs at least two: label items of another "
+            "class, or give a column that has several"
+        )
 
 
-def _fifth_of_groups(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the places of groups with about a fifth of the rows: in order, those that fit; at least the smallest."""
-    n_left, rows_left = max(1, int(HELD_OUT_FRACTION * len(sizes))), HELD_OUT_FRACTION * sizes.sum()
-    chosen: list[int] = []
-    for place, size in enumerate(sizes.tolist()):
-        if size <= rows_left:
-            chosen.append(place)
-            rows_left -= size
-        if len(chosen) == n_left:
-            break
-    return np.array(chosen or [int(sizes.argmin())], dtype=np.int64)
-
-
-def _shuffle_keys(groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return other numbers for the groups, one to one; the groups themselves for seed 0."""
-    if seed == 0:
-        return groups
-    bits = groups.astype(np.uint64) ^ np.uint64((seed * 0x9E3779B97F4A7C15) % 2**64)
-    with np.errstate(over="ignore"):  # the finalizer of SplitMix64 (Steele et al. 2014): a bijection of 64 bits
-        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (bits ^ (bits >> np.uint64(31))).view(np.int64)
+def _check_not_empty(n_train: int, n_held_out: int, name: str) -> None:
+    """Refuse a side without rows."""
+    if not n_held_out or not n_train:
+        side = f"split {name!r} has" if not n_held_out else "training has"
+        raise LabelError(
+            f"{side} no labeled rows; label some, give the items a `split` column of train and val, or use "
+            "--folds 5 of `probe`, which needs no split"
+        )
 
 
 def _check_sides(y: NDArray[np.object_], n_held_out: int, name: str) -> None:
-    """Refuse a split that cannot train or evaluate."""
+    """Refuse a split that cannot train or evaluate a classifier."""
+    _check_not_empty(len(y), n_held_out, name)
     classes = sorted({str(v) for v in y.tolist()})
-    if not n_held_out or not len(y):
-        side = f"split {name!r} has" if not n_held_out else "training has"
-        raise LabelError(
-            f"{side} no labeled rows; label some, give the items a `split` column of train and val, or use --folds 5, "
-            "which needs no split"
-        )
     if len(classes) < 2:
         raise LabelError(
             f"training has one class only ({classes[0]!r}); a classifier needs at least two: label more of the "
-            "training items, or use --folds 5, which needs no split"
+            "training items, or use --folds 5 of `probe`, which needs no split"
         )
 
 

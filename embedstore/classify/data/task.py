@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from embedstore.errors import LabelError, did_you_mean
 from embedstore.storage.quoting import quote_identifier, quote_literal
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from embedstore.classify.data.features import Features
@@ -127,7 +128,9 @@ def _numeric(data: Features, numbers: NDArray[np.float64], task: Task) -> Featur
     if not finite.any():
         raise LabelError(f"every {data.label!r} is infinite; {task.value} needs finite numbers")
     if not finite.all():
-        note = f"{int((~finite).sum())} items have an infinite {data.label} and were left out"
+        left_out = int((~finite).sum())
+        infinite = f"an infinite {data.label} and"
+        note = counted(left_out, f"item has {infinite} was left out", f"items have {infinite} were left out")
         data = replace(data, label_notes=(*data.label_notes, note)).take(np.flatnonzero(finite))
     return replace(data, task=task, numbers=numbers[finite])
 

@@ -118,6 +118,7 @@ class Evaluation(Table):
         n_unused_validation: items of the split ``val`` that were used for nothing, because ``test`` evaluates.
         n_train_without_split: training items without a split of their own, where the held-out items have one.
         label_notes: what a person should know about the labels, one sentence each.
+        split_notes: what a person should know about items on one side of the split, one sentence each.
         seed: of splits, folds and heads.
         unlearned_classes: classes that only the held-out side has, or that have too few examples to learn from; their
             rows count as wrong.
@@ -147,6 +148,7 @@ class Evaluation(Table):
     n_unused_validation: int
     n_train_without_split: int
     label_notes: tuple[str, ...]
+    split_notes: tuple[str, ...]
     seed: int
     unlearned_classes: tuple[str, ...]
     estimator: Any = field(repr=False)
@@ -254,6 +256,7 @@ class Evaluation(Table):
             "unused_validation": self.n_unused_validation,
             "train_without_split": self.n_train_without_split,
             "label_notes": list(self.label_notes),
+            "split_notes": list(self.split_notes),
             "seconds": round(self.seconds, 3),
             "metrics": report["scores"],
             "fold_accuracy": [round(a, 6) for a in self.fold_accuracy],

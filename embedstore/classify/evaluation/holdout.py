@@ -123,6 +123,7 @@ def build_evaluation(
         n_unused_validation=first.n_unused_validation,
         n_train_without_split=_count_without_split(data, first.split),
         label_notes=data.label_notes,
+        split_notes=() if settings.folds else first.split.notes,
         seed=settings.seed,
         unlearned_classes=tuple(sorted(set(pooled.classes) - learned | constant)),
         estimator=estimator,

@@ -20,12 +20,16 @@ from embedstore.classify.evaluation import multilabel
 from embedstore.classify.evaluation.curve_interval import HeldOutScore, bootstrap_error, mean_interval
 from embedstore.classify.evaluation.fit import align_columns, fit_head_to_few
 from embedstore.classify.evaluation.rounds import predict_held_out
+from embedstore.classify.evaluation.settings import check_seed
 from embedstore.classify.metrics import MetricName
 from embedstore.errors import BadHead, LabelError
 from embedstore.tables import Record, Table
+from embedstore.wording import counted
 
 DEFAULT_LABELS_PER_CLASS = (1, 2, 4, 8, 16)  # the few-shot protocol of CoOp (Zhou et al. 2022)
 DEFAULT_REPEATS = 5
+_MAX_REPEATS = 1000
+_MAX_BUDGETS = 100
 
 ScoreRows = Callable[[Features, Features, int], HeldOutScore]
 """Fit on the training rows, whose groups hold near-duplicates together, with a seed; score the held-out rows."""
@@ -48,6 +52,13 @@ class LearningCurveSettings:
     near_duplicates: NearDuplicateOptions = field(default_factory=NearDuplicateOptions)
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if isinstance(self.repeats, bool) or not isinstance(self.repeats, int) or not 1 <= self.repeats <= _MAX_REPEATS:
+            raise LabelError(f"repeats must be a whole number from 1 to {_MAX_REPEATS:,}, not {self.repeats!r}")
+        if len(self.labels_per_class) > _MAX_BUDGETS:
+            raise LabelError(
+                f"a curve has at most {_MAX_BUDGETS} label budgets, not {len(self.labels_per_class)}; give fewer"
+            )
         if self.labels_per_class and min(self.labels_per_class) < 1:
             raise LabelError(
                 f"a label budget is a number of labels per class, at least 1, not {min(self.labels_per_class)}"
@@ -202,7 +213,7 @@ def score_label_budgets(
     held_out, largest = data.take(split.held_out), _largest_class(data, split.train)
     points: list[LearningCurvePoint] = []
     budgets = sorted(set(settings.labels_per_class))
-    skipped = [(b, f"no class has more than {largest} training items") for b in budgets if b >= largest]
+    skipped = [(b, f"no class has more than {counted(largest, 'training item')}") for b in budgets if b >= largest]
     seeds = range(settings.seed, settings.seed + settings.repeats)
     for budget in [b for b in budgets if b < largest]:
         draws = [sample_per_class(data, split.train, budget, seed) for seed in seeds]

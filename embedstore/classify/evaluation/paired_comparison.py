@@ -13,6 +13,7 @@ from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.metrics import McNemarResult, MetricDifference
 from embedstore.classify.metrics.simultaneous import PairwiseDifferences, compare_all
 from embedstore.errors import LabelError
+from embedstore.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ def _correct_by_item(e: Evaluation) -> tuple[NDArray[np.bool_], NDArray[np.int64
 
 def _refuse(first: Evaluation, second: Evaluation) -> None:
     raise LabelError(
-        f"{first.head} in space {first.space} was evaluated on {first.n_held_out} items and {second.head} in space "
-        f"{second.space} on {second.n_held_out} other items; embed the same items in both spaces"
+        f"{first.head} in space {first.space} was evaluated on {counted(first.n_held_out, 'item')} and {second.head} "
+        "in space "
+        f"{second.space} on {counted(second.n_held_out, 'other item')}; embed the same items in both spaces"
     )

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions, NearDuplicatePolicy
 from embedstore.errors import BadHead, LabelError
 
+MAX_FOLDS = 1000  # each is a fit; as many as there are items take hours on a large store
+_SEEDS = 2**32  # scikit-learn's random_state
 CALIBRATION_METHODS = ("temperature", "isotonic")
 _RECORDED_KEYS = {
     "near_duplicate_threshold": "near",
@@ -19,6 +23,16 @@ _RECORDED_KEYS = {
     "labels_per_class": "budgets",
     "repeats": "seeds",
 }
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that is no whole number from 0 to 4,294,967,295.
+
+    Raises:
+        LabelError: if it is not.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < _SEEDS:
+        raise LabelError(f"seed must be a whole number from 0 to {_SEEDS - 1:,}, not {seed!r}")
 
 
 class ChoiceRows(StrEnum):
@@ -74,8 +88,11 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         abstain, alpha = self.abstain_precision, self.conformal_alpha
         self.near_duplicate_options  # noqa: B018 - refuses what it cannot be
+        check_seed(self.seed)
         if self.folds < 0 or self.folds == 1:
             raise LabelError(f"folds must be 0 (the train-test split) or at least 2, not {self.folds}")
+        if self.folds > MAX_FOLDS:
+            raise LabelError(f"folds must be at most {MAX_FOLDS:,}, not {self.folds:,}; give fewer, such as 10")
         if self.calibrate not in (None, *CALIBRATION_METHODS):
             raise BadHead(f"calibrate must be {' or '.join(CALIBRATION_METHODS)}, not {self.calibrate!r}")
         if self.label_thresholds not in [t.value for t in LabelThreshold]:

@@ -14,6 +14,7 @@ from embedstore.classify.evaluation.two_sample import N_PERMUTATIONS, two_sample
 from embedstore.classify.metrics import MetricEstimate, MetricName, metric_interval
 from embedstore.errors import LabelError
 from embedstore.tables import Record, Table
+from embedstore.wording import counted
 
 MIN_DRAWS = 20  # of each set
 DEFAULT_MAX_ITEMS = 5000  # of each set
@@ -182,7 +183,8 @@ def measure_shift(sets: ItemSets, settings: ShiftSettings, *, seconds: float = 0
     for name, own in zip((sets.first_name, sets.second_name), draws, strict=True):
         if len(own) < MIN_DRAWS:
             raise LabelError(
-                f"the set {name!r} has {len(own)} independent items (copies and groups count once, and those in both "
+                f"the set {name!r} has {counted(len(own), 'independent item')} (copies and groups count once, and "
+                "those in both "
                 f"sets are left out); at least {MIN_DRAWS} of each set are needed: choose wider filters"
             )
     kept = np.sort(np.concatenate([own[: settings.max_items] for own in draws]))

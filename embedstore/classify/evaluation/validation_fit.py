@@ -76,6 +76,7 @@ def concatenate_rows(first: Features, second: Features) -> Features:
         groups=np.concatenate([first.groups, second.groups]),
         splits=np.concatenate([first.splits, second.splits]),
         exact_groups=_concatenated(first.exact_groups, second.exact_groups),
+        units=_concatenated(first.units, second.units),
         numbers=None if first.numbers is None else np.concatenate([first.numbers, second.numbers]),
         weights=None if first.weights is None else np.concatenate([first.weights, second.weights]),
     )

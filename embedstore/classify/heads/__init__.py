@@ -68,6 +68,7 @@ _FACTORIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mlp": ("embedstore.classify.heads.mlp", "MLPHead", {}),
     "kernel": ("embedstore.classify.heads.kernel", "KernelProbe", {}),
 }
+MAX_ITERATIONS = 10_000
 HEAD_NAMES = tuple(_FACTORIES)
 _PRETRAINED = ("embedstore.classify.heads.pretrained_tabular", "PretrainedTabularHead")
 _OPTIONAL_FACTORIES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -122,7 +123,8 @@ def make_head(name: str, **options: Any) -> Any:
 
     Raises:
         UnknownHead: if there is no classifier of that name.
-        BadHead: if the classifier has no such option, or it is a number that was given as true or false.
+        BadHead: if the classifier has no such option, or it is a number that was given as true or false, or more
+            iterations than :data:`MAX_ITERATIONS`.
     """
     factories = _FACTORIES | _OPTIONAL_FACTORIES
     if name not in factories:
@@ -135,10 +137,21 @@ def make_head(name: str, **options: Any) -> Any:
             raise BadHead(
                 f"head {name!r} has no option {option!r}; it has {', '.join(known)}{did_you_mean(option, known)}"
             )
-        # Our own heads refuse it themselves; to scikit-learn, true is the number 1.
-        if module.startswith("sklearn.") and isinstance(value, bool) and not _may_be_bool(known[option].default):
-            raise BadHead(f"{option} of head {name!r} is no yes-or-no option; give its value, not {value!r}")
+        if module.startswith("sklearn."):  # our own heads check their options themselves
+            _check_value(name, option, value, known[option].default)
     return head_class(**{**defaults, **options})
+
+
+def _check_value(head: str, option: str, value: Any, default: Any) -> None:
+    """Refuse what scikit-learn accepts: true for the number 1, and iterations that take hours in one call.
+
+    Raises:
+        BadHead: if it is one of these.
+    """
+    if isinstance(value, bool) and not _may_be_bool(default):
+        raise BadHead(f"{option} of head {head!r} is no yes-or-no option; give its value, not {value!r}")
+    if option == "max_iter" and isinstance(value, int | float) and value > MAX_ITERATIONS:
+        raise BadHead(f"max_iter of head {head!r} must be at most {MAX_ITERATIONS:,}, not {value:,}; give fewer")
 
 
 def _may_be_bool(default: Any) -> bool:

@@ -23,12 +23,14 @@ from embedstore.classify.heads.options import (
     check_not_negative,
     check_positive,
     check_positives,
+    check_random_state,
     check_whole,
 )
 from embedstore.classify.heads.prototype import class_means
 from embedstore.classify.heads.zero_shot import check_class_vectors
 from embedstore.errors import LabelError
 
+_MAX_EPOCHS = 10_000
 _EPSILON = 1e-4  # of AdamW, as the authors of Tip-Adapter-F train the keys
 
 Rows = tuple[FloatArray, IntArray]
@@ -187,8 +189,9 @@ class TipAdapter(_FewShot):
         for alpha in self.alphas:
             check_not_negative("a value of alphas", alpha)
         check_positives("betas", self.betas)
-        for name in ("epochs", "batch_size"):
-            check_whole(name, getattr(self, name))
+        check_whole("batch_size", self.batch_size)
+        check_random_state(self.random_state)
+        check_whole("epochs", self.epochs, most=_MAX_EPOCHS)
         check_positive("learning_rate", self.learning_rate)
 
     def _use_text_only(self) -> None:
@@ -276,6 +279,7 @@ class PromptBlend(_FewShot):
 
     def _check_options(self) -> None:
         check_positives("alphas", self.alphas)
+        check_random_state(self.random_state)
         check_positives("penalties", self.penalties)
 
     def _use_text_only(self) -> None:

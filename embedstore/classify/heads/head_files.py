@@ -24,11 +24,10 @@ from embedstore.classify.heads.serialization import decode_head, encode_head
 from embedstore.errors import BadHead, SpaceMismatch, StoreDamaged, StoreError, StoreNotFound, StoreTooNew, UnsafeStore
 from embedstore.json_objects import parse_json_object
 from embedstore.storage import durable_files, reading
-from embedstore.storage.store_files import read_bounded
+from embedstore.storage.store_files import MAX_HEAD_BYTES, read_bounded
 
 FORMAT_VERSION = 1
 METADATA_FILE, ARRAYS_FILE = "head.json", "head.safetensors"
-_MAX_JSON = 256 << 20  # bytes; the names of a million classes take about 30 MB
 # What NumPy, scikit-learn and our own heads raise for values that are not those of a fitted head.
 _UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, MemoryError, RecursionError)
 _MAX_FEATURES = 1 << 20
@@ -108,7 +107,7 @@ def file_digest(folder: Path) -> str:
     file = folder / METADATA_FILE
     with reading.read_errors(file):
         try:
-            return hashlib.sha256(read_bounded(file, _MAX_JSON)).hexdigest()
+            return hashlib.sha256(read_bounded(file, MAX_HEAD_BYTES)).hexdigest()
         except UnsafeStore:
             raise
         except ValueError as e:
@@ -158,7 +157,7 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise StoreNotFound(f"no head in {folder}: {METADATA_FILE} is missing")
     try:
         with reading.read_errors(file):
-            data = read_bounded(file, _MAX_JSON)
+            data = read_bounded(file, MAX_HEAD_BYTES)
         description = parse_json_object(data)
         digest = description.pop("digest")
         version = int(description["format"])

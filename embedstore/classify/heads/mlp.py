@@ -11,9 +11,17 @@ from embedstore.classify.heads.base import LogitClassifier, check_classes
 from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.mlp_training import MLPTraining, WeightedBatch
 from embedstore.classify.heads.numerics import block_rows, blocks
-from embedstore.classify.heads.options import check_not_negative, check_positive, check_share, check_whole
+from embedstore.classify.heads.options import (
+    check_not_negative,
+    check_positive,
+    check_random_state,
+    check_share,
+    check_whole,
+)
 from embedstore.classify.heads.sample_weights import drop_unweighted
 
+_MAX_HIDDEN = 16_384  # units: 250 MB of weights and of their moments at 1,280 features
+_MAX_EPOCHS = 10_000
 _BLOCK = 8192  # rows of a block of predictions, fewer where memory is short
 
 
@@ -117,10 +125,13 @@ class MLPHead(LogitClassifier):
         return self
 
     def _check_options(self) -> None:
-        for name in ("hidden", "batch_size", "max_epochs", "patience"):
+        for name in ("batch_size", "patience"):
             check_whole(name, getattr(self, name))
+        check_whole("hidden", self.hidden, most=_MAX_HIDDEN)
+        check_whole("max_epochs", self.max_epochs, most=_MAX_EPOCHS)
         for name in ("dropout", "validation_fraction"):
             check_share(name, getattr(self, name))
+        check_random_state(self.random_state)
         check_positive("learning_rate", self.learning_rate)
         check_not_negative("weight_decay", self.weight_decay)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from embedstore.errors import BadHead
 
 Choice = TypeVar("Choice", bound=StrEnum)
+MAX_TRIED_VALUES = 1000  # of one option: beyond, a search takes hours and finds nothing between the values
 
 
 def parse_option(name: str, value: str, choices: type[Choice]) -> Choice:
@@ -46,15 +47,26 @@ def check_positives(name: str, values: Sequence[Any]) -> None:
 
 
 def check_not_empty(name: str, values: Sequence[Any]) -> None:
-    """Refuse a list of options without a value, and one value that is no list.
+    """Refuse a list of options without a value, one with more than 1,000, and one value that is no list.
 
     Raises:
-        BadHead: if there is none; the message names the option.
+        BadHead: if it is one of these; the message names the option.
     """
     if isinstance(values, str) or not hasattr(values, "__len__"):
         raise BadHead(f"{name} must be a list of values, such as [{values}], not {values!r}")
     if len(values) == 0:
         raise BadHead(f"{name} must hold at least one value")
+    check_tried_values(name, len(values))
+
+
+def check_tried_values(name: str, n_values: int) -> None:
+    """Refuse more values of an option than a search should try.
+
+    Raises:
+        BadHead: if there are more; the message names the option.
+    """
+    if n_values > MAX_TRIED_VALUES:
+        raise BadHead(f"{name} must be at most {MAX_TRIED_VALUES:,} values to try, not {n_values:,}; try fewer")
 
 
 def check_not_negative(name: str, value: Any) -> None:
@@ -67,14 +79,26 @@ def check_not_negative(name: str, value: Any) -> None:
         raise BadHead(f"{name} must be a number of at least 0, not {value!r}")
 
 
-def check_whole(name: str, value: Any) -> None:
-    """Refuse an option that is no whole number of at least 1.
+def check_whole(name: str, value: Any, *, most: int | None = None) -> None:
+    """Refuse an option that is no whole number of at least 1, or is above its maximum.
 
     Raises:
         BadHead: if it is not; the message names the option.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
         raise BadHead(f"{name} must be a whole number of at least 1, not {value!r}")
+    if most is not None and int(value) > most:
+        raise BadHead(f"{name} must be at most {most:,}, not {int(value):,}; give a smaller number")
+
+
+def check_random_state(value: Any) -> None:
+    """Refuse a seed of a head that is no whole number from 0 to 4,294,967,295, the largest of NumPy's.
+
+    Raises:
+        BadHead: if it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**32:
+        raise BadHead(f"random_state must be a whole number from 0 to {2**32 - 1:,}, not {value!r}")
 
 
 def check_share(name: str, value: Any) -> None:

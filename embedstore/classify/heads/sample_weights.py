@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import has_fit_parameter
 
 from embedstore.arrays import Array, FloatArray
-from embedstore.errors import BadHead
+from embedstore.errors import BadHead, LabelError
 
 
 def drop_unweighted(
@@ -24,6 +24,7 @@ def drop_unweighted(
 
     Raises:
         BadHead: if the weights are not valid.
+        LabelError: if several targets are given, and the rows of a weight above 0 have one.
     """
     if sample_weight is None:
         return None, X, y, groups
@@ -32,7 +33,19 @@ def drop_unweighted(
     if weights.all():
         return weights, X, y, groups
     kept = weights > 0
+    if y.ndim == 1 and y.dtype.kind != "f":
+        _check_classes(y, kept)
     return weights[kept], X[kept], y[kept], None if groups is None else groups[kept]
+
+
+def _check_classes(y: Array, kept: Array) -> None:
+    """Refuse weights that leave one of several classes."""
+    left = np.unique(y[kept])
+    if len(left) == 1 < len(np.unique(y)):
+        raise LabelError(
+            f"the rows with a weight above 0 hold one class only ({str(left[0])!r}); give rows of another class a "
+            "weight, or leave out the weights"
+        )
 
 
 def check_sample_weight(sample_weight: Array | None, n_rows: int) -> FloatArray:

@@ -12,6 +12,7 @@ from embedstore.classify.retrieval.directions import Queries, RetrievalSettings,
 from embedstore.classify.retrieval.ranking import Judgment
 from embedstore.classify.retrieval.report import RetrievalDirection
 from embedstore.errors import LabelError
+from embedstore.wording import counted
 
 IMAGE_TO_IMAGE = "item to item"
 
@@ -36,7 +37,8 @@ def retrieve_labels(data: Features, split: str | None, settings: RetrievalSettin
     if not len(rows) or not len(gallery):
         have = sorted({str(s) for s in data.splits.tolist() if s is not None})
         raise LabelError(
-            f"{len(rows)} labeled items have the split {split!r} and {len(gallery)} do not; queries are searched among "
+            f"{counted(len(rows), 'labeled item has', 'labeled items have')} the split {split!r} and {len(gallery)} "
+            "do not; queries are searched among "
             f"the others (splits: {', '.join(have) or 'none'}); leave out queries to use each item in turn"
         )
     labels = _indicators(data)

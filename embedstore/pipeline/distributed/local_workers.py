@@ -128,6 +128,8 @@ class LocalWorkers:
             ended = EndedPart(part, problem=str(e), error=e)
         except OSError as e:
             ended = EndedPart(part, problem=str(e), began=False)
+        except Exception as e:  # whatever it is: the run waits for an answer
+            ended = EndedPart(part, problem=f"{type(e).__name__}: {e}")
         self._ended.put((place, ended))
 
     def _process(self, place: int) -> EmbeddingProcess:

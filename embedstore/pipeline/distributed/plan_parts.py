@@ -28,6 +28,7 @@ from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
 from embedstore.tables import OneRow
 from embedstore.temporary import temporary_folder
+from embedstore.wording import counted
 
 PART_FILES = 4096  # of a part, if the user names no number of parts
 
@@ -89,9 +90,9 @@ class PlanReport(OneRow):
         """Return one line for a person."""
         scanned, failed = self.counts["found"], sum(self.counts["failed"].values())
         if not self.parts:
-            return f"{scanned:,} files: nothing has to be embedded"
+            return f"{counted(scanned, 'file')}: nothing has to be embedded"
         failures = f", {failed:,} of them failed in the scan" if failed else ""
-        return f"{scanned:,} files{failures}: {self.files:,} to embed in {self.parts:,} parts"
+        return f"{counted(scanned, 'file')}{failures}: {self.files:,} to embed in {counted(self.parts, 'part')}"
 
 
 def plan_parts(
@@ -166,7 +167,8 @@ def finish_plan(writer: Writer, inbox: Inbox, options: PlanOptions) -> None:
         return
     plan = registrar.plan
     raise PartsError(
-        f"{len(registrar.left):,} of {len(plan.parts):,} parts of the plan for {plan.source.description} are left; "
+        f"{len(registrar.left):,} of {counted(len(plan.parts), 'part')} of the plan for {plan.source.description} "
+        "are left; "
         f"embed them with `embedstore work STORE --part N/{len(plan.parts)}`, or replace the plan with "
         "`embedstore plan-parts STORE SOURCE --replace`"
     )
@@ -209,7 +211,7 @@ def _write_plan(
     if sizes[0] > MAX_PART_FILES:
         least = -(-plan.counts.todo // MAX_PART_FILES)
         raise BadOption(
-            f"{len(sizes)} parts of {sizes[0]:,} files are too large for the memory of a worker; "
+            f"{counted(len(sizes), 'part')} of {counted(sizes[0], 'file')} are too large for the memory of a worker; "
             f"use --parts {least} or more"
         )
     with disk_errors.disk_errors(f"write {inbox.folder}"), new_plan_folder(inbox) as folder:

@@ -31,6 +31,7 @@ from embedstore.storage.inbox.part_result import PartResult, result_of_batch
 from embedstore.storage.inbox.work_plan import WorkPlan
 from embedstore.storage.storage import Storage
 from embedstore.tables import OneRow
+from embedstore.wording import counted
 
 DEATHS_OF_CHANCE = 2  # of workers of one part, before its files are suspected one by one
 
@@ -72,7 +73,7 @@ class PartReport(OneRow):
         failed = sum(self.failures_by_reason.values())
         failures = f", {failed:,} failed" if failed else ""
         return (
-            f"part {self.part}/{self.parts}: {self.files:,} files, {self.embedded:,} embedded{failures} in "
+            f"part {self.part}/{self.parts}: {counted(self.files, 'file')}, {self.embedded:,} embedded{failures} in "
             f"{self.seconds:.1f} s, {self.images_per_second:,.0f} images/s; {self.bottleneck}"
         )
 
@@ -121,7 +122,8 @@ def require_part(plan: WorkPlan, part: int, parts: int | None) -> None:
     count = len(plan.parts)
     if parts is not None and parts != count:
         raise PartsError(
-            f"--part {part}/{parts} is of a plan of {parts:,} parts, but the plan for {plan.source.description} has "
+            f"--part {part}/{parts} is of a plan of {counted(parts, 'part')}, but the plan for "
+            f"{plan.source.description} has "
             f"{count:,}; name it as --part {min(part, count)}/{count}"
         )
     if not 1 <= part <= count:

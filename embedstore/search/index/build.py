@@ -28,6 +28,7 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.storage.vectors import BLOCK_ROWS, VectorReader
 from embedstore.tables import OneRow
+from embedstore.wording import counted
 
 _MEMORY_BYTES = 4 << 30  # for an index, unless the user says more
 KINDS = ("flat", "hnsw", "ivf")
@@ -259,7 +260,7 @@ def _fill_index(
     unit: bool,
 ) -> Any:
     """Return an index of all rows, trained with the rows at some positions; rows of length 1 are added unchanged."""
-    progress(f"building {settings.factory} over {len(vectors):,} rows")
+    progress(f"building {settings.factory} over {counted(len(vectors), 'row')}")
     index = approximate.train_index(settings, _read_unit_rows(vectors, sample))
     last = time.monotonic()
     for first, rows in vectors.iter_blocks():

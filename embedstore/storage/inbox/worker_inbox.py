@@ -51,7 +51,7 @@ class WorkerInbox(Inbox):
         if data is None:
             raise PartsError(
                 f"{source.bucket.url} has no plan of parts; name the folder that `embedstore plan-parts STORE SOURCE "
-                "--inbox` printed"
+                "--inbox s3://BUCKET/FOLDER` printed"
             )
         layout = Layout(temporary.new_folder("parts"))
         inbox = cls(layout, _space_key(data, source.bucket.url), source)

@@ -10,7 +10,6 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import StoreDamaged, StoreTooNew
-from embedstore.space import Space
 from embedstore.storage import catalog_check, connection, migrations
 from embedstore.storage.catalog_errors import read_problem
 from embedstore.storage.durable_files import copy_synced, sync_file, sync_folder
@@ -18,8 +17,9 @@ from embedstore.storage.layout import Layout
 from embedstore.storage.queries.computed_columns import clear_orphaned_marks
 from embedstore.storage.quoting import quote_literal
 from embedstore.storage.reading import exists, list_folder, read_errors
+from embedstore.storage.space_files import SpaceFile
 from embedstore.storage.sql import column_types, fetch_value, insert_rows, parquet_source, utc_now
-from embedstore.storage.store_files import read_json_object
+from embedstore.wording import counted
 
 ROW_GROUP = 122_880  # rows of DuckDB's row groups: read at once where no block among them is damaged
 READ_ROWS = 2048  # rows of DuckDB's vectors: read at once in a row group with a damaged block
@@ -135,7 +135,7 @@ def _copy_table(con: duckdb.DuckDBPyConnection, old: Path, table: str) -> str:
         return f"table {table} could not be read at all"
     finally:
         part.unlink(missing_ok=True)
-    return f"{lost} of {total} rows of table {table} could not be read" if lost else ""
+    return f"{lost} of {counted(total, 'row')} of table {table} could not be read" if lost else ""
 
 
 def _ranges(begin: int, end: int, step: int) -> Iterator[tuple[int, int]]:
@@ -192,20 +192,15 @@ def _restore_spaces(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
         if key in known or not exists(path):
             continue
         try:
-            with read_errors(path):
-                description = read_json_object(path)
-            space = Space.from_json(description["facts"])
-            name, dtype, recipe, facts = (description[k] for k in ("name", "dtype", "recipe", "facts"))
+            d = SpaceFile.read(path)
         except (ValueError, KeyError, TypeError, RecursionError):
-            continue
-        if space.key != key:
             continue
         con.execute(
             "INSERT INTO cat.spaces VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [key, name, not known, space.dim, dtype, recipe, facts, utc_now()],
+            [key, d.name, not known, d.space.dim, d.dtype, d.recipe, d.facts, utc_now()],
         )
         known.add(key)
-        actions.append(f"space {name} was added again from its description")
+        actions.append(f"space {d.name} was added again from its description")
     folders = [at.shards_folder(folder.name) for folder in list_folder(at.root / "spaces")]
     if not known and any(list_folder(folder, "*.vec") for folder in folders):
         raise StoreDamaged(f"nothing in {at.root} says what its vectors mean; restore the store from a backup")

@@ -25,6 +25,7 @@ from embedstore.storage.queries import shards
 from embedstore.storage.queries.shards import ShardRecord
 from embedstore.storage.sql import fetch_value
 from embedstore.storage.writer import Writer
+from embedstore.wording import counted
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,21 @@ def repair(path: str | Path, *, wait: float = 0.0) -> StorageRepair:
         actions += take_back.take_back_vectors(writer)
         actions += quarantine_bad_results(at)
         actions += _remove_unfinished_indexes(at)
+        actions += writer.write_space_files()
+        actions += _repair_marker(at)
         writer.checkpoint()
         return StorageRepair(actions, _lost_contents(writer, replaced))
+
+
+def _repair_marker(at: Layout) -> list[str]:
+    """Write the marker file again if it does not match its checksum."""
+    if not (problem := layout.marker_problem(at)):
+        return []
+    layout.rewrite_marker(at)
+    return [
+        f"{layout.MARKER}: {problem}; it was written again as it is (the store's id may have changed: replicas that "
+        "belong to another store now are written again)"
+    ]
 
 
 def _lost_contents(writer: Writer, replaced: list[_ShardRepair]) -> dict[str, list[str]]:
@@ -215,7 +229,7 @@ def _replace_shard(
         durable_files.sync_folder(path.parent)
         moved = f"; the damaged file is {kept_as}"
     lost = sorted(used - set(kept_contents))
-    action = f"{path.name}: {len(kept)} of {len(found)} vectors were saved, {len(lost)} are lost{moved}"
+    action = f"{path.name}: {len(kept)} of {counted(len(found), 'vector')} were saved, {len(lost)} are lost{moved}"
     return _ShardRepair(action, record.space, lost)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
+from embedstore.wording import counted
+
 REPAIR_CURE = "run `embedstore repair STORE`"
 
 
@@ -155,12 +157,13 @@ class VerificationReport:
     def summary(self) -> str:
         """Return one line for a person."""
         c, changed = self.checked, len(self.changed_images)
-        images = f", {c.images:,} images ({changed:,} changed or gone)" if c.images else ""
+        images = f", {counted(c.images, 'image')} ({changed:,} changed or gone)" if c.images else ""
         verdict = f"{len(self.damage)} damaged" if self.damage else "no damage"
         verdict += f", but {len(self.unread)} could not be read" if self.unread else ""
         return (
-            f"{c.tables} tables with {c.rows:,} rows, {c.shards:,} vector files with {c.vectors:,} vectors "
-            f"({c.bytes:,} bytes), {c.sidecars} other files{images}: {verdict}"
+            f"{counted(c.tables, 'table')} with {counted(c.rows, 'row')}, {counted(c.shards, 'vector file')} with "
+            f"{counted(c.vectors, 'vector')} "
+            f"({c.bytes:,} bytes), {counted(c.sidecars, 'other file')}{images}: {verdict}"
         )
 
     def to_json(self) -> dict[str, Any]:

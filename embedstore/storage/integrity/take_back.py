@@ -6,6 +6,7 @@ moment. Whatever is taken back is copied; the quarantine keeps its files.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,7 +22,9 @@ from embedstore.storage.catalog import Catalog
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries import heads, shards, space_rows
 from embedstore.storage.shard import Shard
+from embedstore.storage.store_files import MAX_HEAD_BYTES, read_bounded
 from embedstore.storage.writer import Writer
+from embedstore.wording import counted
 
 _VECTOR_FILE = re.compile(r"(?P<space>.+)-\d{9}\.vec(\.\d+)?")
 _HEAD = re.compile(r"heads-(?P<name>[A-Za-z0-9_-]+)(\.\d+)?")
@@ -76,7 +79,9 @@ def take_back_vectors(writer: Writer) -> list[str]:
     for found in find_whole_shards(writer.layout, writer.catalog):
         contents = shard.hex_digests(found.file.digests[found.rows])
         writer.replace_shards(found.file.header.space, [], found.file.vectors[found.rows], contents)
-        actions.append(f"{len(contents)} vectors were taken back from {found.file.path}, which is whole")
+        actions.append(
+            f"{counted(len(contents), 'vector was', 'vectors were')} taken back from {found.file.path}, which is whole"
+        )
     return actions
 
 
@@ -115,11 +120,11 @@ def _is_head(folder: Path, digest: str | None, load_head: Callable[[Path], objec
     description = folder / "head.json"
     try:
         with reading.read_errors(description):
-            if durable_files.file_sha256(description) != digest:
+            if hashlib.sha256(read_bounded(description, MAX_HEAD_BYTES)).hexdigest() != digest:
                 return False
         load_head(folder)
     except StoreUnreadable:
         raise
-    except EmbedstoreError:
+    except (EmbedstoreError, ValueError):  # also a description that is larger than any of ours
         return False
     return True

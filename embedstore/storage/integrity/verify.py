@@ -9,21 +9,21 @@ import duckdb
 
 from embedstore.errors import StoreDamaged, StoreUnreadable
 from embedstore.space import Space
-from embedstore.storage import reading, shard
+from embedstore.storage import shard
 from embedstore.storage.catalog import CATALOG_TABLES, LATER_TABLES, Catalog
 from embedstore.storage.catalog_errors import read_problem
 from embedstore.storage.inbox.state import InboxProblem, check_inboxes
 from embedstore.storage.integrity import take_back
 from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, Unread, VerificationReport
-from embedstore.storage.layout import COMMIT_COUNTER, Layout
+from embedstore.storage.layout import COMMIT_COUNTER, MARKER, Layout, marker_problem
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.counters import read_commit_count
 from embedstore.storage.queries.shards import ShardRecord
-from embedstore.storage.reading import list_folder
 from embedstore.storage.recover import read_acknowledged
+from embedstore.storage.space_files import unusable_space_files, wrong_space_files
 from embedstore.storage.sql import column_types, fetch_value, first_line, first_row, row_hash
 from embedstore.storage.storage import Storage
-from embedstore.storage.store_files import read_json_object
+from embedstore.wording import counted
 
 _CATALOG = "catalog.duckdb"
 
@@ -58,7 +58,8 @@ def check_storage(storage: Storage, *, progress: Callable[[CheckProgress], None]
         yield from _check_shard(storage, f)
         done += f.bytes
         progress(CheckProgress("vectors", done, total))
-    yield from _check_space_descriptions(storage.layout)
+    yield from _check_marker(storage.layout)
+    yield from _check_space_files(storage)
     yield from _check_inboxes(storage.layout)
     yield from _check_quarantine(storage)
 
@@ -185,7 +186,7 @@ def _check_shard(storage: Storage, record: ShardRecord) -> Iterator[Finding]:
             return
         yield from _check_blocks(name, file)
         if wrong := misaligned_rows(storage.catalog, file):
-            problem = f"{wrong:,} rows of {name} name another content than the file"
+            problem = f"{counted(wrong, 'row')} of {name} name another content than the file"
             yield Damage(_CATALOG, "table vectors", problem)
     except StoreUnreadable as e:
         yield _unread(name, e)
@@ -204,7 +205,7 @@ def _check_blocks(name: str, file: shard.Shard) -> Iterator[Damage]:
         block_rows = file.header.block_rows or file.header.rows
         blocks = sorted({int(r) // block_rows for r in bad})
         listed = ", ".join(map(str, blocks[:10])) + (", …" if len(blocks) > 10 else "")
-        yield Damage(name, f"block {listed}", f"{len(bad):,} rows do not match their checksum")
+        yield Damage(name, f"block {listed}", f"{counted(len(bad), 'row')} do not match their checksum")
         return
     try:
         file.verify()
@@ -212,21 +213,31 @@ def _check_blocks(name: str, file: shard.Shard) -> Iterator[Damage]:
         yield Damage(name, "header", _problem(e))
 
 
-def _check_space_descriptions(at: Layout) -> Iterator[Finding]:
+def _check_marker(at: Layout) -> Iterator[Finding]:
+    """Check the file that says that the folder is a store."""
+    try:
+        if problem := marker_problem(at):
+            yield Damage(MARKER, "", problem)
+    except StoreUnreadable as e:
+        yield _unread(MARKER, e)
+    except StoreDamaged as e:
+        yield Damage(MARKER, "", _problem(e))
+
+
+def _check_space_files(storage: Storage) -> Iterator[Finding]:
     """Check the file ``space.json`` of every space, from which a lost catalog is rebuilt."""
-    for folder in list_folder(at.root / "spaces"):
-        path = at.space_file(folder.name)
-        if not reading.exists(path):
-            continue
+    at = storage.layout
+    try:
         try:
-            with reading.read_errors(path):
-                description = read_json_object(path)
-            if Space.from_json(description["facts"]).key != path.parent.name:
-                raise ValueError("its facts do not give the name of its folder")
-        except StoreUnreadable as e:
-            yield _unread(str(path.relative_to(at.root)), e)
-        except (ValueError, KeyError, TypeError, RecursionError) as e:
-            yield Damage(str(path.relative_to(at.root)), "", f"it cannot be used ({e})")
+            with storage.catalog.read() as con:
+                found = list(wrong_space_files(con, at))
+        except StoreDamaged:
+            found = list(unusable_space_files(at))
+    except StoreUnreadable as e:
+        yield _unread("space.json", e)
+        return
+    for path, problem in found:
+        yield Damage(str(path.relative_to(at.root)), "", problem)
 
 
 def _check_inboxes(at: Layout) -> Iterator[Finding]:

@@ -42,6 +42,7 @@ class FeatureColumns:
         label: objects ``(N,)``, None where an item has no label.
         split: objects ``(N,)``, text or None.
         group: objects ``(N,)``, text or None.
+        own_group: objects ``(N,)``, the same without the groups that photos share with their crops.
         content: objects ``(N,)``, text.
         shard: int64 ``(N,)``, -1 without a vector in the space.
         row: int64 ``(N,)``, the place of the vector in its file, -1 without one.
@@ -52,6 +53,7 @@ class FeatureColumns:
     label: NDArray[np.object_]
     split: NDArray[np.object_]
     group: NDArray[np.object_]
+    own_group: NDArray[np.object_]
     content: NDArray[np.object_]
     shard: NDArray[np.int64]
     row: NDArray[np.int64]
@@ -104,17 +106,19 @@ def feature_columns(
         weight: SQL for the weight of an item.
     """
     columns = con.execute(
-        "SELECT i.item::BIGINT AS item, i.y, i.split, i.group_id, i.content::VARCHAR AS content, "
+        "SELECT i.item::BIGINT AS item, i.y, i.split, i.group_id, i.own_group, i.content::VARCHAR AS content, "
         'coalesce(v.shard::BIGINT, -1) AS shard, coalesce(v."row"::BIGINT, -1) AS "row", '
         "coalesce(i.weight::DOUBLE, 'NaN'::DOUBLE) AS weight "
-        f"FROM (SELECT item, {label.value} AS y, {weight} AS weight, split, {_GROUP} AS group_id, content FROM items "
+        f"FROM (SELECT item, {label.value} AS y, {weight} AS weight, split, items.group_id AS own_group, "
+        f"{_GROUP} AS group_id, content FROM items "
         f"WHERE present AND ({condition})) i "
         "LEFT JOIN (SELECT * FROM vectors WHERE space = ?) v ON v.content = i.content ORDER BY i.item",
         [space],
     ).fetchnumpy()
     item, shard, row, weights = (np.asarray(columns[name]) for name in ("item", "shard", "row", "weight"))
-    y, split, group, content = (_objects(columns[name]) for name in ("y", "split", "group_id", "content"))
-    return FeatureColumns(item, y, split, group, content, shard, row, weights)
+    names = ("y", "split", "group_id", "own_group", "content")
+    y, split, group, own_group, content = (_objects(columns[name]) for name in names)
+    return FeatureColumns(item, y, split, group, own_group, content, shard, row, weights)
 
 
 def _objects(column: NDArray[Any]) -> NDArray[np.object_]:

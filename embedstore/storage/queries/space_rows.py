@@ -35,6 +35,13 @@ def put_space(con: duckdb.DuckDBPyConnection, space: Space, *, name: str, dtype:
     )
 
 
+def space_descriptions(con: duckdb.DuckDBPyConnection) -> list[tuple[str, str, str, str, str | None]]:
+    """Return key, name, dtype, facts and recipe of every space, the last two as JSON."""
+    return con.execute(
+        "SELECT space, name, dtype, facts::VARCHAR, recipe::VARCHAR FROM spaces ORDER BY space"
+    ).fetchall()
+
+
 def set_default_space(con: duckdb.DuckDBPyConnection, key: str) -> None:
     """Make a space the one that is used when none is named."""
     con.execute("UPDATE spaces SET current = (space = ?)", [key])

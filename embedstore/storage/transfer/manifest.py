@@ -12,7 +12,7 @@ from embedstore.json_objects import parse_json_object
 from embedstore.storage import durable_files, reading
 from embedstore.storage.catalog import ARCHIVED_TABLES, LATER_TABLES
 from embedstore.storage.layout import COPIED_FOLDERS
-from embedstore.storage.store_files import read_bounded, require_regular_entries
+from embedstore.storage.store_files import MAX_HEAD_BYTES, read_bounded, require_regular_entries
 
 ARCHIVE_FORMAT_VERSION = 1
 MANIFEST_FILE = "export.json"
@@ -214,4 +214,6 @@ def _is_changed(root: Path, name: str, facts: str) -> bool:
     except (ValueError, TypeError, KeyError) as e:
         raise StoreDamaged(f"{root} does not describe head {name!r:.80} ({e}); export the store again") from e
     path = root / "heads" / name / "head.json"
-    return not reading.is_file(path) or durable_files.file_sha256(path) != digest
+    if not reading.is_file(path) or path.stat().st_size > MAX_HEAD_BYTES:
+        return True
+    return bool(durable_files.file_sha256(path) != digest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 
 from embedstore.errors import StoreDamaged, StoreIOError, StoreUnreadable
 from embedstore.space import Space
-from embedstore.storage import connection, durable_files, layout, shard
+from embedstore.storage import connection, layout, shard
 from embedstore.storage.catalog import Catalog
 from embedstore.storage.catalog_errors import is_disk_error, read_problem
 from embedstore.storage.integrity.sidecars import require_readable
@@ -21,6 +20,7 @@ from embedstore.storage.integrity.verify import verify
 from embedstore.storage.layout import Layout
 from embedstore.storage.queries.shards import insert_shard
 from embedstore.storage.reading import passing_error_of_named_file
+from embedstore.storage.space_files import SpaceFile
 from embedstore.storage.sql import (
     column_types,
     content_hex,
@@ -211,7 +211,6 @@ def _create_spaces(con: duckdb.DuckDBPyConnection, folder: Path, at: Layout) -> 
         except (ValueError, KeyError, TypeError, RecursionError) as e:
             raise StoreDamaged(f"{folder} does not say what space {name!r} means ({e}); export the store again") from e
         at.shards_folder(key).mkdir(parents=True)
-        description = {"name": name, "dtype": dtype, "facts": facts, "recipe": recipe}
-        durable_files.write_synced(at.space_file(key), json.dumps(description, indent=1).encode())
+        SpaceFile(name, dtype, facts, recipe).write(at.space_file(key))
         spaces[key] = _NewSpace(key, dim, dtype)
     return spaces

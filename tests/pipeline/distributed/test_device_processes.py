@@ -74,7 +74,7 @@ def test_two_processes_give_the_rows_of_one(tmp_path, photos):
     report = run_processes(store, photos)
     assert (report.embedded, report.reused, report.failures_by_reason) == (12, 1, wanted.failures_by_reason)
     assert (report.device, report.runtime, report.precision) == ("cpu,cpu", wanted.runtime, "fp32")
-    assert report.decoder == wanted.decoder
+    assert (report.decoder, report.batch_size) == (wanted.decoder, 2)
     assert "process 1 on cpu" in report.bottleneck
     assert comparable(store) == comparable(local)
     assert ids_by_uri(store) == ids_by_uri(local), "ids are in the order of the plan"
@@ -337,14 +337,16 @@ def test_a_part_that_was_decoded_apart_chooses_nothing():
 
 def test_a_process_that_dies_is_replaced_and_places_that_cannot_start_are_given_up():
     """A death is a problem of the part; without memory for a process, the place is lost, and without places the run."""
-    answers = iter([ImageError("crashed", "it crashed (signal 9)"), {}])
+    answers = iter([ImageError("crashed", "it crashed (signal 9)"), {}, KeyError("reason")])
     pool, log = pool_of(lambda part: next(answers))
     pool.begin(1)
     (ended,) = wait_for(pool)
     assert (ended.part, ended.report, ended.problem) == (1, None, "it crashed (signal 9)")
     pool.begin(1)
     assert wait_for(pool)[0].report is not None
-    assert [line[0] for line in log] == ["start", "embed", "end", "start", "embed"]
+    pool.begin(2)
+    assert wait_for(pool)[0].problem == "KeyError: 'reason'", "an answer that nobody expects ends the part, not the run"
+    assert [line[0] for line in log] == ["start", "embed", "end", "start", "embed", "embed"]
     pool.close()
 
     def refuse(told):

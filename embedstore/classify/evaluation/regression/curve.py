@@ -18,6 +18,7 @@ from embedstore.classify.evaluation.learning_curve import LearningCurve, Learnin
 from embedstore.classify.evaluation.regression.fit import fit_numeric_head, numbers_of
 from embedstore.classify.metrics.regression import NumericMetric
 from embedstore.errors import BadHead, LabelError
+from embedstore.wording import counted
 
 DEFAULT_LABELS = (20, 50, 100, 200, 500)  # in all; a number has no classes
 
@@ -46,7 +47,7 @@ def numeric_learning_curve(head: str, data: Features, settings: LearningCurveSet
     points, skipped = [], []
     for budget in sorted(set(settings.labels_per_class)):
         if budget >= n_pictures:
-            skipped.append((budget, f"there are {n_pictures} training items"))
+            skipped.append((budget, f"there are {counted(n_pictures, 'training item')}"))
             continue
         seeds = range(settings.seed, settings.seed + settings.repeats)
         draws = [sample_per_class(one_class, every, budget, seed) for seed in seeds]

@@ -54,6 +54,7 @@ class RegressionEvaluation(Table):
         n_unused_validation: items of the split ``val`` that were used for nothing.
         n_train_without_split: training items without a split of their own, where the held-out items have one.
         label_notes: what a person should know about the labels, one sentence each.
+        split_notes: what a person should know about items on one side of the split, one sentence each.
         seed: of splits, folds and heads.
         estimator: the fitted regressor with its prediction intervals; after folds one more, fitted on all rows.
         held_out_predictions: true and predicted numbers of the held-out rows.
@@ -78,6 +79,7 @@ class RegressionEvaluation(Table):
     n_unused_validation: int
     n_train_without_split: int
     label_notes: tuple[str, ...]
+    split_notes: tuple[str, ...]
     seed: int
     estimator: Any = field(repr=False)
     held_out_predictions: NumericPredictions = field(repr=False)
@@ -144,6 +146,7 @@ class RegressionEvaluation(Table):
             "unused_validation": self.n_unused_validation,
             "train_without_split": self.n_train_without_split,
             "label_notes": list(self.label_notes),
+            "split_notes": list(self.split_notes),
             "seconds": round(self.seconds, 3),
             "metrics": report["scores"],
             "mean_baseline": report["baseline"],

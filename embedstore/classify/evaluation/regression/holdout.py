@@ -86,6 +86,7 @@ def evaluate_numeric_head(
         n_unused_validation=first.n_unused_validation,
         n_train_without_split=_count_without_split(data, first.split),
         label_notes=data.label_notes,
+        split_notes=() if settings.folds else first.split.notes,
         seed=settings.seed,
         estimator=estimator,
         held_out_predictions=pooled,

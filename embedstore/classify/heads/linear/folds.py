@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from embedstore.classify.data.folds import stratified_group_folds, stratified_ho
 from embedstore.errors import LabelError
 
 _FOLDS = 5
+_MAX_FOLDS = 1000  # more take hours and gigabytes
 _HOLDOUT_SHARE = 0.1  # where five folds are too much work: what Oquab et al. 2023 choose C on
 _MIN_HOLDOUT = 2500  # rows: the noise of a mean loss is then a few percent, and that of a difference far less
 _MAX_WORK = 5e10  # multiplications in a pass over five folds: 4 s of a thread, and a path takes about a hundred
@@ -75,6 +77,8 @@ def fold_training_masks(y: IntArray, groups: Array | None, cv: float, *, seed: i
 
 def _held_out_masks(y: IntArray, groups: Array | None, cv: float, seed: int) -> Array:
     """Return the rows that each fold holds out, bool ``(F, N)``."""
+    if isinstance(cv, bool) or not math.isfinite(cv):
+        raise LabelError(f"cv must be a whole number of at least 2 folds or a share below 1, not {cv}")
     if 0 < cv < 1 and groups is None:
         parts = stratified_holdout(y, int(np.ceil(cv * len(y))), seed=seed)
         if parts is None:
@@ -83,6 +87,8 @@ def _held_out_masks(y: IntArray, groups: Array | None, cv: float, seed: int) -> 
     n = min(int(cv), int(np.bincount(y).max())) if cv >= 1 else max(2, round(1 / max(cv, 1e-9)))
     if cv <= 0 or (cv >= 1 and int(cv) != cv) or n < 2:
         raise LabelError(f"cv must be a whole number of at least 2 folds or a share below 1, not {cv}")
+    if cv > _MAX_FOLDS:
+        raise LabelError(f"cv must be at most {_MAX_FOLDS:,} folds, not {cv:,}; give a smaller cv")
     if groups is None:
         part = _stratified_folds(y, n, seed)
     elif len(np.unique(groups)) < n:

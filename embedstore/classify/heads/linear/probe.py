@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from embedstore.arrays import Array, FloatArray, IntArray
+from embedstore.classify.heads import MAX_ITERATIONS
 from embedstore.classify.heads.base import check_classes
 from embedstore.classify.heads.class_weights import ClassWeight, class_weights
 from embedstore.classify.heads.linear.backend import Backend, Tensor, compute_on, select_backend
@@ -26,7 +27,13 @@ from embedstore.classify.heads.linear.regularization_path import (
 )
 from embedstore.classify.heads.linear.softmax import EigenBasis, SoftmaxProblem
 from embedstore.classify.heads.numerics import blocks, softmax
-from embedstore.classify.heads.options import check_positive, check_whole, parse_option
+from embedstore.classify.heads.options import (
+    check_positive,
+    check_random_state,
+    check_tried_values,
+    check_whole,
+    parse_option,
+)
 from embedstore.classify.heads.sample_weights import drop_unweighted
 from embedstore.errors import LabelError
 from embedstore.threads import single_threaded_algebra
@@ -126,11 +133,12 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 the held-out loss that chooses C.
 
         Raises:
-            BadHead: if ``tol``, ``max_iter`` or ``patience`` is not above 0; if ``class_weight`` is not ``balanced`` or
+            BadHead: if ``tol``, ``max_iter`` or ``patience`` is not above 0; if ``max_iter`` is above 10,000 or ``Cs``
+                more than 1,000 values; if ``class_weight`` is not ``balanced`` or
                 a positive number for each class that it names; if a sample weight is negative or not finite; if the
                 rows do not fit into the memory of the named device.
             LabelError: if there is one class; if C is to be chosen and a class has one row, or there are fewer rows or
-                groups than folds.
+                groups than folds; if ``cv`` is no number of 2 to 1,000 folds and no share below 1.
             ValueError: if a feature is not a finite number, a C is not positive, or ``Cs`` is a number of values
                 below 2.
         """
@@ -156,7 +164,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_options(self) -> None:
         check_positive("tol", self.tol)
-        check_whole("max_iter", self.max_iter)
+        check_whole("max_iter", self.max_iter, most=MAX_ITERATIONS)
+        check_random_state(self.random_state)
         if self.patience is not None:
             check_whole("patience", self.patience)
 
@@ -206,7 +215,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if final.gap.max() > self.tol:
             warnings.warn(
                 f"the last fit stopped {final.gap.max():.1e} (relative) from the optimum after {final.n_passes} "
-                "passes; raise max_iter",
+                "passes; raise max_iter (at most 10,000) or tol",
                 ConvergenceWarning,
                 stacklevel=4,
             )
@@ -241,10 +250,13 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _grid(Cs: float | Sequence[float]) -> list[float]:
     """Return the values of C: a whole number is how many, log-spaced."""
+    if isinstance(Cs, int) and not isinstance(Cs, bool):
+        check_tried_values("Cs", Cs)
     if np.asarray(Cs).dtype.kind not in "iuf" or (isinstance(Cs, int | np.integer) and Cs < 2):
         raise ValueError(
             f"Cs must be the values of C, or how many to try (at least 2), not {Cs!r}; for one fixed value give C=1"
         )
+    check_tried_values("Cs", int(Cs) if isinstance(Cs, np.integer) else np.size(Cs))
     values = np.logspace(-6, 6, int(Cs)) if isinstance(Cs, int | np.integer) else np.unique(np.asarray(Cs, np.float64))
     if len(values) == 0 or not (values > 0).all() or not np.isfinite(values).all():
         raise ValueError(f"C must be a positive number, and Cs positive numbers or how many of them, not {Cs!r}")

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.data.folds import numeric_group_folds
 from embedstore.classify.heads.numerics import blocks
-from embedstore.classify.heads.options import check_positive, check_positives
+from embedstore.classify.heads.options import check_positive, check_positives, check_random_state, check_tried_values
 from embedstore.classify.heads.regression.centered_rows import CenteredRows
 from embedstore.classify.heads.sample_weights import check_sample_weight, drop_unweighted
 from embedstore.errors import BadHead
@@ -61,6 +61,7 @@ class RidgeHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: if X or y holds something else than finite numbers.
         """
         X, y = validate_data(self, X, y, dtype=_DTYPES, y_numeric=True)
+        check_random_state(self.random_state)
         y = np.asarray(y, np.float64)
         sample_weight, X, y, groups = drop_unweighted(sample_weight, X, y, groups)
         weights = check_sample_weight(sample_weight, len(y))
@@ -91,6 +92,7 @@ class RidgeHead(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 raise BadHead(
                     f"alphas must be at least 2 values to try, not {self.alphas}; for a fixed one give alpha=1"
                 )
+            check_tried_values("alphas", int(self.alphas))
             largest = float(rows.moments.max(initial=0)) or 1.0
             return np.geomspace(*_GRID, int(self.alphas)) * largest
         if isinstance(self.alphas, bool | str):
