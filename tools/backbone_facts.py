@@ -24,18 +24,25 @@ from timm.models import get_pretrained_cfg, list_models, list_pretrained, model_
 
 TARGET = Path(__file__).parents[1] / "embedstore" / "backbones" / "registry.csv"
 COLUMNS = ("name", "family", "parameters", "dim", "input_size", "licence", "text", "default")
+NO_VECTOR = frozenset({"deepseek_vit_412m_enc"})  # parts of larger networks, which give several vectors per image
 Row = dict[str, str]
 
 
 @functools.cache
 def measure(architecture: str, size: tuple[int, int, int], fixed: bool) -> tuple[int, int]:
-    """Return ``(parameters, dim)`` of a timm network without classifier; on the CPU if meta tensors fail."""
+    """Return ``(parameters, dim)`` of a timm network without classifier; on the CPU if meta tensors fail.
+
+    Raises:
+        ValueError: if it gives several vectors per image, as a part of a larger network does.
+    """
     args = {"img_size": size[1:]} if fixed else {}
     for device in ("meta", "cpu"):
         try:
             with torch.device(device), torch.inference_mode():
                 module = timm.create_model(architecture, num_classes=0, **args).eval()
                 out = module(torch.zeros((1, *size)))
+            if out.ndim != 2:
+                raise ValueError(f"{architecture} gives {tuple(out.shape)}, not a vector")
             return sum(p.numel() for p in module.parameters()), int(out.shape[1])
         except (RuntimeError, NotImplementedError) as error:
             print(f"{architecture} on {device}: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -102,7 +109,8 @@ def all_rows(pattern: str) -> list[Row]:
     bare = sorted(set(list_models(pattern)) - {name.partition(".")[0] for name in tagged})
     rows = []
     for number, name in enumerate(sorted([*tagged, *bare])):
-        rows.append(timm_row(name))
+        if name.partition(".")[0] not in NO_VECTOR:
+            rows.append(timm_row(name))
         if number % 100 == 0:
             print(number, name, file=sys.stderr, flush=True)
     if not pattern:
