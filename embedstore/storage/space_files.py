@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class SpaceFile:
         if unknown := plain.keys() - {f.name for f in fields(cls)}:
             raise ValueError(f"it has the entry {min(unknown)!r:.40}")
         found = cls(**{f.name: plain[f.name] for f in fields(cls)})
-        found._require_usable(path.parent.name)
+        found.require_usable(path.parent.name)
         return found
 
     @property
@@ -71,8 +72,15 @@ class SpaceFile:
         """What the vectors mean."""
         return Space.from_json(self.facts)
 
-    def _require_usable(self, key: str) -> None:
-        """Raise ValueError or TypeError unless the values are those of a space with this key."""
+    def require_usable(self, key: str) -> None:
+        """Require that the values are those of a space with this key.
+
+        Raises:
+            ValueError: if they are those of another space, or of none; so are the others.
+            KeyError: if something is missing.
+            TypeError: if a value is of another type.
+            RecursionError: if one is nested too deeply.
+        """
         if not isinstance(self.name, str) or self.dtype not in DTYPES:
             raise ValueError("its name or dtype is none")
         if self.recipe is not None:
@@ -136,10 +144,13 @@ def write_space_files(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
     return actions
 
 
-def _wanted_files(con: duckdb.DuckDBPyConnection, at: Layout) -> list[tuple[Path, SpaceFile]]:
-    """Return the path of every space's file and what it should say."""
-    rows = space_rows.space_descriptions(con)
-    return [(at.space_file(key), SpaceFile(name, dtype, facts, recipe)) for key, name, dtype, facts, recipe in rows]
+def _wanted_files(con: duckdb.DuckDBPyConnection, at: Layout) -> Iterator[tuple[Path, SpaceFile]]:
+    """Yield the path of every space's file and what it should say, where the catalog itself is not damaged."""
+    for key, name, dtype, facts, recipe in space_rows.space_descriptions(con):
+        wanted = SpaceFile(name, dtype, facts, recipe)
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
+            wanted.require_usable(key)
+            yield at.space_file(key), wanted
 
 
 def _problem(path: Path, wanted: SpaceFile | None) -> str:

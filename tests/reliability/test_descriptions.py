@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import time
+from contextlib import suppress
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -135,3 +137,14 @@ def test_a_description_of_a_head_of_a_terabyte_is_not_read(tmp_path, place):
     assert time.perf_counter() - started < 60
     taken_back = [action for action in repaired.actions if "taken back" in action]
     assert len(taken_back) == (place == "heads")
+
+
+@pytest.mark.parametrize("change", ["facts = '0'", "facts = NULL", "recipe = '[1]'", "dtype = 'int8'", "name = NULL"])
+def test_a_damaged_catalog_is_not_written_into_a_description(store, change):
+    """The description keeps what it says, whatever `repair` makes of the catalog."""
+    with duckdb.connect(str(store / "catalog.duckdb")) as con:
+        con.execute(f"UPDATE spaces SET {change}")
+    data = description(store, "space.json").read_bytes()
+    with suppress(EmbedstoreError):
+        es.repair_store(store)
+    assert description(store, "space.json").read_bytes() == data
