@@ -150,7 +150,7 @@ def test_a_truncated_array_file_is_detected_before_it_is_read(keep, folder):
 
 def test_a_description_above_the_size_limit_is_not_read(folder, monkeypatch):
     """The size of the file is checked before its content."""
-    monkeypatch.setattr(head_files, "_MAX_JSON", 100)
+    monkeypatch.setattr(head_files, "MAX_HEAD_BYTES", 100)
     with pytest.raises(StoreDamaged, match="more than 100 bytes"):
         heads.load(folder)
 

@@ -102,6 +102,7 @@ def test_heads_that_remember_are_deleted_and_named(store):
     """A kNN head holds the vectors; a linear head with a class of the purged item only has its name."""
     labels = "case when label = 'AdaLovelaceSecretLabel' then 'c0' else label end"
     store.edit({"plain": labels}, "true", create_columns=True)
+    store.edit({"split": "case when item % 5 = 0 then 'test' else 'train' end"}, "true")
     store.probe("plain", head="knn", save_as="neighbors")
     store.probe("plain", save_as="linear")
     done = store.purge(items=[1])

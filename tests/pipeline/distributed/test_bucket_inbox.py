@@ -182,7 +182,7 @@ def test_what_a_user_can_get_wrong_is_one_clear_line(bucket, tmp_path, photos):
     for wrong in ("inbox", "/tmp/inbox", "s3://", "http://x/y"):
         with pytest.raises(BadOption, match="is no folder of a bucket; write it as s3://BUCKET/FOLDER"):
             store.plan_parts(photos, 3, inbox=wrong)
-    with pytest.raises(BadOption, match="inbox: only the engine ray has them"):
+    with pytest.raises(BadOption, match="inbox: only the engine ray has this option"):
         store.embed(photos, inbox=bucket.url)
     with pytest.raises(StoreIOError, match="cannot write s3://no-such-bucket"):
         store.plan_parts(photos, 3, inbox="s3://no-such-bucket-of-mine/x", progress=False)
