@@ -34,7 +34,7 @@ def rename_space(storage: Storage, writer: Writer, old: str, new: str) -> None:
         raise QueryError(f"{new!r} is empty or the name of another space")
     with writer.transaction() as con:
         space_rows.rename_space(con, record.key, new)
-    writer.write_space_files()
+    writer.update_space_files()
 
 
 def drop_space(storage: Storage, writer: Writer, space: SpaceRecord) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.errors import DimensionMismatch, StoreError
+from embedstore.errors import DimensionMismatch, StoreError, StoreIOError, StoreUnreadable
 from embedstore.space import Recipe, Space
 from embedstore.storage import checkpoint, disk_errors, durable_files, reading, shard, space_files
 from embedstore.storage.catalog import Catalog
@@ -194,7 +194,15 @@ class Writer:
         self._write_space_file(space, name=name, dtype=dtype, recipe=recipe)
         with self.transaction() as con:
             space_rows.put_space(con, space, name=name, dtype=dtype, recipe=recipe)
-        self.write_space_files()
+        self.update_space_files()
+
+    def update_space_files(self) -> None:
+        """Write the descriptions of the spaces after a change that the catalog has already; failing is no error.
+
+        A description that could not be written has an earlier name or recipe, until the next change or `repair`.
+        """
+        with suppress(StoreUnreadable, StoreIOError):
+            self.write_space_files()
 
     def write_space_files(self) -> list[str]:
         """Write the descriptions of the spaces that are wrong or out of date; return one sentence per wrong one.

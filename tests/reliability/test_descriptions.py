@@ -1,5 +1,6 @@
 """The descriptions of a store and of its spaces: what changed in them is found, and a space's is written again."""
 
+import errno
 import json
 import os
 import shutil
@@ -148,3 +149,22 @@ def test_a_damaged_catalog_is_not_written_into_a_description(store, change):
     with suppress(EmbedstoreError):
         es.repair_store(store)
     assert description(store, "space.json").read_bytes() == data
+
+
+def test_a_description_that_cannot_be_written_fails_no_change(store, monkeypatch):
+    """The catalog has the new name already; `repair` brings the description up to date."""
+    path = description(store, "space.json")
+    before = path.read_bytes()
+
+    def refuse(target, data):
+        raise OSError(errno.EIO, "refused", str(target))
+
+    with es.open(store) as opened, monkeypatch.context() as patch:
+        patch.setattr("embedstore.storage.space_files.durable_files.write_synced", refuse)
+        opened.rename_space("new name", "newest")
+    assert path.read_bytes() == before
+    assert is_whole(store)
+    with es.open(store) as opened:
+        assert [s.name for s in opened.spaces] == ["newest"]
+        opened.repair()
+    assert json.loads(path.read_text())["name"] == "newest"
