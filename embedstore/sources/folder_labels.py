@@ -81,13 +81,14 @@ class SplitFolderCheck:
     or of one that has folders of classes.
 
     Args:
-        root: the folder that the user gave; nothing above it counts.
+        root: the folder that the user gave.
+        above: the names down to it that count; by default its own.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, above: Sequence[str] = ()) -> None:
         self._root = root
         self._prefix = root.rstrip("/") + "/"
-        self._is_split = known_split(os.path.basename(root)) is not None  # noqa: PTH119
+        self._is_split = any(map(known_split, above or (os.path.basename(root),)))  # noqa: PTH119
         self._levels: dict[tuple[str, ...], set[str]] = {}
         self._last_folders: tuple[str, ...] = ()
 

@@ -17,6 +17,7 @@ from embedstore.sources.combined import CombinedSource, LocalSource
 from embedstore.sources.files import Files, Glob, is_glob
 from embedstore.sources.folder import Folder
 from embedstore.sources.frames import is_frame
+from embedstore.sources.given_names import names_below_common
 from embedstore.sources.huggingface.hub import download_data_set
 from embedstore.sources.huggingface.saved import SavedDataSet, is_saved_data_set
 from embedstore.sources.manifest import Manifest, is_manifest
@@ -174,11 +175,14 @@ def _combine(names: Sequence[str], *, labels: bool, splits: bool, exclude: Colle
     """Return folders, globs and files as one source; the files are one part, in their order."""
     parts: list[LocalSource] = []
     files: list[str] = []
+    folders = [name for name in names if not is_glob(name) and os.path.isdir(name)]  # noqa: PTH112
+    above = dict(zip(folders, names_below_common([os.path.abspath(name) for name in folders]), strict=True))  # noqa: PTH100
     for name in names:
         if is_glob(name):
             parts.append(_require_match(Glob(name, labels=labels, splits=splits, exclude=exclude, rules=rules)))
-        elif os.path.isdir(name):  # noqa: PTH112
-            parts.append(Folder(name, labels=labels, splits=splits, exclude=exclude, rules=rules))
+        elif name in above:
+            folder = Folder(name, labels=labels, splits=splits, exclude=exclude, rules=rules, above=above[name])
+            parts.append(folder)
         else:
             files.append(name)
     if files:

@@ -14,6 +14,7 @@ from embedstore.sources.archives.member_uri import SEPARATOR, archive_kind
 from embedstore.sources.archives.source import ArchiveSource
 from embedstore.sources.companions import find_companions
 from embedstore.sources.files import is_glob
+from embedstore.sources.given_names import names_below_common
 from embedstore.sources.remote.filesystem import glob_remote, is_remote, is_remote_file
 from embedstore.sources.remote.folder import RemoteFiles, RemoteFolder
 from embedstore.sources.skip_rules import SkipRules
@@ -73,16 +74,18 @@ def open_remote(names: Sequence[str], *, labels: bool, splits: bool, rules: Skip
         SourceNotFound: if a prefix has no files or a glob matches nothing.
         SourceError: if a server refuses or does not answer.
     """
-    parts: list[Source] = []
     files: list[str] = []
+    prefixes: list[str] = []
     skipped: Counter[str] = Counter()
     for name in names:
         if _WILDCARD.search(name):
             files += _glob_files(name, rules, skipped)
-        elif is_remote_file(name):
-            files.append(name)
         else:
-            parts.append(RemoteFolder(name, labels=labels, splits=splits, rules=rules))
+            (files if is_remote_file(name) else prefixes).append(name)
+    parts: list[Source] = [
+        RemoteFolder(prefix, labels=labels, splits=splits, rules=rules, above=above)
+        for prefix, above in zip(prefixes, names_below_common(prefixes), strict=True)
+    ]
     return [RemoteFiles(files, labels=labels, splits=splits, skipped=skipped), *parts] if files or skipped else parts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from embedstore.errors import ImageError
+from embedstore.errors import ImageError, SourceError
 from embedstore.sources.archives.archive import Archive, open_archive
 from embedstore.sources.archives.listing import (
     ListedFile,
@@ -19,7 +19,8 @@ from embedstore.sources.archives.member_uri import MemberUri, compression_of
 from embedstore.sources.archives.opened import remember_archive
 from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.companions import find_companions
-from embedstore.sources.folder_labels import NAMED_ROLES, SplitFolderCheck, label_and_split, sidecar_split
+from embedstore.sources.folder_labels import NAMED_ROLES, NO_SPLIT, SplitFolderCheck, label_and_split, sidecar_split
+from embedstore.sources.given_names import splits_of_archives
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan, ScanSummary
 from embedstore.text_form import clean_name
@@ -32,7 +33,7 @@ class ArchiveSource(LocationSource):
     Args:
         archives: ``(kind, path or url)`` of each; paths absolute.
         labels: take the label from the folders inside an archive, where no sidecar gives one.
-        splits: take the split from them, likewise.
+        splits: take the split from them, likewise, or else from the names of the archives and of the folders above.
         listings: the folder that keeps listings; None keeps none.
         rules: which names are skipped.
     """
@@ -49,8 +50,10 @@ class ArchiveSource(LocationSource):
         self._archives = tuple(archives)
         self._labels, self._splits = labels, splits
         self._check = SplitFolderCheck("")
+        self._split_of = splits_of_archives(path for _, path in archives) if splits else {}
         self._listings = listings
         self._rules = rules
+        self._without_split = ""  # the first archive with a file that is in no split
         self._collected = CollectedColumns()
         first = archives[0][1]
         self.description = first if len(archives) == 1 else f"{len(archives)} archives, first {first}"
@@ -83,6 +86,7 @@ class ArchiveSource(LocationSource):
 
     def _entries(self, summary: ScanSummary) -> Iterator[ImageRef | Failure]:
         """Yield the files of every archive, and why an archive cannot be read completely."""
+        self._without_split = ""
         for kind, path in self._archives:
             try:
                 archive = open_archive(kind, path)
@@ -103,6 +107,13 @@ class ArchiveSource(LocationSource):
                 yield Failure(display_uri(path), path, archive.size, archive.version_ns, reason, detail)
         if self._splits:
             self._check.check()
+            self._require_splits_of_all()
+
+    def _require_splits_of_all(self) -> None:
+        """Raise SourceError if the names of some archives state a split, and files of others are in none."""
+        named = [path for path, split in self._split_of.items() if split]
+        if named and self._without_split:
+            raise SourceError(f"{self._without_split} is given with {named[0]}, which names a split: {NO_SPLIT}")
 
     def _skipped_kinds(self, listing: Listing) -> dict[str, str]:
         """Return how each file is counted that is skipped."""
@@ -139,13 +150,16 @@ class ArchiveSource(LocationSource):
             self._check.add(folders, name)
         self._collected.add(display_uri(path), file.columns)
         stated = {"label": clean_name(file.label), "split": sidecar_split(path, file.split)}
+        split = stated["split"] or split or self._split_of.get(uri.archive)
+        if split is None:
+            self._without_split = self._without_split or uri.archive
         yield ImageRef(
             display_uri(path),
             path,
             member.size,
             version_ns,
             stated["label"] or (label if self._labels else None),
-            stated["split"] or split,
+            split,
             clean_name(file.group),
             tuple(role for role in NAMED_ROLES if stated[role] is None),
         )

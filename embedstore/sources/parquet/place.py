@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from glob import glob
@@ -12,6 +11,7 @@ from pathlib import Path
 from embedstore.errors import BadManifest, ImageError, SourceError, SourceNotFound
 from embedstore.sources.files import is_glob
 from embedstore.sources.folder_labels import IMAGE_SUFFIXES, NO_SPLIT, label_and_split
+from embedstore.sources.given_names import PART_NUMBER, split_of_file_name
 from embedstore.sources.parquet.columns import choose_column, choose_text_column
 from embedstore.sources.parquet.row_uri import has_parquet_suffix
 from embedstore.sources.parquet.rows import read_file_footer
@@ -19,11 +19,10 @@ from embedstore.sources.parquet.source import ParquetFile, ParquetImages
 from embedstore.sources.remote.filesystem import is_remote
 from embedstore.sources.table_options import TableOptions
 from embedstore.storage.column_names import find_column
-from embedstore.text_form import known_split, resembles_split, split_words
+from embedstore.text_form import resembles_split, split_words
 
 FOLDER_DEPTH = 3  # of data sets of the hub: configuration/split/0000.parquet
 SAVED_DATA_SET = ("dataset_dict.json", "state.json")  # what ``datasets.save_to_disk`` writes
-_PART_NUMBER = re.compile(r"[-_.]\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?$", re.IGNORECASE)
 
 
 def open_parquet(
@@ -79,10 +78,8 @@ def split_of_name(path: str, root: str) -> str | None:
         path: of the file.
         root: the folder that the user named, or that the path as typed begins in.
     """
-    stem = _stem(path)
-    split = known_split(stem) or known_split(_PART_NUMBER.sub("", stem))
-    if split is not None:
-        return split.value
+    if split := split_of_file_name(_stem(path)):
+        return split
     return label_and_split(_folders_below(path, root), root=os.path.basename(root))[1]  # noqa: PTH119
 
 
@@ -161,7 +158,7 @@ def _describe(path: str, names: Sequence[str], *, splits: bool) -> ParquetFile:
         typed = any(not os.path.isabs(name) for name in names)  # noqa: PTH117
         root = os.getcwd() if typed and path.startswith(os.getcwd() + "/") else "/"  # noqa: PTH109
     split = split_of_name(path, root) if splits else None
-    words = [os.path.basename(root), *_folders_below(path, root), _PART_NUMBER.sub("", _stem(path))]  # noqa: PTH119
+    words = [os.path.basename(root), *_folders_below(path, root), PART_NUMBER.sub("", _stem(path))]  # noqa: PTH119
     if splits and split is None and any(map(resembles_split, words)) and not _has_split_column(path):
         raise SourceError(f"{path} has a name that is nearly that of a split: {NO_SPLIT}")
     return ParquetFile(path, os.path.dirname(path), split)  # noqa: PTH120

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from embedstore.errors import ImageError, SourceError
 from embedstore.sources.companions import find_companions
 from embedstore.sources.folder_labels import NAMED_ROLES, SplitFolderCheck, from_names, label_and_split
+from embedstore.sources.given_names import with_names_above
 from embedstore.sources.remote.filesystem import RemoteEntry, list_folder, stat_remote
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan, ScanSummary
@@ -21,16 +22,27 @@ class RemoteFolder(LocationSource):
     Args:
         url: of the prefix.
         labels: take the label from the folders.
+        splits: take the split from them.
         rules: which names are skipped.
+        above: the names down to the prefix that count, if one of them names a split; by default its own.
 
     Raises:
         SourceNotFound: if there is nothing below it.
         SourceError: if the server refuses or does not answer.
     """
 
-    def __init__(self, url: str, *, labels: bool = True, splits: bool = True, rules: SkipRules = SkipRules()) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        labels: bool = True,
+        splits: bool = True,
+        rules: SkipRules = SkipRules(),
+        above: tuple[str, ...] = (),
+    ) -> None:
         self._rules = rules
         self._url = url.rstrip("/")
+        self._above = above or (self._url.rsplit("/", 1)[-1],)
         self.description = self._url
         self.roots: tuple[str, ...] = (self._url,)
         self._labels, self._splits = labels, splits
@@ -40,7 +52,8 @@ class RemoteFolder(LocationSource):
         """Start a pass over every file; a folder that cannot be listed is a failure."""
         summary = ScanSummary()
         entries = self._entries(summary)
-        return Scan(SplitFolderCheck(self._url).watch(entries) if self._splits else entries, summary)
+        check = SplitFolderCheck(self._url, self._above)
+        return Scan(check.watch(entries) if self._splits else entries, summary)
 
     def _entries(self, summary: ScanSummary) -> Iterator[ImageRef | Failure]:
         """Yield the files of a folder, then those of its folders likewise."""
@@ -78,7 +91,7 @@ class RemoteFolder(LocationSource):
         self, entries: Sequence[RemoteEntry], below: tuple[str, ...], pending: list[tuple[RemoteEntry, tuple[str, ...]]]
     ) -> Iterator[ImageRef | Failure]:
         """Yield the files of one folder, and add its folders to ``pending``."""
-        label, split = label_and_split(below, root=self._url.rsplit("/", 1)[-1], splits=self._splits)
+        label, split = with_names_above(self._above, below, splits=self._splits)
         for entry in entries:
             if not entry.is_folder:
                 yield reference(entry, label if self._labels else None, split)
