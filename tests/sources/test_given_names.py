@@ -1,4 +1,4 @@
-"""Splits in the names of what is given: folders below their common parent, archives and the folders that they are in."""
+"""Splits in the names of what is given: folders below their common parent, archives and the folders above them."""
 
 import itertools
 

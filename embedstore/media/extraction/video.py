@@ -35,7 +35,7 @@ class VideoFile:
         import av
 
         try:
-            self._container: Any = av.open(path, metadata_errors="replace")
+            self._container: Any = av.open(path, **_open_options(av.__version__))
         except (av.FFmpegError, ValueError, OSError) as e:
             raise ImageError(FailureReason.CORRUPT, f"the video cannot be opened: {_message(e)}") from e
         streams = [s for s in self._container.streams.video if "attached_pic" not in _disposition(s)]
@@ -135,6 +135,11 @@ class VideoFile:
         """Return when a frame or packet is shown, in seconds from the begin."""
         pts = timed.pts if timed.pts is not None else timed.dts or 0
         return float((pts - (self._stream.start_time or 0)) * self._stream.time_base)
+
+
+def _open_options(version: str) -> dict[str, str]:
+    """Return the options with which PyAV reads files whose metadata are no UTF-8; from version 19 on it always does."""
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
 def _upright(frame: Any) -> Image.Image:
