@@ -266,7 +266,7 @@ def _print_result(result: FinetuneResult) -> None:
 
 def _print_comparison(c: SpaceComparison) -> None:
     """Print two spaces next to each other."""
-    from embedstore.reports import evaluation_text
+    from embedstore.reports import comparison_text
 
     console.print_line(
         f"{c.baseline} and {c.space}: {counted(c.n_held_out, 'held-out item')} ({c.split}), "
@@ -283,5 +283,5 @@ def _print_comparison(c: SpaceComparison) -> None:
         for p in c.evaluations
     ]
     console.print_table(("accuracy of", c.baseline, c.space, "gain and 95% interval", "McNemar p"), rows)
-    for note in evaluation_text.power_notes(c.evaluations[0].power, c.n_held_out):
+    for note in comparison_text.power_notes(c.evaluations[0].power, c.n_held_out):
         console.print_note(note)

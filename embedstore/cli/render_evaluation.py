@@ -79,7 +79,7 @@ def print_curve(curve: LearningCurve, output: Sequence[Path], as_json: bool) -> 
 def print_comparison(comparison: HeadComparison | RegressionComparison, output: Sequence[Path], as_json: bool) -> None:
     """Print a comparison of heads, best first, and write it to files."""
     from embedstore.classify.evaluation.regression.compare import RegressionComparison
-    from embedstore.reports import evaluation_page, evaluation_text
+    from embedstore.reports import comparison_text, evaluation_page
 
     if isinstance(comparison, RegressionComparison):
         render_regression.print_regression_comparison(comparison, output, as_json)
@@ -88,15 +88,15 @@ def print_comparison(comparison: HeadComparison | RegressionComparison, output: 
     if as_json:
         console.print_json(comparison.to_json())
         return
-    if leak := evaluation_text.comparison_leak_headline(comparison):
+    if leak := comparison_text.comparison_leak_headline(comparison):
         console.print_line(leak)
-    console.print_line(f"{evaluation_text.comparison_summary(comparison)}; best first")
-    console.print_table(*evaluation_text.comparison_table(comparison))
-    curves = evaluation_text.comparison_curve_table(comparison)
+    console.print_line(f"{comparison_text.comparison_summary(comparison)}; best first")
+    console.print_table(*comparison_text.comparison_table(comparison))
+    curves = comparison_text.comparison_curve_table(comparison)
     if curves.rows:
         console.print_line()
         console.print_table(*curves)
-    for note in evaluation_text.comparison_notes(comparison):
+    for note in comparison_text.comparison_notes(comparison):
         console.print_note(note)
 
 

@@ -15,7 +15,7 @@ from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.evaluation.protocol_report import ProtocolReport
 from embedstore.classify.evaluation.slice_report import SliceReport
-from embedstore.reports import contact_sheet, evaluation_text, protocol_text, slice_text, svg
+from embedstore.reports import comparison_text, contact_sheet, evaluation_text, protocol_text, slice_text, svg
 from embedstore.reports.evaluation_text import TextTable
 from embedstore.reports.html_page import html_page
 from embedstore.reports.item_images import image_reader_by_uri
@@ -65,16 +65,16 @@ def learning_curve_page(curve: LearningCurve) -> str:
 
 def comparison_page(comparison: HeadComparison) -> str:
     """Return a comparison of heads, with their learning curves where there are some, as a page."""
-    leak = evaluation_text.comparison_leak_headline(comparison)
+    leak = comparison_text.comparison_leak_headline(comparison)
     parts = [
         f'<p class="leak">{html.escape(leak)}</p>' if leak else "",
-        render_table(evaluation_text.comparison_table(comparison)),
-        render_notes(evaluation_text.comparison_notes(comparison)),
+        render_table(comparison_text.comparison_table(comparison)),
+        render_notes(comparison_text.comparison_notes(comparison)),
     ]
-    curves = evaluation_text.comparison_curve_table(comparison)
+    curves = comparison_text.comparison_curve_table(comparison)
     if curves.rows:
         parts.append(f"<h2>Labels per class</h2>{render_table(curves)}")
-    return page(evaluation_text.comparison_summary(comparison), parts)
+    return page(comparison_text.comparison_summary(comparison), parts)
 
 
 def page(title: str, parts: Sequence[str]) -> str:

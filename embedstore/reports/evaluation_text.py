@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data.split_leaks import SplitNearDuplicates
 from embedstore.classify.evaluation import Evaluation, ProbeResult
-from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.evaluation import LeakedAccuracy
 from embedstore.classify.evaluation.learning_curve import LearningCurve
-from embedstore.classify.evaluation.paired_comparison import ComparisonPower
 from embedstore.classify.heads import HEAD_NAMES
 from embedstore.classify.metrics import MIN_POSITIVES, MetricName
 from embedstore.classify.metrics.regression import NumericMetric
@@ -178,29 +176,15 @@ def leak_headline(e: Evaluation) -> str | None:
         for accuracy, name in ((leak.accuracy_near, "them"), (leak.accuracy_other, f"the other {leak.n_other}"))
         if accuracy is not None
     ]
-    return f"{_leak_count(leak)}: accuracy {', '.join(accuracies)}"
+    return f"{leak_count(leak)}: accuracy {', '.join(accuracies)}"
 
 
-def comparison_leak_headline(comparison: HeadComparison) -> str | None:
-    """Return the same for every classifier of a comparison."""
-    leaks = [(r.evaluation, leak) for r in comparison.results if (leak := r.evaluation.leak) is not None]
-    if not leaks:
-        return None
-    accuracies = [
-        f"{e.head} in {e.space} {leak.accuracy_near:.3f} / {_three_digits(leak.accuracy_other)}" for e, leak in leaks
-    ]
-    return f"{_leak_count(leaks[0][1])}: accuracy on them / on the others: {'; '.join(accuracies)}"
-
-
-def _leak_count(leak: LeakedAccuracy) -> str:
+def leak_count(leak: LeakedAccuracy) -> str:
+    """Return how many held-out items have a near-duplicate in training, in words."""
     identical = f" ({leak.n_identical} identical)" if leak.n_identical else ""
     effect = ", which was left out of training" if leak.dropped else ""
     total = leak.n_near + leak.n_other
     return f"{leak.n_near} of {counted(total, 'held-out item')} have a near copy in training{identical}{effect}"
-
-
-def _three_digits(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
 
 
 def _uncertainty_notes(e: Evaluation) -> list[str]:
@@ -355,107 +339,3 @@ def curve_notes(curve: LearningCurve) -> list[str]:
 def budget_name(labels_per_class: int | None) -> str:
     """Return a label budget in words."""
     return "all" if labels_per_class is None else str(labels_per_class)
-
-
-def comparison_summary(comparison: HeadComparison) -> str:
-    """Return one line on the label and the split."""
-    c = comparison
-    return (
-        f"{c.label}: {len(c.results)} classifiers on {counted(c.n_held_out, 'held-out item')} ({c.split}), "
-        f"{counted(c.n_train, 'training item')}"
-    )
-
-
-def comparison_table(comparison: HeadComparison) -> TextTable:
-    """Return one row per space and head, the best first."""
-    columns = (
-        "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "gap to the best", "p", "items needed",
-        "seconds", "images/s", "bytes/item",
-    )  # fmt: skip
-    rows = []
-    for result in comparison.results:
-        e, gap = result.evaluation, result.accuracy_gap
-        accuracy = e.scores[MetricName.ACCURACY]
-        others = [e.scores.get(m) for m in (MetricName.MEAN_PER_CLASS_RECALL, MetricName.LOG_LOSS)]
-        rows.append((
-            e.space,
-            e.head,
-            f"{accuracy.value:.4f}",
-            f"[{accuracy.low:.3f}, {accuracy.high:.3f}]",
-            *(score and score.value for score in others),
-            gap and f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}]",
-            None if result.p_value is None else f"{result.p_value:.3g}",
-            result.items_needed,
-            round(e.seconds, 3),
-            result.cost.images_per_second,
-            result.cost.bytes_per_item,
-        ))  # fmt: skip
-    return TextTable(columns, rows)
-
-
-def comparison_curve_table(comparison: HeadComparison) -> TextTable:
-    """Return the learning curves of a comparison: the mean and its 95% interval at each label budget."""
-    curves = [r.learning_curve for r in comparison.results if r.learning_curve]
-    budgets = sorted({p.labels_per_class for c in curves for p in c.points if p.labels_per_class is not None})
-    rows = []
-    for curve in curves:
-        cells = {p.labels_per_class: f"{p.mean:.3f} [{p.low:.3f}, {p.high:.3f}]" for p in curve.points}
-        rows.append([curve.space, curve.head, *(cells.get(b, "") for b in (*budgets, None))])
-    return TextTable(["space", "head", *(f"{b} per class" for b in budgets), "all"], rows)
-
-
-def comparison_notes(comparison: HeadComparison) -> list[str]:
-    """Return how to read the comparison, one sentence per fact."""
-    c = comparison
-    out = []
-    if c.power is not None:
-        out = [
-            f"gap and p hold for all pairs of the {len(c.results)} classifiers together; p is that of McNemar's exact "
-            "test with Holm's correction",
-            *power_notes(c.power, c.n_held_out),
-            f"the first accuracy is the highest of {len(c.results)}, and so too high by selection: evaluate the chosen "
-            "classifier on other items before you state it",
-        ]
-    if n := c.n_without_shared_vector:
-        out.append(
-            counted(
-                n,
-                "labeled item has no vector in one of the spaces and was left out",
-                "labeled items have no vector in one of the spaces and were left out",
-            )
-        )
-    evaluations = [r.evaluation for r in c.results]
-    out += _comparison_row_notes(evaluations)
-    without = sorted({e.head for e in evaluations if not e.held_out_predictions.has_probabilities})
-    if without:
-        out.append(f"no log-loss for {', '.join(without)}: no probabilities; --calibrate makes probabilities of scores")
-    return out
-
-
-def _comparison_row_notes(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Return which items no classifier was fitted to, or were fitted to without a split of their own."""
-    out = []
-    idle = [e for e in evaluations if e.n_unused_validation and e.head in HEAD_NAMES]
-    if idle:
-        names = ", ".join(dict.fromkeys(e.head for e in idle))
-        n = max(e.n_unused_validation for e in idle)
-        out.append(
-            f"{counted(n, 'item of the split val was', 'items of the split val were')} not used by {names}; --refit "
-            "trains on them"
-        )
-    if n := max(e.n_train_without_split for e in evaluations):
-        out.append(
-            f"{counted(n, 'item without a split of its own trains', 'items without a split of their own train')}, too"
-        )
-    return [*out, *dict.fromkeys(note for e in evaluations for note in e.split_notes)]
-
-
-def power_notes(power: ComparisonPower, n_held_out: int) -> list[str]:
-    """Return which differences the held-out items can show."""
-    if not math.isfinite(power.detectable_difference):
-        return [f"{counted(n_held_out, 'held-out item')} of one group show no difference; label items of other groups"]
-    return [
-        f"{counted(n_held_out, 'held-out item shows', 'held-out items show')} a true difference of "
-        f"{100 * power.detectable_difference:.1f} points or more "
-        f"in four of five cases; for one point about {power.items_for_one_point:,} would be needed"
-    ]

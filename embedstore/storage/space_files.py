@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -76,13 +75,13 @@ class SpaceFile:
         """Require that the values are those of a space with this key.
 
         Raises:
-            ValueError: if they are those of another space, or of none; so are the others.
+            ValueError: if they are those of another space, or its name or dtype cannot be one.
             KeyError: if something is missing.
             TypeError: if a value is of another type.
             RecursionError: if one is nested too deeply.
         """
         if not isinstance(self.name, str) or self.dtype not in DTYPES:
-            raise ValueError("its name or dtype is none")
+            raise ValueError("its name is no text, or its dtype is unknown")
         if self.recipe is not None:
             Recipe.from_json(self.recipe)
         if self.space.key != key:
@@ -136,11 +135,11 @@ def write_space_files(con: duckdb.DuckDBPyConnection, at: Layout) -> list[str]:
     """
     actions = []
     for path, wanted in _wanted_files(con, at):
-        problem = _problem(path, wanted)
-        if problem or SpaceFile.read(path) != wanted:
-            wanted.write(path)
-        if problem:
+        if problem := _problem(path, wanted):
             actions.append(f"{path.relative_to(at.root)}: {problem}; it was written again from the catalog")
+        elif SpaceFile.read(path) == wanted:
+            continue
+        wanted.write(path)
     return actions
 
 
@@ -148,9 +147,11 @@ def _wanted_files(con: duckdb.DuckDBPyConnection, at: Layout) -> Iterator[tuple[
     """Yield the path of every space's file and what it should say, where the catalog itself is not damaged."""
     for key, name, dtype, facts, recipe in space_rows.space_descriptions(con):
         wanted = SpaceFile(name, dtype, facts, recipe)
-        with suppress(ValueError, KeyError, TypeError, RecursionError):
+        try:
             wanted.require_usable(key)
-            yield at.space_file(key), wanted
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        yield at.space_file(key), wanted
 
 
 def _problem(path: Path, wanted: SpaceFile | None) -> str:

@@ -11,7 +11,7 @@ from embedstore.classify.evaluation.compare_heads import SpaceCost, compare_head
 from embedstore.classify.heads import LogisticProbe
 from embedstore.errors import BadHead
 from embedstore.finetuning.advice import DomainDifference, advise
-from embedstore.reports import evaluation_text
+from embedstore.reports import comparison_text, evaluation_text
 from tests.helpers.clusters import clusters
 
 COST = SpaceCost(8, 32, None)
@@ -94,7 +94,7 @@ def test_an_evaluation_of_groups_has_wider_intervals(rows):
 def test_a_comparison_says_what_its_items_can_show(rows):
     """The notes name the detectable difference, the items for one point, and that the best is a maximum."""
     found = compare_heads([(features(*rows), COST)], heads=("logistic", "prototype", "knn"))
-    text = "\n".join(evaluation_text.comparison_notes(found))
+    text = "\n".join(comparison_text.comparison_notes(found))
     assert "in four of five cases" in text
     assert "the highest of 3" in text
     assert found.power.detectable_difference > 0.03
@@ -106,7 +106,7 @@ def test_a_comparison_says_what_its_items_can_show(rows):
 def test_a_single_head_has_no_comparison_to_explain(rows):
     """One contestant: no gap, no power, no note."""
     found = compare_heads([(features(*rows), COST)], heads=("prototype",))
-    assert (found.power, evaluation_text.comparison_notes(found)) == (None, [])
+    assert (found.power, comparison_text.comparison_notes(found)) == (None, [])
 
 
 def test_a_head_that_cannot_read_so_many_rows_refuses_first(monkeypatch):

@@ -68,7 +68,7 @@ def test_folds_have_equal_shares_of_every_label_and_pair(seed):
 
 
 def test_a_rare_label_is_on_both_sides_of_the_split():
-    """Of five rows with the rarest label one or two are held out; the same seed gives the same rows."""
+    """One or two of five rows with the rarest label are held out; the same seed gives the same rows."""
     labels = np.zeros((200, 3), bool)
     labels[:100, 0] = labels[50:150, 1] = labels[:5, 2] = True
     (split,) = evaluation_splits(labeled(labels))

@@ -22,7 +22,7 @@ from embedstore.classify.evaluation.label_errors import label_errors
 from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import LabelError
-from embedstore.reports import evaluation_page, evaluation_text
+from embedstore.reports import comparison_text, evaluation_page
 
 
 def features(X, y, splits=None, groups=None, space="numbers") -> Features:
@@ -310,7 +310,7 @@ def test_leaks_of_every_classifier_come_before_the_figures(tmp_path):
     cost = SpaceCost(32, 128, None)
     spaces = [(features(X, y, splits, space="a"), cost), (features(other, y, splits, space="b"), cost)]
     c = compare_heads(spaces, heads=("prototype", "knn"))
-    line = evaluation_text.comparison_leak_headline(c)
+    line = comparison_text.comparison_leak_headline(c)
     assert line.startswith("40 of 100 held-out items have a near copy in training: accuracy on them / on the others: ")
     assert all(f"{r.evaluation.head} in {r.evaluation.space} " in line for r in c.results)
     assert [r.to_json()["leak"]["n_near"] for r in c.results] == [40] * 4
@@ -319,7 +319,7 @@ def test_leaks_of_every_classifier_come_before_the_figures(tmp_path):
     dropped = compare_heads(spaces, heads=("prototype", "knn"), settings=EvaluationSettings(near_duplicates="drop"))
     assert {r.evaluation.n_train for r in dropped.results} == {160}
     assert (
-        evaluation_text.comparison_leak_headline(
+        comparison_text.comparison_leak_headline(
             compare_heads(spaces, heads=("knn",), settings=EvaluationSettings(near_duplicates="ignore"))
         )
         is None

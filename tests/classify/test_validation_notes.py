@@ -2,7 +2,8 @@
 
 import pytest
 
-from embedstore.reports.evaluation_text import comparison_notes, evaluation_notes
+from embedstore.reports.comparison_text import comparison_notes
+from embedstore.reports.evaluation_text import evaluation_notes
 from tests.helpers.clusters import clusters, store_of
 
 

@@ -68,7 +68,7 @@ def changing(seconds=12.0):
 @settings(max_examples=40, deadline=None)
 @given(st.lists(sounds, min_size=1, max_size=4))
 def test_joined_files_are_read_to_their_end(parts):
-    """Of any formats, rates and channels: the samples are those of the files, one after the other."""
+    """The samples are those of the files, one after the other, whatever their formats, rates and channels."""
     assume(not any(a[0] in UNMARKED and b[0][0] == "MP3" for a, b in itertools.pairwise(parts)))
     files = [make(*part) for part in parts]
     assert list(split_sounds(b"".join(files))) == files

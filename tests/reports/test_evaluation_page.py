@@ -10,7 +10,7 @@ from PIL import Image
 import embedstore as es
 from embedstore.errors import BadBackbone
 from embedstore.quickstart.folder_report import folder_report
-from embedstore.reports import evaluation_page, evaluation_png, evaluation_text, svg
+from embedstore.reports import comparison_text, evaluation_page, evaluation_png, evaluation_text, svg
 from tests.conftest import TINY, picture
 from tests.helpers.clusters import clusters, store_of
 
@@ -136,7 +136,7 @@ def test_a_comparison_is_a_table_and_a_page(tmp_path):
     """The first row is the best, the others have their gap to it, and the page has the same cells."""
     X, y = clusters(200, noise=1.5)
     c = store_of(tmp_path / "s", X, label=y).compare_heads("label", heads=["ridge", "knn"])
-    columns, rows = evaluation_text.comparison_table(c)
+    columns, rows = comparison_text.comparison_table(c)
     assert len(rows[0]) == len(columns)
     assert rows[0][6] is None
     assert rows[1][6].startswith(f"{float(rows[0][2]) - float(rows[1][2]):.3f}"[:4])
@@ -149,7 +149,7 @@ def test_learning_curves_of_a_comparison_are_a_second_table(tmp_path):
     """It has the mean and its interval at each budget and the accuracy with all labels."""
     X, y = clusters(120, noise=1.5)
     c = store_of(tmp_path / "s", X, label=y).compare_heads("label", heads=["ridge", "knn"], labels_per_class=(2,))
-    names, rows = evaluation_text.comparison_curve_table(c)
+    names, rows = comparison_text.comparison_curve_table(c)
     assert names == ["space", "head", "2 per class", "all"]
     best = c.results[0]
     few = best.learning_curve.points[0]

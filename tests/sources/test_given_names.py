@@ -69,7 +69,7 @@ def archives(folder, *names):
     ],
 )
 def test_shards_are_in_the_split_of_their_names(tmp_path, names):
-    """Of the name of each, or of the folder that it is in."""
+    """The name of each shard states it, or the folder that holds the shard."""
     found = [(ref.label, ref.split) for ref in open_source(archives(tmp_path, *names)).scan()]
     last = "test" if "test" in names[2] else "val"
     assert found == [("cat", "train"), ("cat", "train"), ("cat", last)]

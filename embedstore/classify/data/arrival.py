@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.classify.data.copy_groups import DisjointSets
+
 
 class Sides(NamedTuple):
     """The side of each row.
@@ -34,17 +36,16 @@ def sides_by_arrival(units: NDArray[np.int64], links: NDArray[np.int64], in_fift
         links: int64 ``(L, 2)``, pairs of linked rows; rows are numbered in the order in which they came.
         in_fifth: bool ``(N,)``, the rows whose own hash holds them out; equal in a unit.
     """
-    names, first, code = np.unique(units, return_index=True, return_inverse=True)
-    sets = _Sets(in_fifth[first])
+    _, first, code = np.unique(units, return_index=True, return_inverse=True)
+    sides = _Sides(in_fifth[first])
     for row, earlier_rows in _links_by_later_row(links):
         unit, earlier_units = int(code[row]), code[earlier_rows].tolist()
         if first[unit] == row:
-            sets.follow(unit, earlier_units[0])
+            sides.follow(unit, earlier_units[0])
         for earlier in earlier_units:
-            sets.join(unit, earlier)
-    roots = [sets.root(i) for i in range(len(names))]
-    held_out, joined = (np.array([values[root] for root in roots], bool) for values in (sets.held_out, sets.joined))
-    return Sides(held_out[code], joined[code])
+            sides.join(unit, earlier)
+    set_names = sides.names()[code]
+    return Sides(sides.held_out[set_names], sides.joined[set_names])
 
 
 def _links_by_later_row(links: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
@@ -56,35 +57,30 @@ def _links_by_later_row(links: NDArray[np.int64]) -> list[tuple[int, NDArray[np.
     return list(zip(later.tolist(), np.split(pairs[:, 0], begin[1:]), strict=True)) if len(later) else []
 
 
-class _Sets:
-    """Units that are joined into sets.
+class _Sides:
+    """Units that are joined into sets, each on one side.
 
     Attributes:
-        held_out: of the root of a set, whether it is held out: any of the sets that it was joined from was.
-        joined: of the root of a set, whether any two of them were on different sides.
+        held_out: of the name of a set, whether it is held out: any of the sets that it was joined from was.
+        joined: of the name of a set, whether any two of them were on different sides.
     """
 
     def __init__(self, held_out: NDArray[np.bool_]) -> None:
-        self.held_out: list[bool] = held_out.tolist()
-        self.joined = [False] * len(self.held_out)
-        self._parent = list(range(len(self.held_out)))
+        self.held_out = held_out.copy()
+        self.joined = np.zeros(len(held_out), bool)
+        self._sets = DisjointSets(len(held_out))
 
-    def root(self, i: int) -> int:
-        """Return the name of the set."""
-        parent = self._parent
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
+    def names(self) -> NDArray[np.int64]:
+        """Return the name of the set of every unit, int64 ``(N,)``."""
+        return self._sets.roots()
 
-    def follow(self, i: int, earlier: int) -> None:
+    def follow(self, unit: int, earlier: int) -> None:
         """Put a unit that is alone on the side of an earlier one."""
-        self.held_out[i] = self.held_out[self.root(earlier)]
+        self.held_out[unit] = self.held_out[self._sets.root(earlier)]
 
     def join(self, a: int, b: int) -> None:
         """Join two sets; what was held out stays held out."""
-        one, other = self.root(a), self.root(b)
-        self._parent[other] = one
-        differ = self.held_out[one] != self.held_out[other]
-        self.joined[one] = self.joined[one] or self.joined[other] or differ
-        self.held_out[one] = self.held_out[one] or self.held_out[other]
+        both = [self._sets.root(a), self._sets.root(b)]
+        name = self._sets.join(*both)
+        self.joined[name] = self.joined[both].any() or self.held_out[both[0]] != self.held_out[both[1]]
+        self.held_out[name] = self.held_out[both].any()
