@@ -18,6 +18,7 @@ from embedstore.pipeline.run import EmbedJob, EmbedProgress
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.storage.inbox.inbox import Inbox
 from embedstore.storage.inbox.register import Registrar
+from embedstore.wording import counted
 
 MAX_AHEAD = 4  # parts per worker that may wait for an earlier one, where parts are registered in order
 HOPELESS = (BackboneError, SpaceError, MissingExtra, UnsafeStore)  # another attempt ends in the same way
@@ -43,7 +44,10 @@ class NodeWork:
         """Return one line for a person."""
         limit = f"; {self.bottlenecks.most_common(1)[0][0]}" if self.bottlenecks else ""
         rate = self.files / self.seconds if self.seconds else 0.0
-        return f"{name}: {self.parts:,} parts, {self.files:,} files, {rate:,.0f} images/s per worker{limit}"
+        return (
+            f"{name}: {counted(self.parts, 'part')}, {counted(self.files, 'file')}, {rate:,.0f} images/s per worker"
+            f"{limit}"
+        )
 
 
 @dataclass(frozen=True)
