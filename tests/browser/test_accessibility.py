@@ -15,8 +15,9 @@ READY = {
 
 
 def serious(page):
-    """Return the rules that are broken seriously, each with the first element."""
+    """Return the rules that are broken seriously once nothing moves any more, each with the first element."""
     page.add_script_tag(path=str(AXE))
+    page.evaluate("() => Promise.all(document.getAnimations().map((animation) => animation.finished))")
     result = page.evaluate("() => axe.run(document, { resultTypes: ['violations'] })")
     return [
         (rule["id"], rule["nodes"][0]["html"][:200])
