@@ -80,7 +80,11 @@ def test_what_nested_groups_have_left(tmp_path_factory, levels, version):
     prefix, expected = "" if version == 2 else "total_", []
     for depth, (limit, used, cached) in enumerate(levels):
         path = path if depth == 0 else f"{path}/g{depth}"
-        texts = {limit_name: limit, used_name: str(used), "memory.stat": f"active_file 5\n{prefix}inactive_file {cached}\n"}
+        texts = {
+            limit_name: limit,
+            used_name: str(used),
+            "memory.stat": f"active_file 5\n{prefix}inactive_file {cached}\n",
+        }
         files |= {f"{path}/{n}".lstrip("/"): t for n, t in texts.items() if t is not None}
         if meant(limit) < math.inf and isinstance(used, int) and used:
             expected.append(max(0, meant(limit) - used + (cached if isinstance(cached, int) else 0)))

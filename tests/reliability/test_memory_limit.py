@@ -66,7 +66,7 @@ def count_kills(container: Path) -> int:
 
 
 def embed(container: Path, store: es.Store, folder: Path, ballast_megabytes: int) -> str:
-    """Embed a folder in a new process of the group that has data of its own; return the numbers of vectors, failures and known failures."""
+    """Embed a folder in a new process of the group, which has data of its own; return what the report counts."""
     command = [sys.executable, "-c", EMBED, container, store.path, folder, str(ballast_megabytes)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=250).stdout
 
