@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from embedstore.errors import BadBackbone, BadOption, PartsError, StoreDamaged, StoreIOError
+from embedstore.errors import BadBackbone, BadOption, PartsError, StoreDamaged, StoreIOError, StoreUnreadable
 from embedstore.pipeline.commit import CommitStage, store_commit
 from embedstore.pipeline.kept_values import kept_note
 from embedstore.pipeline.plan import EmbedPlan
@@ -151,18 +151,21 @@ def finish_plan(writer: Writer, inbox: Inbox, options: PlanOptions) -> None:
 
     Raises:
         PartsError: if it has parts left, and is not to be replaced.
+        StoreDamaged: if it is not what was written, and is not to be replaced.
         StoreIOError: if its bucket cannot be used; a plan that replaces it leaves the bucket alone.
     """
     if not inbox.has_plan():
         return
-    registrar = Registrar(writer, inbox)
     try:
+        registrar = Registrar(writer, inbox)
         registrar.register_waiting()
     except (StoreIOError, StoreDamaged) as e:
-        if not options.replace or inbox.bucket() is None:
+        is_unreadable_now = isinstance(e, StoreUnreadable)
+        if not options.replace or is_unreadable_now or not (isinstance(e, StoreDamaged) or inbox.bucket()):
             raise
         inbox.forget_bucket()
-        writer.notify([f"what waits in the bucket of the plan that is replaced was not registered: {e}"])
+        writer.notify([f"what waits for the plan that is replaced was not registered: {e}"])
+        return
     if registrar.finish() or options.replace or registrar.plan.engine == options.engine != "plan-parts":
         return
     plan = registrar.plan

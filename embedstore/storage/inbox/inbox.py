@@ -46,6 +46,7 @@ MISSING = "missing.parquet"
 KNOWN = "known.digests"
 MAX_LIST_BYTES = 1 << 30
 MAX_RESULT_BYTES = 8 << 30
+MAX_SHARED_BYTES = 32 << 30  # the contents of two billion items
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ class Inbox:
             return None
         path = self.folder / name
         with reading.read_errors(path):
-            if durable_files.file_xxh3(path) != plan.shared_files[name]:
+            is_planned = path.stat().st_size <= MAX_SHARED_BYTES
+            if not is_planned or durable_files.file_xxh3(path) != plan.shared_files[name]:
                 raise StoreDamaged(
                     f"{path} is not the file that the plan names; run `embedstore plan-parts STORE SOURCE --replace`"
                 )
@@ -312,9 +314,20 @@ class PlanFolder:
         self.parts.append(PlannedPart(len(files), part_result.result_digest(data)))
 
     def shared_files(self) -> dict[str, str]:
-        """Return the XXH3-128 of the plan's other files that were written, by name."""
-        names = (ATTRIBUTES, MISSING, KNOWN)
-        return {n: durable_files.file_xxh3(self.folder / n) for n in names if (self.folder / n).exists()}
+        """Return the XXH3-128 of the plan's other files that were written, by name.
+
+        Raises:
+            PartsError: if one is too large for workers to read.
+        """
+        found = {}
+        for path in (self.folder / name for name in (ATTRIBUTES, MISSING, KNOWN)):
+            if path.exists():
+                if path.stat().st_size > MAX_SHARED_BYTES:
+                    raise PartsError(
+                        f"{path.name} has more than {MAX_SHARED_BYTES >> 30} GiB; plan fewer files at once"
+                    )
+                found[path.name] = durable_files.file_xxh3(path)
+        return found
 
     def write_plan(self, plan: WorkPlan, bucket: Bucket | None = None) -> None:
         """Write the plan itself, and everything into a bucket if workers use one.

@@ -1,5 +1,6 @@
 """Embedding in parts gives the rows that a local run gives, in any order and any number of times."""
 
+import errno
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import pytest
 
 import embedstore as es
 from embedstore.errors import BadOption, NoImages, PartsError
+from embedstore.storage import durable_files
 from embedstore.storage.inbox.inbox import Inbox
 from tests.conftest import picture
 from tests.helpers.text_models import WORDS, save_model
@@ -102,6 +104,58 @@ def test_an_own_column_and_labels_of_a_manifest_arrive(tmp_path, photos):
     es.work(tmp_path / "s", "1/1", progress=False)
     store.register()
     assert store.sql(values).rows[0] == (names[0], "mine", 1900)
+
+
+@pytest.fixture
+def planned(tmp_path, photos):
+    """A store with a plan of two parts for a table with a column, of which one part was embedded."""
+    names = [photos / "train" / "cat" / "0.png", photos / "train" / "dog" / "6.png"]
+    rows = "".join(f"{name},{2001 + n}\n" for n, name in enumerate(names))
+    (tmp_path / "photos.csv").write_text(f"uri,year\n{rows}")
+    store = tiny_store(tmp_path / "s")
+    store.plan_parts(tmp_path / "photos.csv", 2, progress=False)
+    es.work(store.path, "1/2", progress=False)
+    return store
+
+
+@pytest.mark.parametrize("how", ["changed", "cut", "holes"])
+@pytest.mark.parametrize(
+    "name", ["plan.json", "attributes.parquet", "missing.parquet", "lists/000000001.jsonl", "*.part"]
+)
+def test_a_damaged_plan_is_replaced_as_its_message_says(tmp_path, planned, name, how):
+    """Each file of the inbox with a changed byte, cut in half, or as a terabyte of holes, which is not read."""
+    folder = Inbox(planned._session.storage.layout, planned.spaces[0].key).folder
+    for path in folder.glob(name):
+        if how == "holes":
+            os.truncate(path, 1 << 40)
+        else:
+            data = path.read_bytes()
+            path.write_bytes(data[: len(data) // 2] if how == "cut" else data[:-2] + b"x\n")
+    if name in ("*.part", "lists/000000001.jsonl"):  # a result without the list of its files cannot be used
+        assert len(planned.register().torn) == 1
+    elif list(folder.glob(name)):
+        with pytest.raises(es.StoreDamaged, match="embedstore plan-parts STORE SOURCE --replace"):
+            planned.register()
+    planned.plan_parts(tmp_path / "photos.csv", 2, replace=True, progress=False)
+    for part in ("1/2", "2/2"):
+        es.work(planned.path, part, progress=False)
+    assert planned.register().finished
+    assert planned.sql("SELECT year FROM items ORDER BY year").rows == ((2001,), (2002,))
+    assert planned.verify().ok
+
+
+def test_a_plan_that_cannot_be_read_now_is_not_replaced(tmp_path, planned, monkeypatch):
+    """An error that passes is no damage: what waits is registered by the next call."""
+
+    def fail(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable_files, "file_xxh3", fail)
+        with pytest.raises(es.EmbedstoreError, match="Input/output error") as error:
+            planned.plan_parts(tmp_path / "photos.csv", 2, replace=True, progress=False)
+    assert not isinstance(error.value, es.StoreDamaged)
+    assert planned.register().registered == 1
 
 
 def test_results_of_a_part_count_once(tmp_path, photos):
