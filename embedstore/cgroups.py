@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 _MEMORY_FILES = ("memory.max", "memory.high", "memory.limit_in_bytes")
+_USED_FILES = {"memory.max": "memory.current", "memory.limit_in_bytes": "memory.usage_in_bytes"}  # limits that kill
 _CONTROLLERS = frozenset({"memory", "cpu"})
 _MAX_DIGITS = 30  # of a number: the kernel writes at most 20
 _UNIFIED = "cgroup2"  # the file system of version 2, which has no list of controllers
@@ -59,6 +60,30 @@ def group_limits(root: Path = Path("/")) -> GroupLimits:
         memory += _positives(re.findall(r"^hierarchical_memory_limit (\d+)$", _read(folder / "memory.stat"), re.M))
         cores += _core_limits(folder)
     return GroupLimits(min(memory, default=None), min(cores, default=None))
+
+
+def group_memory_left(root: Path = Path("/")) -> int | None:
+    """Return how much more memory the groups of this process may take before the kernel ends one of their processes.
+
+    Args:
+        root: the folder that holds ``proc`` and ``sys``.
+
+    Returns:
+        Bytes, those included that files which nobody reads any more take in the page cache; None without a limit.
+    """
+    left: list[int] = []
+    for folder in dict.fromkeys(_group_folders(root)):
+        for limit_name, used_name in _USED_FILES.items():
+            limit, used = _positive(_read(folder / limit_name)), _positive(_read(folder / used_name))
+            if limit is not None and used is not None:
+                left.append(max(0, limit - used + _unused_cache(folder)))
+    return min(left, default=None)
+
+
+def _unused_cache(folder: Path) -> int:
+    """Return the bytes of a group's page cache that the kernel drops first; version 1 adds ``total_``."""
+    counts = re.findall(r"^(?:total_)?inactive_file (\d+)$", _read(folder / "memory.stat"), re.M)
+    return max(_positives(counts), default=0)
 
 
 def _group_folders(root: Path) -> Iterator[Path]:

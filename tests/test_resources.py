@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedstore import resources
-from embedstore.cgroups import GroupLimits, group_limits
+from embedstore.cgroups import GroupLimits, group_limits, group_memory_left
 from embedstore.resources import memory_bytes
 
 MACHINE = 8 << 30
@@ -64,6 +64,34 @@ def test_the_least_limit_of_nested_groups_holds(tmp_path_factory, levels, versio
     tree(root, groups=[line + group], mounts=[mount.format(root="/")], files=files)
     stated = [t for limits in levels for t in (limits if version == 2 else limits[:1])]
     assert memory_bytes(root) == min(MACHINE, *map(meant, stated))
+
+
+COUNTS = st.one_of(st.integers(0, 1 << 41), st.sampled_from(["", "many"]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(levels=st.lists(st.tuples(LIMITS, COUNTS, COUNTS), min_size=1, max_size=5), version=st.sampled_from([1, 2]))
+def test_what_nested_groups_have_left(tmp_path_factory, levels, version):
+    """The least of what each group has left; the cache that nobody reads counts as free; without a limit it is None."""
+    root, files, path = tmp_path_factory.mktemp("root"), {}, "" if version == 2 else "memory"
+    limit_name, used_name = (
+        ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    )
+    prefix, expected = "" if version == 2 else "total_", []
+    for depth, (limit, used, cached) in enumerate(levels):
+        path = path if depth == 0 else f"{path}/g{depth}"
+        texts = {
+            limit_name: limit,
+            used_name: str(used),
+            "memory.stat": f"active_file 5\n{prefix}inactive_file {cached}\n",
+        }
+        files |= {f"{path}/{n}".lstrip("/"): t for n, t in texts.items() if t is not None}
+        if meant(limit) < math.inf and isinstance(used, int) and used:
+            expected.append(max(0, meant(limit) - used + (cached if isinstance(cached, int) else 0)))
+    group = "/" + "/".join(f"g{d}" for d in range(1, len(levels)))
+    line, mount = ("0::", V2_MOUNT) if version == 2 else ("4:memory:", V1_MOUNT)
+    tree(root, groups=[line + group], mounts=[mount.format(root="/")], files=files)
+    assert group_memory_left(root) == min(expected, default=None)
 
 
 def test_a_limit_of_a_group_beside_the_way_does_not_hold(tmp_path):

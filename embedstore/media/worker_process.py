@@ -19,10 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from embedstore.cgroups import group_memory_left
 from embedstore.errors import ImageError
 from embedstore.types import FailureReason
 
+ADDRESS_SPACE, DATA = 0, 5  # fields of /proc/self/statm
 GRACE_SECONDS = 5.0  # after the timeout, which the parent enforces
+CONTAINER_RESERVE_BYTES = 64 << 20  # of a container's memory, for its other processes while a request runs
+LEAST_REQUEST_BYTES = 64 << 20  # that one request may take also where the container has less left
 
 Answer = tuple[dict[str, Any], bytes]
 
@@ -110,13 +114,16 @@ def serve(answer: Callable[[bytes, bytes], Answer], timeout_seconds: float, memo
     Args:
         answer: returns facts and bytes for the text and the bytes of a request.
         timeout_seconds: seconds that one request may take.
-        memory_bytes: bytes of address space that the process may add to what it has now; 0 is no limit.
+        memory_bytes: bytes of address space that the process may add to what it has now; 0 is no limit. In a container
+            (control group) one request may take what the container has left, where that is less.
     """
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     _silence_output()
     _limit_memory(memory_bytes)
     _prefer_as_victim()
     while (request := receive(requests)) is not None:
+        if memory_bytes:
+            _limit_to_container()
         _set_alarm(timeout_seconds + GRACE_SECONDS)
         try:
             facts, data = answer(*request)
@@ -160,14 +167,28 @@ def _limit_memory(memory_bytes: int) -> None:
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if memory_bytes:
-            most = _address_space() + memory_bytes
+            most = _memory_bytes(ADDRESS_SPACE) + memory_bytes
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _address_space() -> int:
-    """Return the bytes of address space that this process has; 0 where that is unknown."""
+def _limit_to_container() -> None:
+    """Let the next request take no more than the container has left: an error in place of a process that is killed.
+
+    The limit is on data, not on address space, of which threads reserve far more than they use.
+    """
+    left = group_memory_left()
+    if left is None:
+        return
+    import resource
+
+    most = _memory_bytes(DATA) + max(left - CONTAINER_RESERVE_BYTES, LEAST_REQUEST_BYTES)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
+
+
+def _memory_bytes(field: int) -> int:
+    """Return the bytes of address space or of data that this process has; 0 where that is unknown."""
     try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[field]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return 0
 

@@ -177,9 +177,8 @@ def plan_source(job: EmbedJob, stop: StopSignal) -> EmbedPlan:
     )
     if not plan.counts.scanned:
         skipped = f" to embed, {skipped_summary(plan.counts.skipped)}" if plan.counts.skipped else ""
-        raise NoImages(
-            f"{job.source.description} has no files{skipped}; name a folder, files or a manifest of {modality.plural}"
-        )
+        cures = [f"name a folder, files or a manifest of {modality.plural}", *job.source.notices]
+        raise NoImages(f"{job.source.description} has no files{skipped}; {'; '.join(cures)}")
     return plan
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from embedstore.sources.companions import RawPairs
 from embedstore.sources.folder_labels import LabelAndSplit, SplitFolderCheck, from_names, label_and_split
+from embedstore.sources.given_names import without_system_names
 from embedstore.sources.local_files import stat_file
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan
@@ -24,11 +25,6 @@ _WILDCARD = re.compile(r"[*?[]")
 def is_glob(text: str) -> bool:
     """Return whether the text has a wildcard and is not the name of a file."""
     return bool(_WILDCARD.search(text)) and not os.path.lexists(text)
-
-
-def _components(folder: str) -> list[str]:
-    """Return the names in a path as it was typed."""
-    return [c for c in folder.split("/") if c not in ("", ".", "..")]
 
 
 class Files(LocationSource):
@@ -58,9 +54,11 @@ class Files(LocationSource):
 
     def _refs(self) -> Iterator[ImageRef | Failure]:
         """Yield the reference of every file, and check at the end which folders name a split."""
-        check = SplitFolderCheck("/" if all(map(os.path.isabs, self._typed.values())) else "")
+        above = {path: without_system_names(os.path.dirname(typed)) for path, typed in self._typed.items()}  # noqa: PTH120
+        roots = {root for root, _ in above.values()}
+        check = SplitFolderCheck(roots.pop() if len(roots) == 1 else "", above=())
         for path, typed in self._typed.items():
-            folders = _components(os.path.dirname(typed))  # noqa: PTH120
+            folders = above[path][1]
             label, split = label_and_split(folders, splits=self._splits)
             check.add(folders, os.path.basename(typed))  # noqa: PTH119
             yield from_names(stat_file(path, label if self._labels else None, split))
@@ -95,7 +93,7 @@ class Glob(LocationSource):
         typed_base = "/".join(parts[:fixed]) or ("/" if pattern.startswith("/") else ".")
         self.description = pattern
         self._base = os.path.abspath(typed_base)  # noqa: PTH100
-        self._base_folders = _components(typed_base)
+        self._base_folders = without_system_names(typed_base)[1]
         self._parts = parts[fixed:]
         self._depth = None if ANY_FOLDERS in parts else len(parts) - fixed
         self._labels, self._splits = labels, splits

@@ -85,10 +85,10 @@ class SplitFolderCheck:
         above: the names down to it that count; by default its own.
     """
 
-    def __init__(self, root: str, above: Sequence[str] = ()) -> None:
+    def __init__(self, root: str, above: Sequence[str] | None = None) -> None:
         self._root = root
         self._prefix = root.rstrip("/") + "/"
-        self._is_split = any(map(known_split, above or (os.path.basename(root),)))  # noqa: PTH119
+        self._is_split = any(map(known_split, (os.path.basename(root),) if above is None else above))  # noqa: PTH119
         self._levels: dict[tuple[str, ...], set[str]] = {}
         self._last_folders: tuple[str, ...] = ()
 

@@ -1,7 +1,8 @@
-"""The names of what a user gives: of several places, those below the folder that all are in, and that of an archive."""
+"""The names in the paths that a user gives which may state a label or a split."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +14,28 @@ _WORD_END = re.compile(r"[-_.]")
 _ARCHIVE_SUFFIX = re.compile(r"\.(tar|zip|tgz|tbz2?|txz|tzst)(\.\w+)?$", re.IGNORECASE)
 
 
+def without_system_names(path: str) -> tuple[str, list[str]]:
+    """Return the part of a path that says where a user's files are, and the names after it.
+
+    Neither ``/dev`` nor the home folder of a user called ``dev`` or ``test`` states a split.
+
+    Args:
+        path: as typed, without the name of the file; only an absolute one has such a part.
+    """
+    names = [name for name in path.split("/") if name not in ("", ".", "..")]
+    if not path.startswith("/"):
+        return "", names
+    home = os.path.expanduser("~").strip("/").split("/")  # noqa: PTH111 - it is no error to have none
+    of_system = 0
+    if names[: len(home)] == home:
+        of_system = len(home)
+    elif names[:1] == ["dev"]:
+        of_system = 1
+    elif names[:1] in (["home"], ["Users"]):
+        of_system = 2
+    return "/" + "/".join(names[:of_system]), names[of_system:]
+
+
 def names_below_common(paths: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the names of each place from below the folder that all are in, outermost first; its own is the last.
 
@@ -20,11 +43,14 @@ def names_below_common(paths: Sequence[str]) -> list[tuple[str, ...]]:
         paths: absolute paths, or urls; of one alone it is its own name.
     """
     parts = [path.rstrip("/").split("/") for path in paths]
-    shortest = min(len(names) for names in parts) - 1 if parts else 0
-    common = 0
-    while common < shortest and len({names[common] for names in parts}) == 1:
-        common += 1
-    return [tuple(names[common:] if len(parts) > 1 else names[-1:]) for names in parts]
+    common = _common_length(parts)
+    return [tuple(names[common:]) for names in parts]
+
+
+def _common_length(parts: Sequence[Sequence[str]]) -> int:
+    """Return how many names at the begin all paths share, the last name of each left aside."""
+    shortest = min((len(names) for names in parts), default=1) - 1
+    return next((n for n in range(shortest) if len({names[n] for names in parts}) > 1), shortest)
 
 
 def with_names_above(above: Sequence[str], below: Sequence[str], *, splits: bool) -> LabelAndSplit:
@@ -52,17 +78,19 @@ def split_of_file_name(stem: str) -> str | None:
 
 
 def splits_of_archives(paths: Iterable[str]) -> dict[str, str | None]:
-    """Return the split that the name of each archive states, or the folders it is in below that of all archives.
+    """Return the split that the name of each archive states, or the folder that holds all archives or one below it.
 
     The last word of a name counts, before the number of a shard: ``imagenet1k-train-0000.tar``.
 
     Args:
         paths: absolute paths and urls.
     """
-    given = list(paths)
+    given = [(path, *os.path.split(path)) for path in paths]
+    names = [[*without_system_names(folder)[1], name] for _, folder, name in given]
+    holder = max(0, _common_length(names) - 1)
     found: dict[str, str | None] = {}
-    for path, names in zip(given, names_below_common(given), strict=True):
-        stem = _ARCHIVE_SUFFIX.sub("", names[-1])
+    for (path, _, name), (*folders, _) in zip(given, names, strict=True):
+        stem = _ARCHIVE_SUFFIX.sub("", name)
         last_word = _WORD_END.split(PART_NUMBER.sub("", stem))[-1]
-        found[path] = split_of_file_name(stem) or split_of_file_name(last_word) or label_and_split(names[:-1])[1]
+        found[path] = split_of_file_name(stem) or split_of_file_name(last_word) or label_and_split(folders[holder:])[1]
     return found

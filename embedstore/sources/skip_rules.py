@@ -25,16 +25,24 @@ LITTER_FILES = frozenset({
 })  # fmt: skip
 APPLE_DOUBLE_PREFIX = "._"  # macOS keeps a file's attributes in such a companion on other file systems
 
-# Files that lie next to photos and that no image decoder reads. A file with any other suffix, or with none, is tried.
+# Files that lie next to photos and that no image decoder reads. A file with any other suffix is tried.
 OTHER_KINDS = frozenset(
     (
         ".txt .md .rst .rtf .doc .docx .xls .xlsx .ppt .pptx .odt .ods .odp .pdf .tex .htm .html .css .url .lnk "
         ".csv .tsv .json .jsonl .ndjson .xml .yaml .yml .toml .ini .cfg .log .db .sqlite .parquet .pq .arrow .feather "
         ".xmp .aae .thm .dop .pp3 .on1 .cos .lrcat .lrdata .sha1 .sha256 .md5 .sum .srt .gpx .kml "
         ".mp4 .mov .m4v .avi .mkv .wmv .mpg .mpeg .3gp .mts .m2ts .webm .flv .mp3 .m4a .wav .flac .ogg .aac .wma "
-        ".zip .tar .gz .tgz .bz2 .xz .7z .rar .iso .dmg .exe .dll .so .msi .apk "
+        ".zip .cbz .tar .gz .tgz .bz2 .tbz .tbz2 .xz .txz .zst .tzst .7z .rar .iso .dmg .exe .dll .so .msi .apk "
         ".py .ipynb .js .ts .sh .bat .r .m .c .cpp .h .java .pyc .lock .part .crdownload .tmp .bak .torrent "
         ".npy .npz .pt .pth .ckpt .safetensors .onnx .h5 .hdf5 .mat .pkl .pickle .idx .lst .rec .tfrecord"
+    ).split()
+)
+# Files without a suffix that come with a collection, in lower case; any other without one is tried.
+OTHER_NAMES = frozenset(
+    (
+        "readme license licence copying copyright notice authors contributors credits citation changelog changes "
+        "history news version todo install manifest contents makefile dockerfile "
+        "checksums md5sums sha1sums sha256sums sha512sums"
     ).split()
 )
 TEXT_SUFFIXES = frozenset((".txt", ".md", ".rst", ".text"))
@@ -100,7 +108,7 @@ class SkipRules:
         if name.startswith(APPLE_DOUBLE_PREFIX):
             return f"{APPLE_DOUBLE_PREFIX}*"
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - Path costs ten times as much per file
-        if not self.other_kinds and self._is_other_kind(suffix):
+        if not self.other_kinds and (self._is_other_kind(suffix) or name.lower() in OTHER_NAMES):
             return suffix or NO_SUFFIX
         return self._hidden_or_excluded(name, below)
 

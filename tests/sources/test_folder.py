@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+import embedstore as es
 from embedstore.errors import BadManifest
 from embedstore.sources.folder_labels import label_and_split
 from embedstore.sources.open import open_source
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.types import Failure, FailureReason, ImageRef
+from tests.conftest import TINY
 from tests.helpers.folder_trees import TREES, build_tree, hostile_folder, labels_by_path, scanned_paths, touch
+from tests.sources.test_archives import picture, tar_bytes
 
 # ---- labels
 
@@ -110,6 +113,38 @@ def test_what_may_be_an_image_is_found_and_the_rest_is_counted_by_kind(tmp_path)
         assert scan.summary.skipped == {
             ".txt": 2, ".mp4": 1, "hidden": 2, ".DS_Store": 1, "Thumbs.db": 1, "desktop.ini": 1, "._*": 1,
         }  # fmt: skip
+
+
+def test_documents_without_a_suffix_are_counted_by_kind(tmp_path):
+    """An image without a suffix is found; the name of a document is embedded where the user wrote it."""
+    touch(tmp_path, "README", "a/license", "a/SHA256SUMS", "a/1f3a", "a/README.jpg")
+    scan = open_source(str(tmp_path)).scan()
+    assert [Path(entry.path).name for entry in scan] == ["1f3a", "README.jpg"]
+    assert scan.summary.skipped == {"without suffix": 3}
+    for name in (str(tmp_path / "README"), f"{tmp_path}/*/license"):
+        assert [Path(entry.path).name.lower() for entry in open_source(name).scan()] in (["readme"], ["license"])
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.tar"], "1 archive was skipped; name archives themselves"),
+        (["a.tar", "b/c.ZIP", "d.tgz", "1.jpg"], "3 archives were skipped; name archives themselves"),
+    ],
+)
+def test_archives_in_a_folder_are_said(tmp_path, names, said):
+    """They are counted by kind, and the run says how they are embedded, also where there is nothing else."""
+    touch(tmp_path, *names)
+    source = open_source(str(tmp_path))
+    found = [Path(entry.path).name for entry in source.scan()]
+    assert found == [name for name in names if name.endswith(".jpg")]
+    assert list(source.notices) == [f"{said} to embed what is in them, as in 'FOLDER/*.tar'"]
+    if not found:
+        store = es.create(tmp_path / "s", TINY, random_init=True)
+        with pytest.raises(es.NoImages, match=said):
+            store.embed(tmp_path)
+        (tmp_path / names[0]).write_bytes(tar_bytes([("cat/1.png", picture(1))]))
+        assert store.embed(f"{tmp_path}/*.tar").embedded == 1
 
 
 LITTER = [

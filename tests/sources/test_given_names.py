@@ -6,7 +6,7 @@ import pytest
 
 from embedstore.errors import SourceError
 from embedstore.sources.archives.source import ArchiveSource
-from embedstore.sources.given_names import names_below_common, splits_of_archives
+from embedstore.sources.given_names import names_below_common, splits_of_archives, without_system_names
 from embedstore.sources.open import open_source
 from tests.helpers.s3_server import serve_bucket
 from tests.sources.test_archives import picture, tar_bytes
@@ -110,5 +110,54 @@ def test_names_below_the_common_parent():
     assert names_below_common(["/a/b/", "/a/c/d"]) == [("b",), ("c", "d")]
     assert names_below_common(["/a/b", "/a/b/c"]) == [("b",), ("b", "c")]
     assert names_below_common([]) == []
-    assert splits_of_archives(["/home/dev/s0.tar"]) == {"/home/dev/s0.tar": None}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_archives_are_in_the_split_of_the_folder_that_holds_them(tmp_path, monkeypatch, count):
+    """As the files of a folder that is given, however the path is typed."""
+    names = archives(tmp_path, *(f"val/s{n}.tar" for n in range(count)))
+    monkeypatch.chdir(tmp_path)
+    relative = [f"val/s{n}.tar" for n in range(count)]
+    for typed in (names, relative, ["val/*.tar"], [f"./val/s{{0..{count - 1}}}.tar"]):
+        assert [(ref.label, ref.split) for ref in open_source(typed).scan()] == [("cat", "val")] * count
+
+
+HOMES = [("/home/me", "/home/me"), ("/srv/users/test", "/srv/users/test"), ("/home/me", "/home/dev"), ("/root", "/dev")]
+
+
+@pytest.mark.parametrize(("home", "system"), HOMES)
+def test_the_home_folder_and_devices_state_no_split(monkeypatch, home, system):
+    """Neither the user's own home, nor another's, nor `/dev/shm`."""
+    monkeypatch.setenv("HOME", home)
+    assert without_system_names(f"{system}/photos/val") == (system, ["photos", "val"])
+    assert without_system_names(system) == (system, [])
+    assert splits_of_archives([f"{system}/s0.tar"]) == {f"{system}/s0.tar": None}
+    assert splits_of_archives([f"{system}/val/s0.tar"]) == {f"{system}/val/s0.tar": "val"}
+
+
+def test_a_home_folder_states_neither_label_nor_split(tmp_path, monkeypatch):
+    """Of files and patterns with an absolute path; the folders below it do, and their neighbours are compared."""
+    home = tmp_path / "test"
+    place(home, "1.png", "cat/2.png", "val/cat/3.png")
+    monkeypatch.setenv("HOME", str(home))
+    expected = {"1.png": (None, None), "cat/2.png": ("cat", None), "val/cat/3.png": ("cat", "val")}
+    for name, found in expected.items():
+        assert read([str(home / name)]) == {str(home / name): found}
+        pattern = (home / name).with_suffix(".*")
+        assert read([str(pattern)]) == {str(home / name): found}
+    with pytest.raises(SourceError, match=rf"{home} has 'cat' next to the split val"):
+        read([str(home / name) for name in expected])
+
+
+def test_names_of_the_path_as_typed_count(tmp_path, monkeypatch):
+    """A relative path states what is written in it, whatever is above."""
+    home = tmp_path / "home" / "dev"
+    place(home, "dev/1.png")
+    monkeypatch.chdir(home)
+    assert read(["dev/1.png"]) == {str(home / "dev" / "1.png"): (None, "val")}
+    assert without_system_names("../dev/./a") == ("", ["dev", "a"])
+
+
+def test_a_description_names_the_archive():
+    """It is the path of the first."""
     assert ArchiveSource([("tar", "/home/test/s0.tar")]).description == "/home/test/s0.tar"

@@ -25,6 +25,7 @@ from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan, ScanSummary
 from embedstore.text_form import clean_name
 from embedstore.types import Failure, FailureReason, ImageRef, display_uri
+from embedstore.wording import counted
 
 
 class ArchiveSource(LocationSource):
@@ -70,10 +71,8 @@ class ArchiveSource(LocationSource):
         compressed = [path for _, path in self._archives if compression_of(path)]
         if not compressed:
             return ()
-        return [
-            f"{len(compressed):,} archives are compressed, first {compressed[0]}: to read an image of one again, it is "
-            "decompressed from its begin to the image"
-        ]
+        named = f"{counted(len(compressed), 'archive is', 'archives are')} compressed, first {compressed[0]}"
+        return [f"{named}: to read an image of one again, it is decompressed from its begin to the image"]
 
     def scan(self) -> Scan:
         """Start a pass over the archives; one that cannot be read is a failure."""

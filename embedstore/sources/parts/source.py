@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from embedstore.errors import ItemError
 from embedstore.media.extraction.kinds import PDF, VIDEO, ExtractionKind
 from embedstore.modality import Modality
+from embedstore.sources.archives import member_uri as archives
 from embedstore.sources.locations import part_reference, read_location
 from embedstore.sources.parts.extract import kind_of_file, list_parts
 from embedstore.sources.parts.listing import PartListings, Parts
@@ -16,6 +17,7 @@ from embedstore.sources.parts.options import DEFAULT_SECONDS, PartOptions
 from embedstore.sources.parts.part_uri import PartUri
 from embedstore.sources.source import Scan, ScanSummary, Source
 from embedstore.types import Failure, ImageRef
+from embedstore.wording import counted
 
 _FRAGMENTS = {PDF: "#page=", VIDEO: "#t="}
 _CURES = {  # of what was skipped, by what the space embeds
@@ -100,8 +102,8 @@ class PartsSource:
     @property
     def notices(self) -> Sequence[str]:
         """What a person should know about the reading: also which option reads what was skipped."""
-        skipped = [self._hint(kind) for kind in self._cures if self._count_skipped(kind)]
-        return [*self._files.notices, *self._hints, *skipped]
+        skipped = [self._hint(kind) for kind in self._cures if self._count_skipped(kind.suffixes)]
+        return [*self._files.notices, *self._hints, *skipped, *self._archive_hints()]
 
     def scan(self) -> Scan:
         """Start a pass over every image, page and frame; a file that cannot be opened is one failure."""
@@ -151,12 +153,18 @@ class PartsSource:
         listings.save(file, parts)
         return parts
 
-    def _count_skipped(self, kind: ExtractionKind) -> int:
-        """Return how many files of a kind were skipped."""
-        return sum(self._skipped[suffix] for suffix in kind.suffixes)
+    def _count_skipped(self, suffixes: Iterable[str]) -> int:
+        """Return how many files with one of some suffixes were skipped."""
+        return sum(self._skipped[suffix] for suffix in suffixes)
 
     def _hint(self, kind: ExtractionKind) -> str:
         """Return how to embed what was skipped."""
-        count = self._count_skipped(kind)
-        files = "PDF files" if kind is PDF else "videos"
-        return f"{count:,} {files} were skipped; {self._cures[kind]}"
+        one, several = ("PDF file", "PDF files") if kind is PDF else ("video", "videos")
+        skipped = counted(self._count_skipped(kind.suffixes), f"{one} was", f"{several} were")
+        return f"{skipped} skipped; {self._cures[kind]}"
+
+    def _archive_hints(self) -> Iterator[str]:
+        """Yield how to embed what is in the archives of a folder."""
+        if count := self._count_skipped(archives.SUFFIXES):
+            skipped = counted(count, "archive was", "archives were")
+            yield f"{skipped} skipped; name archives themselves to embed what is in them, as in 'FOLDER/*.tar'"

@@ -55,7 +55,7 @@ def test_a_folder_is_scanned_without_pages_unless_they_are_wanted(tmp_path, stor
     path = write_pdf(tmp_path / "docs/a.pdf", [RED, GREEN])
     report = store.embed(tmp_path / "docs")
     assert (report.embedded, report.skipped_by_kind) == (1, {".pdf": 1})
-    assert any("1 PDF files were skipped; --pages" in notice for notice in report.notices)
+    assert any("1 PDF file was skipped; --pages" in notice for notice in report.notices)
     assert store.embed(tmp_path / "docs", pages=True).embedded == 2
     assert store.embed(tmp_path / "docs").missing == 0
     write_pdf(path, [RED])
