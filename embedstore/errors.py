@@ -76,6 +76,10 @@ if TYPE_CHECKING:
 class EmbedstoreError(Exception):
     """Root of every error that a user can cause or meet."""
 
+    def __str__(self) -> str:
+        """The message, which every stream can write: a name that is not Unicode is shown escaped."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode()
+
 
 class StoreError(EmbedstoreError):
     """Something is wrong with the store on disk."""

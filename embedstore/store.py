@@ -118,6 +118,10 @@ class Store:
         cells = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return f"<b>{html.escape(str(self.path))}</b><table>{cells}</table>"
 
+    def __reduce__(self) -> tuple[Callable[[str, OpenOptions], Store], tuple[str, OpenOptions]]:
+        """A copy, also one that is sent to another process, opens the store again."""
+        return _open_again, (str(self.path), self._session.options)
+
     def __len__(self) -> int:
         """The number of items."""
         return operations.info.count_items(self._session)
@@ -2628,6 +2632,11 @@ def open(
     options = OpenOptions.parse(
         device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code
     )
+    return Store(Session(Storage.open(path), options))
+
+
+def _open_again(path: str, options: OpenOptions) -> Store:
+    """Open the store of a copy."""
     return Store(Session(Storage.open(path), options))
 
 

@@ -69,6 +69,8 @@ def convert_argument(function: str, name: str, annotation: str, value: Any) -> A
     kinds = annotation.split(" | ")
     if value is None and "None" in kinds:
         return None
+    if "Path" in kinds:
+        kinds = [kind for kind in kinds if kind != "str"]  # a path need not be Unicode, and has no zero byte
     conversions = [CONVERSIONS[kind] for kind in kinds if kind in CONVERSIONS]
     if len(conversions) < len([kind for kind in kinds if kind != "None"]):
         return python_scalar(value)  # a type that the function checks itself
@@ -156,7 +158,13 @@ def _text(value: Any) -> str:
 def _path(value: Any) -> str | os.PathLike[str]:
     if not isinstance(value, str | os.PathLike):
         raise Unfit(value)
-    return value
+    try:
+        name = os.fsencode(value)
+    except UnicodeEncodeError:
+        raise Unfit(value) from None
+    if b"\0" in name:
+        raise Unfit(value)
+    return str(value) if isinstance(value, str) else value  # of NumPy's text the system would return bytes
 
 
 def _members(values: Any) -> list[Any]:

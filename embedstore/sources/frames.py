@@ -20,7 +20,9 @@ def is_frame(value: Any) -> bool:
     """Return whether a value is a table in memory, and not a path or a sequence of paths."""
     if isinstance(value, str | bytes | os.PathLike):
         return False
-    return isinstance(value, Mapping) or hasattr(value, "__arrow_c_stream__") or hasattr(value, "__dataframe__")
+    has_columns = any(hasattr(value, name) for name in ("columns", "column_names", "schema"))  # unlike a column alone
+    is_arrow = hasattr(value, "__arrow_c_stream__") and has_columns
+    return isinstance(value, Mapping) or is_arrow or hasattr(value, "__dataframe__")
 
 
 def as_frame(table: Any) -> Any:

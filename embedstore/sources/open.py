@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embedstore.errors import BadAnnotations, BadManifest, SourceError, SourceNotFound
 from embedstore.sources.annotations.formats import annotation_hint, is_annotation_file
 from embedstore.sources.annotations.options import AnnotationOptions
@@ -79,8 +81,7 @@ def open_source(
         if table.text_column is not None:
             raise BadManifest("text_column names a column of a file; write the table to a CSV or Parquet file")
         return Manifest(source, table)
-    given = [source] if isinstance(source, str | os.PathLike) else source
-    expanded = [name for given_name in given for name in expand_braces(os.fspath(given_name))]
+    expanded = [name for given_name in _names(source) for name in expand_braces(given_name)]
     added = open_plug_in(expanded, labels=label_rule is not None, splits=split_rule is not None)
     if added is not None:
         is_plain = table == TableOptions(known_types=table.known_types) and rules.are_plain
@@ -130,6 +131,23 @@ def open_source(
     return PartsSource(files, rules.parts, rules.modality, listings, hints)
 
 
+def _names(source: Any) -> list[str]:
+    """Return the names that a user gave, one or several in any sequence.
+
+    Raises:
+        SourceNotFound: if something else was given.
+    """
+    is_one = isinstance(source, str | os.PathLike | bytes) or not np.iterable(source)
+    names = [name.as_py() if hasattr(name, "as_py") else name for name in ([source] if is_one else source)]
+    for name in names:
+        if not isinstance(name, str | os.PathLike) or isinstance(os.fspath(name), bytes):
+            raise SourceNotFound(
+                "a source is a folder, files by their paths, or a table with a column of them, not "
+                f"{type(name).__name__}; save images that are in memory as files"
+            )
+    return [str(os.fspath(name)) for name in names]  # of NumPy's text the system would return bytes
+
+
 def _require_plain(rules: SkipRules, what: str) -> None:
     """Raise BadManifest if there are options for folders, which a table has no use for."""
     if rules.exclude or rules.hidden:
@@ -160,6 +178,10 @@ def _local_name(name: str) -> str:
     if is_remote(name):
         if is_manifest(name):
             raise SourceError(f"{name}: a table on a server is not read; copy it to a folder first")
+        if not name.split("://", 1)[1].strip("/"):
+            raise SourceNotFound(
+                f"{name} names no server or bucket; write {name.split('://', maxsplit=1)[0]}://NAME/FOLDER"
+            )
         return name
     scheme = remote_scheme(name)
     if scheme:

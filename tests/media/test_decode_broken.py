@@ -32,6 +32,7 @@ from tests.helpers.image_files import (
     jpeg_with_scans,
     png,
 )
+from tests.sources.test_archives import tar_bytes, zip_bytes
 
 # ---- failures
 
@@ -48,6 +49,33 @@ def test_postscript_is_refused_and_not_run():
     e = decode_error(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     assert e.reason is FailureReason.NOT_AN_IMAGE
     assert "PostScript" in e.detail
+
+
+OTHER_FILES = {
+    "JPEG XL": b"\xff\x0a\xfa\x1f\x01\x90",
+    "JPEG XL needs": b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl ",
+    "DICOM": b"\0" * 128 + b"DICM\x02\0",
+    "SVG": b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- made by hand -->\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "download the image again": b"\n<!DOCTYPE html>\n<html><body>429 Too Many Requests</body></html>",
+    "an error of a server": b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code></Error>',
+    "git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "git annex get": b"/annex/objects/SHA256E-s31390--f50d.jpg\n",
+    "--pages": b"%PDF-1.7\n",
+    "--every": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
+    "OpenEXR": b"\x76\x2f\x31\x01\2\0\0\0",
+    "Radiance": b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n",
+    ".zip": zip_bytes([("cat.png", encode(NOISE, "PNG"))]),
+    ".tar": tar_bytes([("cat.png", encode(NOISE, "PNG"))]),
+    "SQLite": b"SQLite format 3\0" + b"\0" * 84,
+}
+
+
+@pytest.mark.parametrize("said", OTHER_FILES)
+def test_a_file_that_is_no_image_is_named_with_what_to_do(said):
+    """What people have in place of an image: a web page, a pointer of Git LFS, a format of another program."""
+    error = decode_error(OTHER_FILES[said])
+    assert error.reason is FailureReason.NOT_AN_IMAGE
+    assert said in error.detail
 
 
 @pytest.mark.parametrize("form", FORMATS)

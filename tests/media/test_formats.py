@@ -189,9 +189,10 @@ def size_by_libraw(path: Path) -> tuple[int, int] | None:
         with rawpy.imread(str(path)) as raw:
             with contextlib.suppress(rawpy.LibRawNoThumbnailError, rawpy.LibRawUnsupportedThumbnailError):
                 thumbnail = raw.extract_thumb()
-                preview = Image.open(io.BytesIO(thumbnail.data))
-                if preview.width * preview.height >= MIN_PREVIEW_PIXELS:
-                    return preview.size
+                is_jpeg = thumbnail.format is rawpy.ThumbFormat.JPEG
+                width, height = Image.open(io.BytesIO(thumbnail.data)).size if is_jpeg else thumbnail.data.shape[1::-1]
+                if width * height >= MIN_PREVIEW_PIXELS:
+                    return width, height
             return raw.postprocess(half_size=True).shape[1::-1]
     except rawpy.LibRawError:
         return None

@@ -19,6 +19,7 @@ from embedstore.media.image.color import to_rgb
 from embedstore.media.image.crop import split_crop
 from embedstore.media.image.formats.image_format import ImageFormat
 from embedstore.media.image.formats.registry import find_built_in, find_plug_in
+from embedstore.media.image.other_files import describe_file
 from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.types import ContentInfo, FailureReason
 
@@ -45,7 +46,7 @@ ORIENTATION_TRANSPOSES = {
 
 _MAGIC = {
     b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF",
-    b"RIFF": "WebP", b"8BPS": "PSD", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript",
+    b"RIFF": "WebP", b"8BPS": "PSD",
 }  # fmt: skip
 _TRUNCATED = re.compile(
     r"truncat|end of file|not enough|no more data|unexpected end|\bEOF\b|incomplete|insufficient", re.IGNORECASE
@@ -232,11 +233,9 @@ def _unidentified(data: bytes) -> ImageError:
     if data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data):
         return ImageError(FailureReason.TRUNCATED, "the file ends before the size that its header gives")
     name = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
-    if name == "PostScript":
-        return ImageError(FailureReason.NOT_AN_IMAGE, "PostScript is a program, not pixels; convert it to PNG")
     if name:
         return ImageError(
             FailureReason.CORRUPT, f"starts like a {name}, but its header is broken or of a kind that is not supported"
         )
-    detail = f"not an image, or of a format that Pillow {PIL.__version__} and the installed plug-ins do not decode"
-    return ImageError(FailureReason.NOT_AN_IMAGE, detail)
+    unknown = f"not an image, or of a format that Pillow {PIL.__version__} and the installed plug-ins do not decode"
+    return ImageError(FailureReason.NOT_AN_IMAGE, describe_file(data) or unknown)
