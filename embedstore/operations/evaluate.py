@@ -141,11 +141,11 @@ def probe(
     chosen: Protocol | None = None
     if protocol is not None:
         given = ProtocolOptions(head or DEFAULT_HEAD, options, settings, task=task, weight=weight)
-        chosen, task = parse_protocol(protocol, given), Task.CLASSIFICATION.value
+        chosen = parse_protocol(protocol, given)
     if separator is None:
         note_label_conflicts(session, label)
     loaded = features(session, label, where=where, space=record.key, separator=separator, weight=weight)
-    data = with_task(loaded, task)
+    data = _with_classes(loaded, task, protocol) if protocol is not None else with_task(loaded, task)
     name = head or (NUMERIC_HEAD if data.is_numeric else DEFAULT_HEAD)
     if chosen in SOUND_PROTOCOLS:
         name = SOUND_HEAD
@@ -169,6 +169,11 @@ def probe(
     run |= {} if protocol is None else {"protocol": protocol}
     sliced = evaluate_by(session, slices, where, evaluate)
     return _saved(session, save_as, wait, session.recorded(name, record, run | slices.to_record(), sliced))
+
+
+def _with_classes(data: Features, task: str, protocol: str) -> Features:
+    """Return the rows of a protocol, all of which classify; numbers are classes only if ``task`` says so."""
+    return with_task(require_classes(data, f"protocol {protocol}") if task == AUTO else data, Task.CLASSIFICATION)
 
 
 def neighbor_options(k: int | None, weights: str | None, protocol: str | None) -> dict[str, Any]:

@@ -77,7 +77,8 @@ _STYLE = "figcaption label{display:block;cursor:pointer} button{font:inherit;pad
 _SCRIPT = """
 const ticked = kind => [...document.querySelectorAll("input." + kind + ":checked")];
 function show() {
-  document.getElementById("count").textContent = ticked("wrong").length + " labels to change";
+  const wrong = ticked("wrong").length;
+  document.getElementById("count").textContent = wrong + (wrong === 1 ? " label to change" : " labels to change");
   const right = document.getElementById("right");
   right.hidden = !ticked("right").length;
   right.querySelector("span").textContent = ticked("right").map(box => box.dataset.item).join(",");

@@ -171,7 +171,7 @@ def statements() -> Iterator[Statement]:
             yield Statement(f"interval of {name}", what, "0.95", _metric(name, n, size), 4)
     for n_slices, rows, size in ((2, 50, 1), (5, 60, 5), (10, 50, 1)):
         what = f"{n_slices} equal slices of {rows} numbers{f' in groups of {size}' if size > 1 else ''}"
-        yield Statement("any interval of a gap misses", what, "at most 0.05", _gaps(n_slices, rows, size), 4)
+        yield Statement("any interval of a gap misses", what, "at most 0.05", _gaps(n_slices, rows, size))
 
 
 def _covered(method: str, n: int, size: int) -> Callable[[int], list[float]]:

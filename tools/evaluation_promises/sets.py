@@ -99,7 +99,7 @@ def statements() -> Iterator[Statement]:
     yield Statement(shift, "50 groups of 4 items, 25 of them new", "at most 0.05", _level(50, 25, "normal", 4), 5)
     for groups, size in ((60, 1), (200, 1), (40, 5)):
         what = f"{groups} groups of {size} queries, means 0.3 to 0.95" if size > 1 else f"{groups} queries, 0.3 to 0.95"
-        yield Statement("interval of a mean reciprocal rank", what, "0.95", _ranks(groups, size), 2)
+        yield Statement("interval of a mean reciprocal rank", what, "0.95", _ranks(groups, size))
     for n, copies in ((80, 1), (400, 1), (80, 5)):
         items = f"{n} groups of {copies} items" if copies > 1 else f"{n} items"
         what = f"{items}, weights from equal to a logarithm of standard deviation 1"

@@ -100,7 +100,7 @@ def train_test_split(data: Features, *, seed: int = 0) -> TrainTestSplit:
     Raises:
         LabelError: if the labels do not support the split.
     """
-    if not data.multilabel and not data.is_numeric:
+    if not data.is_numeric:
         check_two_classes(data.y)
     if name := held_out_split(data.splits):
         exact = data.groups if data.exact_groups is None else data.exact_groups
@@ -109,7 +109,7 @@ def train_test_split(data: Features, *, seed: int = 0) -> TrainTestSplit:
         if not data.multilabel and not data.is_numeric:
             max_folds(data.y, data.groups)  # refuses a class of one example
         split = _hash_split(data, seed)
-    if data.multilabel or data.is_numeric:
+    if data.is_numeric:
         _check_not_empty(len(split.train), len(split.held_out), split.name)
     else:
         _check_sides(data.y[split.train], len(split.held_out), split.name)
@@ -278,8 +278,9 @@ def multilabel_folds(data: Features, n_folds: int, *, seed: int = 0) -> list[Tra
         seed: random seed of the order in which groups are given out.
 
     Raises:
-        LabelError: if there are fewer than two folds, or fewer groups than folds.
+        LabelError: if all items have the same labels, or there are fewer than two folds, or fewer groups than folds.
     """
+    check_two_classes(data.y)
     _check_group_folds(data.groups, n_folds)
     order = np.random.default_rng(seed).permutation(len(data))
     shares = np.full(n_folds, 1 / n_folds)
@@ -320,12 +321,17 @@ def numeric_folds(
 
 
 def check_two_classes(y: NDArray[np.object_]) -> None:
-    """Refuse labels of one class, which no split can evaluate.
+    """Refuse labels of one class, or several labels per item that are the same for all: no split can evaluate them.
 
     Raises:
         LabelError: if all labels are equal.
     """
     if len(set(map(str, y.tolist()))) < 2:
+        if isinstance(y[0], tuple):
+            raise LabelError(
+                f"every item has the same labels ({', '.join(y[0])}), and nothing can be told apart; label items that "
+                "lack one of them, or give a column that varies"
+            )
         raise LabelError(
             f"the labels hold one class only ({str(y[0])!r}); a classifier needs at least two: label items of another "
             "class, or give a column that has several"
@@ -345,10 +351,11 @@ def _check_not_empty(n_train: int, n_held_out: int, name: str) -> None:
 def _check_sides(y: NDArray[np.object_], n_held_out: int, name: str) -> None:
     """Refuse a split that cannot train or evaluate a classifier."""
     _check_not_empty(len(y), n_held_out, name)
-    classes = sorted({str(v) for v in y.tolist()})
+    classes = sorted({", ".join(v) if isinstance(v, tuple) else str(v) for v in y.tolist()})
     if len(classes) < 2:
+        what = "the same labels for all items" if isinstance(y[0], tuple) else "one class only"
         raise LabelError(
-            f"training has one class only ({classes[0]!r}); a classifier needs at least two: label more of the "
+            f"training has {what} ({classes[0]!r}); a classifier needs at least two: label more of the "
             "training items, or use --folds 5 of `probe`, which needs no split"
         )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 MAX_CLASS_NUMBERS = 20  # so many different whole numbers are always classes
+_SMALLEST, _LARGEST = 1e-100, 1e100  # the squares of such numbers, and sums of them, are numbers again
 _SPARSE = 0.5  # identifiers are scattered over their range, ages and years are not
 # As people and DuckDB write numbers. A leading zero (007) marks a code, not a quantity.
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", re.IGNORECASE)
@@ -60,8 +61,8 @@ def with_task(data: Features, requested: str = AUTO) -> Features:
         requested: ``auto`` or a member of :class:`Task`.
 
     Raises:
-        LabelError: if there is no such task, the labels are not numbers where numbers are needed, or no finite number
-            is left.
+        LabelError: if there is no such task, the labels are not numbers where numbers are needed, no finite number
+            is left, or the largest one is too large or too small to compute with.
     """
     known = [AUTO, *(t.value for t in Task)]
     if requested not in known:
@@ -91,8 +92,9 @@ def require_classes(data: Features, verb: str) -> Features:
         return data
     middle = float(np.median(numeric.numbers)) if numeric.numbers is not None else 0.0
     assignment = shlex.quote(f"high_{data.label}={quote_identifier(data.label)}::DOUBLE >= {middle:.6g}")
+    different = counted(len(set(data.y.tolist())), "different one", "different ones")
     raise LabelError(
-        f"{verb} needs classes, and {data.label!r} holds numbers ({len(set(data.y.tolist())):,} different ones); make "
+        f"{verb} needs classes, and {data.label!r} holds numbers ({different}); make "
         f"classes of ranges, for example `embedstore edit STORE --where true --add-columns --set {assignment}`, and "
         f"give that column; `embedstore probe STORE {shlex.quote(data.label)}` predicts the number itself"
     )
@@ -132,7 +134,18 @@ def _numeric(data: Features, numbers: NDArray[np.float64], task: Task) -> Featur
         infinite = f"an infinite {data.label} and"
         note = counted(left_out, f"item has {infinite} was left out", f"items have {infinite} were left out")
         data = replace(data, label_notes=(*data.label_notes, note)).take(np.flatnonzero(finite))
+    _check_range(data, numbers[finite])
     return replace(data, task=task, numbers=numbers[finite])
+
+
+def _check_range(data: Features, numbers: NDArray[np.float64]) -> None:
+    """Refuse numbers whose squares are infinite, or all 0 though the numbers are not."""
+    largest = float(np.abs(numbers).max())
+    if largest and not _SMALLEST <= largest <= _LARGEST:
+        raise LabelError(
+            f"the largest {data.label!r} is {largest:.3g} without its sign, and only numbers from {_SMALLEST:g} to "
+            f"{_LARGEST:g} can be computed with; leave out what is wrong with --where, or scale the numbers"
+        )
 
 
 def _not_numbers(data: Features, requested: str) -> str:

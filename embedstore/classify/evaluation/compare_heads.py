@@ -134,7 +134,7 @@ class HeadComparison(Table):
             "train": self.n_train,
             "held_out": self.n_held_out,
             "left_out": self.n_without_shared_vector,
-            "power": self.power and asdict(self.power),
+            "power": self.power and self.power.to_json(),
             "contestants": [r.to_json() for r in self.results],
         }
 

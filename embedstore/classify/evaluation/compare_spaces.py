@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from embedstore.classify.data.features import Features
@@ -12,7 +12,7 @@ from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower, accuracy_difference
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.classify.metrics import McNemarResult, MetricDifference
-from embedstore.tables import Record, Table
+from embedstore.tables import Record, Table, to_json_value
 
 DEFAULT_HEADS = ("logistic", "knn")
 
@@ -49,7 +49,7 @@ class PairedEvaluation:
             "only_old_right": self.mcnemar.only_first_correct,
             "only_new_right": self.mcnemar.only_second_correct,
             "p_value": self.mcnemar.p_value,
-            "power": asdict(self.power),
+            "power": self.power.to_json(),
             "old_metrics": self.baseline.report.to_json()["scores"],
             "new_metrics": self.candidate.report.to_json()["scores"],
             "seconds": [round(self.baseline.seconds, 3), round(self.candidate.seconds, 3)],
@@ -134,7 +134,10 @@ class SpaceComparison(Table):
             "train": self.n_train,
             "held_out": self.n_held_out,
             "comparisons": [p.to_json() for p in self.evaluations],
-            "per_class": [{"label": c, "items": n, "old": a, "new": b} for c, n, a, b in self.per_class],
+            "per_class": [
+                {"label": c, "items": n, "old": to_json_value(a), "new": to_json_value(b)}
+                for c, n, a, b in self.per_class
+            ],
             "cost": self.cost,
         }
 

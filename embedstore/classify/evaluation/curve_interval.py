@@ -81,7 +81,10 @@ def _held_out_noise(scores: Sequence[HeldOutScore], mean: float, groups: NDArray
         low, high = wilson_interval(mean, independent_draws(rows) * _shares_per_row(rows.correct))
         return mean - low, high - mean
     error = _Z * float(np.mean([s.standard_error or 0.0 for s in scores]))
-    return error, error
+    if error > 0:
+        return error, error
+    low, high = wilson_interval(mean, len(np.unique(groups)))  # rows that do not vary say no more than right ones do
+    return mean - low, high - mean
 
 
 def _shares_per_row(shares: FloatArray) -> float:

@@ -118,7 +118,8 @@ class LabelErrorReport(Table):
         ranking: all labels with their score, as arrays.
         n_labels: labels that were checked; with several labels per item, yes-or-no answers.
         error_rate: the share of wrong labels among them, estimated from the confident joint; None where the head
-            contradicts many labels without being certain, so that these may as well be errors of the head.
+            contradicts many labels without being certain, so that these may as well be errors of the head, and where
+            the estimate is above the limit of ``error_rate_interval``.
         error_rate_interval: 0 and a limit that the share of wrong labels stays below in 95% of samples, if the head's
             own errors do not depend on which labels are wrong.
         skipped_labels: labels that cannot be checked, because they occur in one group only, or in all but one.
@@ -224,12 +225,17 @@ class _Check:
     contradicted: NDArray[np.bool_]
     skipped_labels: tuple[str, ...] = ()
 
-    @property
-    def error_rate(self) -> float | None:
-        """The estimated share of wrong labels, None where the head cannot know it."""
-        n_labels, n_contradicted = max(len(self.contradicted), 1), int(self.contradicted.sum())
+    def error_rate(self, most: float) -> float | None:
+        """Return the estimated share of wrong labels, None where the head cannot know it.
+
+        Args:
+            most: the share that is not exceeded. A joint that expects more than that counts labels that the head finds
+                right: those of rare labels, whose probabilities are all low.
+        """
+        n_labels, n_contradicted = len(self.contradicted), int(self.contradicted.sum())
         is_certain = self.n_wrong >= LEAST_CERTAIN * n_contradicted and n_contradicted <= MOST_CONTRADICTED * n_labels
-        return self.n_wrong / n_labels if is_certain or n_contradicted <= FEW_CONTRADICTED * n_labels else None
+        share = self.n_wrong / n_labels
+        return share if share <= most and (is_certain or n_contradicted <= FEW_CONTRADICTED * n_labels) else None
 
 
 def label_errors(
@@ -243,7 +249,7 @@ def label_errors(
         confirmed: items whose label a person has confirmed; they train the head and are not listed.
 
     Raises:
-        LabelError: when a class has too few items.
+        LabelError: when a class has too few items, or none of several labels can be checked.
         UnknownHead: when no head has this name.
     """
     start, settings = time.perf_counter(), settings or LabelErrorSettings()
@@ -261,7 +267,7 @@ def label_errors(
         issues=tuple(ranking.take(ranking.flagged).top()),
         ranking=ranking,
         n_labels=n_labels,
-        error_rate=check.error_rate,
+        error_rate=check.error_rate(limit_wrong),
         error_rate_interval=(0.0, limit_wrong),
         skipped_labels=check.skipped_labels,
         n_confirmed=n_labels - len(ranking),
@@ -330,8 +336,13 @@ def _check_labels_one_by_one(
             suggested=np.where(present, -1, number),
         )
         checks.append(_Check(ranking, check.n_wrong, check.contradicted))
+    if not checks:
+        raise LabelError(
+            f"no label of {data.label!r} can be checked: each occurs in one group of items only, or in all but one; "
+            "label more items"
+        )
     merged = _merge(tuple(names), [c.ranking for c in checks])
-    contradicted = np.concatenate([np.zeros(0, bool), *(c.contradicted for c in checks)])
+    contradicted = np.concatenate([c.contradicted for c in checks])
     return _Check(merged, sum(c.n_wrong for c in checks), contradicted, tuple(skipped))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.metrics import McNemarResult, MetricDifference
 from embedstore.classify.metrics.simultaneous import PairwiseDifferences, compare_all
 from embedstore.errors import LabelError
+from embedstore.tables import to_json_value
 from embedstore.wording import counted
 
 
@@ -32,6 +34,10 @@ class ComparisonPower:
     def of(cls, pairs: PairwiseDifferences) -> ComparisonPower:
         """Return the power of a comparison."""
         return cls(pairs.detectable_difference, pairs.rows_needed(0.01) or pairs.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types; the difference is None where a single item or group can show none."""
+        return {name: to_json_value(value) for name, value in asdict(self).items()}
 
 
 def pairwise_differences(evaluations: Sequence[Evaluation]) -> PairwiseDifferences:

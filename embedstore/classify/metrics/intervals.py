@@ -174,6 +174,8 @@ def loss_interval(
 ) -> Interval:
     """Return the 95% interval of a mean loss; where every row is right, unseen rows may have the worst loss.
 
+    Where all losses are equal, unseen rows may have the worst loss or none.
+
     A few rows may have nearly all of the loss, and the bootstrap then knows little of its spread. No variance of a loss
     is larger than that of a share of the worst one, so the upper end is at most Wilson's for such a share.
 
@@ -186,23 +188,16 @@ def loss_interval(
         seed: random seed of the bootstrap.
     """
     low, high = studentized_interval(losses, rows.groups, weights=weights, n_replicates=n_replicates, seed=seed)
-    mean, worst, draws = float(np.average(losses, weights=weights)), WORST_LOSS[metric], _draws(rows.groups, weights)
-    if low == high or rows.n_groups_with_errors == 0:
-        high = min(high, _bounded_mean_end(mean, _worst_right_loss(metric, rows.proba.shape[1]), draws))
-        unseen = 1 - shares.wilson_interval(1.0, draws)[0]
+    mean, worst = float(np.average(losses, weights=weights)), WORST_LOSS[metric]
+    draws = shares.equal_draws(rows.groups, weights)
+    unseen = 1 - shares.wilson_interval(1.0, draws)[0]
+    are_equal = low == high
+    if are_equal:
+        low *= 1 - unseen
+    if are_equal or rows.n_groups_with_errors == 0:
+        high = min(high, shares.bounded_mean_end(mean, _worst_right_loss(metric, rows.proba.shape[1]), draws))
         high += unseen * max(0.0, worst - high)
-    return low, max(min(high, _bounded_mean_end(mean, worst, draws)), mean)
-
-
-def _draws(groups: IntArray, weights: FloatArray | None) -> float:
-    """Return how many groups of equal weight are as precise as these (Kish 1965)."""
-    sizes = np.bincount(np.unique(groups, return_inverse=True)[1], weights).astype(np.float64)
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
-
-
-def _bounded_mean_end(mean: float, most: float, draws: float) -> float:
-    """Return Wilson's upper end of a mean of numbers between 0 and ``most``."""
-    return most * shares.wilson_interval(min(1.0, mean / most), draws)[1]
+    return low, max(min(high, shares.bounded_mean_end(mean, worst, draws)), mean)
 
 
 def _worst_right_loss(metric: MetricName, n_classes: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from embedstore.arrays import Array, FloatArray
 from embedstore.classify.metrics.report import MetricEstimate
 from embedstore.classify.metrics.resampling import DEFAULT_REPLICATES, bootstrap_counts, studentized_interval
-from embedstore.classify.metrics.shares import accuracy_rows, share_interval
+from embedstore.classify.metrics.shares import accuracy_rows, bounded_mean_end, equal_draws, share_interval
 
 MIN_GROUPS = 10
 """Groups of held-out rows from which R squared and the correlations have an interval."""
@@ -143,7 +143,7 @@ def ordinal_report(
         NumericMetric.QUADRATIC_KAPPA: _correlation_estimate(quadratic_kappa, a, b, groups, seed),
         NumericMetric.ACCURACY: _share_estimate(a == b, groups),
         NumericMetric.WITHIN_ONE: _share_estimate(np.abs(a - b) <= 1, groups),
-        **_error_estimates(y, predicted, groups, seed),
+        **_error_estimates(y, predicted, groups, seed, most=float(np.ptp(np.concatenate([y, predicted])))),
         NumericMetric.SPEARMAN: _correlation_estimate(spearman, y, predicted, groups, seed),
     }
     return NumericReport(len(y), {m.value: e for m, e in estimates.items()}, _baseline_errors(y, baseline))
@@ -155,15 +155,24 @@ def absolute_error_estimate(errors: FloatArray, groups: Array, seed: int = 0) ->
 
 
 def _error_estimates(
-    y: FloatArray, predicted: FloatArray, groups: Array, seed: int
+    y: FloatArray, predicted: FloatArray, groups: Array, seed: int, *, most: float = math.inf
 ) -> dict[NumericMetric, MetricEstimate]:
-    """Return the mean absolute and the root mean squared error."""
-    squares = (y - predicted) ** 2
-    low, high = studentized_interval(squares, groups, seed=seed)
+    """Return the mean absolute and the root mean squared error; no error is larger than ``most``."""
+    error = _within(absolute_error_estimate(np.abs(y - predicted), groups, seed), most, groups)
+    square = _within(absolute_error_estimate((y - predicted) ** 2, groups, seed), most**2, groups)
     return {
-        NumericMetric.MAE: absolute_error_estimate(np.abs(y - predicted), groups, seed),
-        NumericMetric.RMSE: MetricEstimate(math.sqrt(float(squares.mean())), math.sqrt(low), math.sqrt(high)),
+        NumericMetric.MAE: error,
+        NumericMetric.RMSE: MetricEstimate(*(math.sqrt(v) for v in (square.value, square.low, square.high))),
     }
+
+
+def _within(error: MetricEstimate, most: float, groups: Array) -> MetricEstimate:
+    """Return a mean error with the upper end that errors of at most ``most`` allow."""
+    if not 0 < most < math.inf or math.isnan(error.high):
+        return error
+    return replace(
+        error, high=max(error.value, min(error.high, bounded_mean_end(error.value, most, equal_draws(groups))))
+    )
 
 
 def _baseline_errors(y: FloatArray, baseline: FloatArray) -> dict[str, float]:

@@ -70,6 +70,22 @@ def _wilson_low(share: float, draws: float, confidence: float) -> float:
     return min(low, float(gammaincinv(successes, 1 - confidence)) / draws) if successes <= _FEW else low
 
 
+def bounded_mean_end(mean: float, most: float, draws: float) -> float:
+    """Return Wilson's upper end of a mean of numbers between 0 and ``most``; no variance is larger than a share's."""
+    return most * wilson_interval(min(1.0, mean / most), draws)[1]
+
+
+def equal_draws(groups: IntArray, weights: FloatArray | None = None) -> float:
+    """Return how many groups of equal weight are as precise as these (Kish 1965).
+
+    Args:
+        groups: int ``(N,)``; rows of one group are one draw.
+        weights: float ``(N,)``, above 0, how often each row counts; by default once.
+    """
+    sizes = np.bincount(np.unique(groups, return_inverse=True)[1], weights).astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
 def accuracy_rows(correct: npt.NDArray[np.bool_], groups: IntArray) -> WeightedRows:
     """Return rows of equal weight.
 

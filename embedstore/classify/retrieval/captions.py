@@ -77,6 +77,9 @@ def retrieve_captions(
         pairs: their texts.
         text_vectors: float32 ``(T, D)``, of the texts.
         settings: the ranks and the column.
+
+    Raises:
+        LabelError: if whatever a query may find is relevant to it, as with one image.
     """
     images = _Images.of(data.X)
     exact = data.groups if data.exact_groups is None else data.exact_groups

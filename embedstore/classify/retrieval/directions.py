@@ -17,6 +17,7 @@ from embedstore.classify.metrics import MetricName
 from embedstore.classify.retrieval.metrics import mean_estimate, query_figures
 from embedstore.classify.retrieval.ranking import Judgment, RankedRelevance, rank_relevance
 from embedstore.classify.retrieval.report import RetrievalDirection
+from embedstore.errors import LabelError
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,17 @@ def evaluate_direction(
         gallery: float32 ``(N, D)``, unit rows.
         judge: as for :func:`~embedstore.classify.retrieval.ranking.rank_relevance`.
         settings: the ranks and the column.
+
+    Raises:
+        LabelError: if whatever a query may find is relevant to it, so that every figure is 1 by itself.
     """
     ranked = rank_relevance(queries.vectors, gallery, judge, max(settings.ks))
     kept = np.flatnonzero(ranked.n_relevant > 0)
+    if len(kept) and (ranked.n_relevant[kept] == ranked.n_candidates[kept]).all():
+        raise LabelError(
+            f"{name}: all that a query may find is relevant (one label, or one image), so that any order is perfect "
+            "and the figures say nothing; label items of another class, or give another column"
+        )
     groups = queries.groups[kept]
     figures = query_figures(_take(ranked, kept), settings.ks).by_metric if len(kept) else {}
     return RetrievalDirection(

@@ -29,7 +29,7 @@ def retrieve_labels(data: Features, split: str | None, settings: RetrievalSettin
         settings: the ranks and the column.
 
     Raises:
-        LabelError: if there is no query or no gallery, or no query has a relevant item.
+        LabelError: if there is no query or no gallery, no query has a relevant item, or all that it may find is.
     """
     is_query = np.ones(len(data), bool) if split is None else data.splits == split
     gallery = np.flatnonzero(is_query if split is None else ~is_query)
