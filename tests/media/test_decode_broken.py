@@ -42,6 +42,7 @@ def test_empty_files_other_files_and_bare_headers_have_different_reasons():
     assert decode_failure(b"") is FailureReason.EMPTY
     assert decode_failure(b"hello\n") is FailureReason.NOT_AN_IMAGE
     assert decode_failure(b"\xff\xd8\xff nonsense") is FailureReason.CORRUPT
+    assert decode_failure(b"\0\0\0\x1cftypavif nonsense") is FailureReason.CORRUPT
 
 
 def test_postscript_is_refused_and_not_run():

@@ -232,7 +232,8 @@ def _unidentified(data: bytes) -> ImageError:
     """Return the reason why no plugin of Pillow accepted a file: another format, or a broken header."""
     if data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data):
         return ImageError(FailureReason.TRUNCATED, "the file ends before the size that its header gives")
-    name = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+    is_avif = data[4:12] in (b"ftypavif", b"ftypavis")
+    name = "AVIF" if is_avif else next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
     if name:
         return ImageError(
             FailureReason.CORRUPT, f"starts like a {name}, but its header is broken or of a kind that is not supported"
