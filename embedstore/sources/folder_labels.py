@@ -23,6 +23,7 @@ NO_SPLIT = (  # the end of a message
     "images there would be in no split; rename the folder to train, val or test (or another word for one), or take no "
     "splits from folders with --splits-from none"
 )
+NO_FOLDERS = ("", ".", "..")  # in the path of a file
 NAMED_ROLES = ("label", "split")  # what the names of folders state
 
 LabelAndSplit = tuple[str | None, str | None]
@@ -43,6 +44,7 @@ def label_and_split(folders: Sequence[str], *, root: str = "", splits: bool = Tr
     Returns:
         ``(label, split)``; either may be None.
     """
+    folders = [name for name in folders if name not in NO_FOLDERS]
     named = [i for i, name in enumerate(folders) if splits and known_split(name)]
     if not named:
         split = known_split(root) if splits else None

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from embedstore.sources.folder_labels import LabelAndSplit, label_and_split
+from embedstore.sources.folder_labels import NO_FOLDERS, LabelAndSplit, label_and_split
 from embedstore.text_form import known_split
 
 PART_NUMBER = re.compile(r"[-_.]\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?$", re.IGNORECASE)  # at the end of a name
@@ -22,7 +22,7 @@ def without_system_names(path: str) -> tuple[str, list[str]]:
     Args:
         path: as typed, without the name of the file; only an absolute one has such a part.
     """
-    names = [name for name in path.split("/") if name not in ("", ".", "..")]
+    names = [name for name in path.split("/") if name not in NO_FOLDERS]
     if not path.startswith("/"):
         return "", names
     home = os.path.expanduser("~").strip("/").split("/")  # noqa: PTH111 - it is no error to have none

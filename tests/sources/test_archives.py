@@ -52,6 +52,33 @@ def zip_bytes(files: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED
 PHOTOS = [(f"{kind}/{n}.png", picture(10 * k + n)) for k, kind in enumerate(("cats", "dogs")) for n in range(3)]
 
 
+@pytest.mark.parametrize(
+    ("name", "label", "split"),
+    [
+        ("../1.png", None, None), ("../../cat/1.png", "cat", None), ("/1.png", None, None),
+        ("/val/cat/1.png", "cat", "val"),
+        ("./1.png", None, None), ("./train/./cat//1.png", "cat", "train"), ("val/../cat/..//1.png", "cat", "val"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_parts_of_a_path_that_are_no_folders_are_no_labels(tmp_path, kind, name, label, split):
+    """`..` and what is empty; nothing is unpacked, so that such a name leads nowhere."""
+    (tmp_path / f"x.{kind}").write_bytes({"tar": tar_bytes, "zip": zip_bytes}[kind]([(name, picture(1))]))
+    refs, failures = scan(open_source(tmp_path / f"x.{kind}"))
+    assert ([(ref.label, ref.split) for ref in refs], failures) == ([(label, split)], [])
+
+
+def test_backslashes_of_a_zip_are_slashes(tmp_path):
+    """Programs for Windows write them; the member is read by the name that the archive has."""
+    (tmp_path / "x.zip").write_bytes(zip_bytes([("val\\cat\\1.png", picture(1))]))
+    source = open_source(tmp_path / "x.zip")
+    refs, failures = scan(source)
+    assert ([(ref.label, ref.split) for ref in refs], failures) == ([("cat", "val")], [])
+    assert list(source.read(refs)) == [picture(1)]
+    (tmp_path / "x.tar").write_bytes(tar_bytes([("a\\b/1.png", picture(1))]))
+    assert scan(open_source(tmp_path / "x.tar"))[0][0].label == "a\\b"
+
+
 @pytest.mark.parametrize(("suffix", "data"), [("tar", tar_bytes(PHOTOS)), ("zip", zip_bytes(PHOTOS))])
 def test_every_file_of_an_archive_is_an_item_with_its_folder_as_label(tmp_path, suffix, data):
     """The uri alone says how to read the file again."""

@@ -82,4 +82,4 @@ def split_of_name(name: str) -> str | None:
     if os.path.isabs(name) or is_location(name):  # noqa: PTH117
         return None
     folders = name.replace("\\", "/").split("/")[:-1]
-    return label_and_split([f for f in folders if f not in ("", ".", "..")])[1]
+    return label_and_split(folders)[1]

@@ -20,6 +20,7 @@ from embedstore.sources.tables import ROW_COLUMN, InputTable
 from embedstore.storage.quoting import quote_literal
 from embedstore.storage.sql import fetch_value, object_array
 from embedstore.temporary import temporary_folder
+from embedstore.wording import counted
 
 FLUSH_ROWS = 4096
 CATEGORIES, CAPTIONS = "categories", "captions"  # columns: lists of text
@@ -146,7 +147,8 @@ class AnnotationTables:
         if orphans and crops:
             self.skipped["box of a photo that is not listed"] = orphans
         elif orphans:
-            self.table.notices.append(f"{self.table.name}: {orphans:,} annotations are of photos that it does not list")
+            annotations = counted(orphans, "annotation is of a photo", "annotations are of photos")
+            self.table.notices.append(f"{self.table.name}: {annotations} that it does not list")
 
     def _create_photos(self) -> None:
         """Create one row per photo."""
@@ -157,8 +159,8 @@ class AnnotationTables:
         )
         if several:
             self.table.notices.append(
-                f"{self.table.name}: {several:,} photos show objects of several classes, so that photos have no label; "
-                f"their classes are in the column {CATEGORIES}"
+                f"{self.table.name}: {counted(several, 'photo shows', 'photos show')} objects of several classes, so "
+                f"that photos have no label; their classes are in the column {CATEGORIES}"
             )
         self._create_given(
             "SELECT uri, min(n) AS n, NULL AS photo, max(split) AS split FROM photos GROUP BY uri",

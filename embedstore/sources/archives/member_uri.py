@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from embedstore.sources.folder_labels import NO_FOLDERS
 from embedstore.sources.uris import scheme_of
 
 COMPRESSED_SUFFIXES = {
@@ -30,6 +31,15 @@ class MemberUri:
 
     def __str__(self) -> str:
         return f"{self.kind}://{self.name}{SEPARATOR}{self.archive}"
+
+    @property
+    def names(self) -> list[str]:
+        """The folders inside the archive, outermost first, and the name of the file.
+
+        Some programs for Windows write backslashes into a zip, where the format has slashes (APPNOTE 4.4.17).
+        """
+        path = self.name.replace("\\", "/") if self.kind == "zip" else self.name
+        return [name for name in path.split("/")[:-1] if name not in NO_FOLDERS] + path.split("/")[-1:]
 
 
 def parse_member_uri(uri: str) -> MemberUri | None:

@@ -143,7 +143,7 @@ class ArchiveSource(LocationSource):
             detail = "a later file of the archive has the same name"
             yield Failure(display_uri(name), name, member.size, version_ns, FailureReason.SUPERSEDED, detail)
             return
-        *folders, name = uri.name.split("/")
+        *folders, name = uri.names
         label, split = label_and_split(folders, splits=self._splits)
         if file.split is None:
             self._check.add(folders, name)

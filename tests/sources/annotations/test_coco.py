@@ -74,7 +74,7 @@ def test_photos_with_several_classes_have_a_list_and_the_report_says_so(tmp_path
     images = [image(1, "a.png"), image(2, "b.png"), image(3, "c.png")]
     path = write(tmp_path / "coco.json", images, [box(1, 7, 0, 0, 5, 5), box(1, 3, 0, 0, 5, 5), box(2, 3, 0, 0, 5, 5)])
     report = store.embed(tmp_path, annotations=[str(path)])
-    assert any("1 photos show objects of several classes" in n and "categories" in n for n in report.notices)
+    assert any("1 photo shows objects of several classes" in n and "categories" in n for n in report.notices)
     assert [(n, label, list(c)) for n, label, c in rows(store, "label, categories")] == [
         ("a.png", None, ["cat", "dog"]), ("b.png", None, ["cat"]), ("c.png", None, []),
     ]  # fmt: skip
