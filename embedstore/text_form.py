@@ -33,6 +33,7 @@ SPLIT_WORDS: dict[Split, tuple[str, ...]] = {
                 "devset"),
     Split.TEST: ("test", "testing", "testset", "eval", "evaluation", "evalset", "holdout", "heldout"),
 }  # fmt: skip
+UNASSIGNED = "unassigned"  # names a file of items that are in no split, next to files of splits
 _SPLITS = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 _SEPARATORS = re.compile(r"[-_. ]")
 _YEAR = re.compile(r"(19|20)\d\d$")  # train2017

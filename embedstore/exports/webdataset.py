@@ -23,10 +23,10 @@ from embedstore.exports.images import ImageReader, ItemImage
 from embedstore.storage.durable_files import atomic_write
 from embedstore.storage.transfer.selection import ItemBlock, Record, SelectedItems
 from embedstore.tables import to_json_value
+from embedstore.text_form import UNASSIGNED
 
 SHARD_BYTES = 512 << 20  # a shard is closed once it has more
 CLASSES_FILE = "classes.txt"
-NO_SPLIT = "unassigned"  # names the shards of items without a split, where others have one
 _KEY_DIGITS = 9
 _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9_]+")
 _STORE_COLUMNS = ("item", "content", "size", "mtime_ns", "present", "added")  # of no use outside of the store
@@ -74,8 +74,8 @@ def write_shards(selected: SelectedItems, folder: Path, options: ExportOptions, 
 
 
 def split_file_name(split: str | None) -> str:
-    """Return a split as part of the name of a file; :data:`NO_SPLIT` if there is none."""
-    return _NOT_IN_FILE_NAMES.sub("_", split) if split else NO_SPLIT
+    """Return a split as part of the name of a file; ``unassigned`` if there is none."""
+    return _NOT_IN_FILE_NAMES.sub("_", split) if split else UNASSIGNED
 
 
 Members = list[tuple[str, bytes]]  # name and bytes

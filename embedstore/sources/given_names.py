@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from embedstore.sources.folder_labels import NO_FOLDERS, LabelAndSplit, label_and_split
-from embedstore.text_form import known_split
+from embedstore.text_form import UNASSIGNED, known_split
 
 PART_NUMBER = re.compile(r"[-_.]\d+([-_.]of[-_.]\d+)?([-_.][0-9a-f]{8,})?$", re.IGNORECASE)  # at the end of a name
 _WORD_END = re.compile(r"[-_.]")
@@ -90,7 +90,17 @@ def splits_of_archives(paths: Iterable[str]) -> dict[str, str | None]:
     holder = max(0, _common_length(names) - 1)
     found: dict[str, str | None] = {}
     for (path, _, name), (*folders, _) in zip(given, names, strict=True):
-        stem = _ARCHIVE_SUFFIX.sub("", name)
-        last_word = _WORD_END.split(PART_NUMBER.sub("", stem))[-1]
+        stem, last_word = _stem_and_last_word(name)
         found[path] = split_of_file_name(stem) or split_of_file_name(last_word) or label_and_split(folders[holder:])[1]
     return found
+
+
+def is_unassigned(path: str) -> bool:
+    """Return whether the name of an archive says that its files are in no split, as that of an export does."""
+    return _stem_and_last_word(os.path.basename(path))[1].lower() == UNASSIGNED  # noqa: PTH119
+
+
+def _stem_and_last_word(name: str) -> tuple[str, str]:
+    """Return the name of an archive without its suffix, and the last word of that before the number of a shard."""
+    stem = _ARCHIVE_SUFFIX.sub("", name)
+    return stem, _WORD_END.split(PART_NUMBER.sub("", stem))[-1]

@@ -20,7 +20,7 @@ from embedstore.sources.archives.opened import remember_archive
 from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.companions import find_companions
 from embedstore.sources.folder_labels import NAMED_ROLES, NO_SPLIT, SplitFolderCheck, label_and_split, sidecar_split
-from embedstore.sources.given_names import splits_of_archives
+from embedstore.sources.given_names import is_unassigned, splits_of_archives
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan, ScanSummary
 from embedstore.text_form import clean_name
@@ -150,7 +150,7 @@ class ArchiveSource(LocationSource):
         self._collected.add(display_uri(path), file.columns)
         stated = {"label": clean_name(file.label), "split": sidecar_split(path, file.split)}
         split = stated["split"] or split or self._split_of.get(uri.archive)
-        if split is None:
+        if split is None and not is_unassigned(uri.archive):
             self._without_split = self._without_split or uri.archive
         yield ImageRef(
             display_uri(path),
