@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from embedstore.finetuning.advice import FinetuningAdvice
     from embedstore.finetuning.settings import FinetuneOptions
     from embedstore.finetuning.strategies import StrategyComparison
-    from embedstore.operations.arguments import Counts, ItemIds, Names, Paths, Vectors
+    from embedstore.operations.arguments import Counts, ItemIds, Names, Paths, Source, Vectors
     from embedstore.operations.checkup import CheckupReport
     from embedstore.operations.copy_errors import CopyErrors
     from embedstore.operations.encode import Images
@@ -120,7 +120,7 @@ class Store:
 
     def __reduce__(self) -> tuple[Callable[[str, OpenOptions], Store], tuple[str, OpenOptions]]:
         """A copy, also one that is sent to another process, opens the store again."""
-        return _open_again, (str(self.path), self._session.options)
+        return _open_with, (str(self.path), self._session.options)
 
     def __len__(self) -> int:
         """The number of items."""
@@ -256,7 +256,7 @@ class Store:
 
     def embed(
         self,
-        source: Any = (),
+        source: Source = (),
         *,
         annotations: Paths = (),
         crops: bool = False,
@@ -388,7 +388,7 @@ class Store:
 
     def plan_parts(
         self,
-        source: Any = (),
+        source: Source = (),
         parts: int | None = None,
         *,
         replace: bool = False,
@@ -2632,11 +2632,11 @@ def open(
     options = OpenOptions.parse(
         device=device, precision=precision, runtime=runtime, decoder=decoder, allow_code=allow_code
     )
-    return Store(Session(Storage.open(path), options))
+    return _open_with(path, options)
 
 
-def _open_again(path: str, options: OpenOptions) -> Store:
-    """Open the store of a copy."""
+def _open_with(path: str | Path, options: OpenOptions) -> Store:
+    """Open a store with options that were checked."""
     return Store(Session(Storage.open(path), options))
 
 

@@ -182,7 +182,8 @@ def _limit_to_container() -> None:
     import resource
 
     most = _memory_bytes(DATA) + max(left - CONTAINER_RESERVE_BYTES, LEAST_REQUEST_BYTES)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _memory_bytes(field: int) -> int:

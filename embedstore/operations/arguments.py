@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadOption
+from embedstore.sources.frames import is_frame
 from embedstore.text_form import is_unicode
 
 # Any: a set, array, Series, Index, tensor, Arrow array or generator, which the conversion turns into a list
@@ -23,6 +24,7 @@ ItemIds: TypeAlias = Sequence[int] | Any
 Counts: TypeAlias = Sequence[int] | Any
 Paths: TypeAlias = Sequence[str | os.PathLike[str]] | Any  # one path alone is one path
 Names: TypeAlias = Sequence[str] | Any  # one name alone is one name, and not a list of letters
+Source: TypeAlias = Sequence[str] | Any  # a folder, paths in any form, or a table in memory
 Vectors: TypeAlias = NDArray[Any] | Any  # a tensor, DataFrame, Arrow array, or a list of lists
 
 _MAX_ID = 2**63 - 1  # ids are stored as 64-bit integers
@@ -199,6 +201,10 @@ def _paths(values: Any) -> list[str]:
     return [os.fspath(_path(value)) for value in ([values] if alone else _members(values))]
 
 
+def _source(value: Any) -> Any:
+    return value if is_frame(value) else _paths(python_scalar(value))
+
+
 def _classes(values: Any) -> Any:
     return values if isinstance(values, Mapping) else [str(python_scalar(v)) for v in _members(values)]
 
@@ -213,6 +219,7 @@ CONVERSIONS = {
     "Counts": Conversion("a list of whole numbers", _whole_numbers),
     "Names": Conversion("a list of names", _names),
     "Paths": Conversion("a path, or a list of paths", _paths),
+    "Source": Conversion("a folder, files by their paths, or a table with a column of them", _source),
     "Classes": Conversion("a list of class names, or prompts by class", _classes),
     "Vectors": Conversion("an array of numbers", as_array),
 }

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from embedstore.errors import BadAnnotations, BadManifest, SourceError, SourceNotFound
 from embedstore.sources.annotations.formats import annotation_hint, is_annotation_file
 from embedstore.sources.annotations.options import AnnotationOptions
@@ -81,7 +79,8 @@ def open_source(
         if table.text_column is not None:
             raise BadManifest("text_column names a column of a file; write the table to a CSV or Parquet file")
         return Manifest(source, table)
-    expanded = [name for given_name in _names(source) for name in expand_braces(given_name)]
+    given = [source] if isinstance(source, str | os.PathLike) else source
+    expanded = [name for given_name in given for name in expand_braces(os.fspath(given_name))]
     added = open_plug_in(expanded, labels=label_rule is not None, splits=split_rule is not None)
     if added is not None:
         is_plain = table == TableOptions(known_types=table.known_types) and rules.are_plain
@@ -129,23 +128,6 @@ def open_source(
     files = sources[0] if len(sources) == 1 else ChainedSource(sources)
     hints = [hint for name in local if (hint := annotation_hint(name)) is not None]
     return PartsSource(files, rules.parts, rules.modality, listings, hints)
-
-
-def _names(source: Any) -> list[str]:
-    """Return the names that a user gave, one or several in any sequence.
-
-    Raises:
-        SourceNotFound: if something else was given.
-    """
-    is_one = isinstance(source, str | os.PathLike | bytes) or not np.iterable(source)
-    names = [name.as_py() if hasattr(name, "as_py") else name for name in ([source] if is_one else source)]
-    for name in names:
-        if not isinstance(name, str | os.PathLike) or isinstance(os.fspath(name), bytes):
-            raise SourceNotFound(
-                "a source is a folder, files by their paths, or a table with a column of them, not "
-                f"{type(name).__name__}; save images that are in memory as files"
-            )
-    return [str(os.fspath(name)) for name in names]  # of NumPy's text the system would return bytes
 
 
 def _require_plain(rules: SkipRules, what: str) -> None:

@@ -17,35 +17,10 @@ import embedstore as es
 from embedstore.errors import BadOption, EmbedstoreError, QueryError, StoreExists
 from embedstore.exports import formats, huggingface, webdataset
 from embedstore.storage.transfer import selection
+from tests.exports.conftest import jpeg
 from tests.helpers.clusters import store_of
-from tests.sources.test_archives import zip_bytes
 
 FOLDER_FORMATS = ("webdataset", "huggingface", "fiftyone")
-
-
-def jpeg(n: int) -> bytes:
-    """A JPEG of one color."""
-    out = io.BytesIO()
-    Image.new("RGB", (32 + n, 24), (n * 20 % 256, 90, 200 - n)).save(out, "JPEG", quality=95)
-    return out.getvalue()
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Twelve JPEGs in train and val, cats and dogs, with a column of a spreadsheet's formulas, and one PNG in a zip."""
-    folder = tmp_path_factory.mktemp("exports")
-    for n in range(12):
-        path = folder / "photos" / ("val" if n % 4 == 3 else "train") / ("cat" if n < 6 else "dog") / f"{n:02d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg(n))
-    png = io.BytesIO()
-    Image.new("RGB", (20, 20), (9, 9, 200)).save(png, "PNG")
-    (folder / "more.zip").write_bytes(zip_bytes([("x.png", png.getvalue())]))
-    store = es.create(folder / "s", "embedstore/tiny", device="cpu")
-    store.embed(folder / "photos", progress=False)
-    store.embed(folder / "more.zip", labels_from=None, progress=False)
-    store.edit({"note": "'=1+' || item", "year": "2000 + item", "tags": "['a', 'b']"}, "true", create_columns=True)
-    return store
 
 
 def vectors_of(store: es.Store) -> dict[str, np.ndarray]:
@@ -255,22 +230,6 @@ def test_where_selects_and_an_empty_selection_writes_nothing(photos, tmp_path, n
         photos.export(out, file_format=file_format, where="year > 3000")
     assert list(tmp_path.iterdir()) == []
     assert photos.export(out, file_format=file_format, where="label = 'cat'").rows == 6
-
-
-READ_BACK = {  # what is exported, and how it is embedded again
-    "webdataset": "*.tar", "huggingface": "", "fiftyone": "samples.json", ".tar": "", ".csv": "", ".parquet": "",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("file_format", READ_BACK)
-def test_an_export_is_embedded_again_with_its_labels_and_splits(photos, tmp_path, file_format):
-    """Also the items that are in no split, next to those of train and val."""
-    out = tmp_path / (f"out{file_format}" if file_format.startswith(".") else "out")
-    photos.export(out, file_format=None if file_format.startswith(".") else file_format)
-    again = es.create(tmp_path / "again", "embedstore/tiny", device="cpu")
-    again.embed(f"{out}/{READ_BACK[file_format]}".rstrip("/"), progress=False)
-    query = "SELECT label, split, year, count(*) FROM items GROUP BY ALL ORDER BY ALL"
-    assert again.sql(query).rows == photos.sql(query).rows
 
 
 @pytest.mark.parametrize("file_format", ["webdataset", "huggingface", "fiftyone", ".tar"])

@@ -95,7 +95,7 @@ def test_a_folder_in_any_form_is_embedded(store, name):
 @pytest.mark.parametrize("given", NO_SOURCES)
 def test_what_is_no_source_is_one_clear_error(store, given):
     """It says what a source is; nothing is embedded."""
-    with pytest.raises(es.SourceNotFound, match="a source is a folder, files by their paths"):
+    with pytest.raises(es.BadOption, match="takes a folder, files by their paths, or a table with a column of them as"):
         store.embed(NO_SOURCES[given])
     assert len(store) == 0
 
@@ -103,7 +103,7 @@ def test_what_is_no_source_is_one_clear_error(store, given):
 @pytest.mark.parametrize("name", ["\ud800", "a\udcffb", "a\0b"])
 def test_every_message_can_be_written(store, name):
     """Also one that names a file whose name is not Unicode."""
-    with pytest.raises(es.SourceNotFound) as error:
+    with pytest.raises(es.EmbedstoreError) as error:
         store.embed(name)
     assert str(error.value).encode("utf-8")
 

@@ -99,3 +99,25 @@ def test_large_image_in_a_small_container_costs_itself(container, tmp_path, ball
     assert embed(container, store, folder, ballast_megabytes) == "0 0 1\n"
     assert count_kills(container) == 0
     assert store.verify().ok
+
+
+LIMIT_AS_A_USER = """
+import os, resource, sys
+from embedstore.cgroups import group_memory_left
+from embedstore.media import worker_process
+worker_process._limit_to_container()  # imports what another user may not be able to read
+resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may raise every limit
+worker_process._limit_to_container()
+print(group_memory_left() is not None, resource.getrlimit(resource.RLIMIT_DATA)[1] >> 30)
+"""
+
+
+def test_a_limit_that_a_user_cannot_raise_stays():
+    """`ulimit -d` of a batch system: a decoder that tried to raise it would end at its first request."""
+    command = [sys.executable, "-c", LIMIT_AS_A_USER]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=100)
+    if done.stdout.startswith("False"):
+        pytest.skip("no group of processes limits the memory here")
+    assert done.stdout == "True 2\n"

@@ -70,7 +70,8 @@ def test_parts_of_a_path_that_are_no_folders_are_no_labels(tmp_path, kind, name,
 
 def test_backslashes_of_a_zip_are_slashes(tmp_path):
     """Programs for Windows write them; the member is read by the name that the archive has."""
-    (tmp_path / "x.zip").write_bytes(zip_bytes([("val\\cat\\1.png", picture(1))]))
+    litter = [("val\\cat\\._1.png", b"litter"), ("@eaDir\\1.png", picture(2))]
+    (tmp_path / "x.zip").write_bytes(zip_bytes([("val\\cat\\1.png", picture(1)), *litter]))
     source = open_source(tmp_path / "x.zip")
     refs, failures = scan(source)
     assert ([(ref.label, ref.split) for ref in refs], failures) == ([("cat", "val")], [])

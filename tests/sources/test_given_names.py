@@ -136,7 +136,7 @@ def test_the_home_folder_and_devices_state_no_split(monkeypatch, home, system):
 
 
 def test_a_home_folder_states_neither_label_nor_split(tmp_path, monkeypatch):
-    """Of files and patterns with an absolute path; the folders below it do, and their neighbours are compared."""
+    """Files and patterns with an absolute path: the folders below the home folder count, and are compared."""
     home = tmp_path / "test"
     place(home, "1.png", "cat/2.png", "val/cat/3.png")
     monkeypatch.setenv("HOME", str(home))

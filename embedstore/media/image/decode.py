@@ -44,10 +44,11 @@ ORIENTATION_TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_MAGIC = {
-    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"BM": "BMP", b"II*\0": "TIFF", b"MM\0*": "TIFF",
-    b"RIFF": "WebP", b"8BPS": "PSD",
-}  # fmt: skip
+_SIGNATURES = (  # offset, bytes, name
+    (0, b"\x89PNG", "PNG"), (0, b"\xff\xd8\xff", "JPEG"), (0, b"GIF8", "GIF"), (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"), (0, b"MM\0*", "TIFF"), (0, b"RIFF", "WebP"), (0, b"8BPS", "PSD"),
+    (4, b"ftypavif", "AVIF"), (4, b"ftypavis", "AVIF"),
+)  # fmt: skip
 _TRUNCATED = re.compile(
     r"truncat|end of file|not enough|no more data|unexpected end|\bEOF\b|incomplete|insufficient", re.IGNORECASE
 )
@@ -232,8 +233,7 @@ def _unidentified(data: bytes) -> ImageError:
     """Return the reason why no plugin of Pillow accepted a file: another format, or a broken header."""
     if data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data):
         return ImageError(FailureReason.TRUNCATED, "the file ends before the size that its header gives")
-    is_avif = data[4:12] in (b"ftypavif", b"ftypavis")
-    name = "AVIF" if is_avif else next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+    name = next((name for offset, magic, name in _SIGNATURES if data.startswith(magic, offset)), None)
     if name:
         return ImageError(
             FailureReason.CORRUPT, f"starts like a {name}, but its header is broken or of a kind that is not supported"

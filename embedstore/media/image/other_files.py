@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_PLUG_IN = "needs a plug-in, as docs/how-to/plug-ins.md describes"
+_PLUG_IN = "needs a plug-in; docs/how-to/plug-ins.md shows one for it"
 _BY_START = (  # offset, bytes, what it is and what to do
     (0, b"\xff\x0a", f"JPEG XL {_PLUG_IN}"),
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", f"JPEG XL {_PLUG_IN}"),

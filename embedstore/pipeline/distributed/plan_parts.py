@@ -159,9 +159,10 @@ def finish_plan(writer: Writer, inbox: Inbox, options: PlanOptions) -> None:
     try:
         registrar = Registrar(writer, inbox)
         registrar.register_waiting()
+    except StoreUnreadable:
+        raise
     except (StoreIOError, StoreDamaged) as e:
-        is_unreadable_now = isinstance(e, StoreUnreadable)
-        if not options.replace or is_unreadable_now or not (isinstance(e, StoreDamaged) or inbox.bucket()):
+        if not options.replace or (isinstance(e, StoreIOError) and inbox.bucket() is None):
             raise
         inbox.forget_bucket()
         writer.notify([f"what waits for the plan that is replaced was not registered: {e}"])

@@ -34,12 +34,17 @@ class MemberUri:
 
     @property
     def names(self) -> list[str]:
-        """The folders inside the archive, outermost first, and the name of the file.
+        """The folders inside the archive, outermost first, and the name of the file."""
+        return member_names(self.kind, self.name)
 
-        Some programs for Windows write backslashes into a zip, where the format has slashes (APPNOTE 4.4.17).
-        """
-        path = self.name.replace("\\", "/") if self.kind == "zip" else self.name
-        return [name for name in path.split("/")[:-1] if name not in NO_FOLDERS] + path.split("/")[-1:]
+
+def member_names(kind: str, name: str) -> list[str]:
+    """Return the folders of a member of an archive, outermost first, and its own name.
+
+    Some programs for Windows write backslashes into a zip, where the format has slashes (APPNOTE 4.4.17).
+    """
+    *folders, own = (name.replace("\\", "/") if kind == "zip" else name).split("/")
+    return [folder for folder in folders if folder not in NO_FOLDERS] + [own]
 
 
 def parse_member_uri(uri: str) -> MemberUri | None:

@@ -15,7 +15,7 @@ from embedstore.sources.archives.listing import (
     load_listing,
     save_listing,
 )
-from embedstore.sources.archives.member_uri import MemberUri, compression_of
+from embedstore.sources.archives.member_uri import MemberUri, compression_of, member_names
 from embedstore.sources.archives.opened import remember_archive
 from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.companions import find_companions
@@ -95,7 +95,7 @@ class ArchiveSource(LocationSource):
             listing = self._list(path, archive)
             opened = remember_archive(kind, path, archive)
             opened.add(file.member for file in listing.files)
-            kinds = self._skipped_kinds(listing)
+            kinds = self._skipped_kinds(kind, listing)
             for file in listing.files:
                 if kind_of_file := kinds.get(file.member.name):
                     summary.skipped[kind_of_file] += 1
@@ -114,10 +114,11 @@ class ArchiveSource(LocationSource):
         if named and self._without_split:
             raise SourceError(f"{self._without_split} is given with {named[0]}, which names a split: {NO_SPLIT}")
 
-    def _skipped_kinds(self, listing: Listing) -> dict[str, str]:
+    def _skipped_kinds(self, archive_kind: str, listing: Listing) -> dict[str, str]:
         """Return how each file is counted that is skipped."""
         names = dict.fromkeys(file.member.name for file in listing.files)
-        kinds = {name: kind for name in names if (kind := self._rules.kind_of_path(name))}
+        paths = {name: "/".join(member_names(archive_kind, name)) for name in names}
+        kinds = {name: kind for name, path in paths.items() if (kind := self._rules.kind_of_path(path))}
         kept = [name for name in names if name not in kinds]
         return kinds | find_companions(kept, lambda _: True, raw_pairs=self._rules.raw_pairs)
 

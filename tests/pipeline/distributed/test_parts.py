@@ -1,6 +1,5 @@
 """Embedding in parts gives the rows that a local run gives, in any order and any number of times."""
 
-import errno
 import os
 import random
 import shutil
@@ -10,7 +9,6 @@ import pytest
 
 import embedstore as es
 from embedstore.errors import BadOption, NoImages, PartsError
-from embedstore.storage import durable_files
 from embedstore.storage.inbox.inbox import Inbox
 from tests.conftest import picture
 from tests.helpers.text_models import WORDS, save_model
@@ -106,56 +104,70 @@ def test_an_own_column_and_labels_of_a_manifest_arrive(tmp_path, photos):
     assert store.sql(values).rows[0] == (names[0], "mine", 1900)
 
 
-@pytest.fixture
-def planned(tmp_path, photos):
-    """A store with a plan of two parts for a table with a column, of which one part was embedded."""
+def plan_of_two(folder, photos):
+    """Return a store with a plan of two parts for a table with a column, of which one was embedded, and the table.
+
+    The table no longer names one item of the store.
+    """
     names = [photos / "train" / "cat" / "0.png", photos / "train" / "dog" / "6.png"]
+    store, table = tiny_store(folder / "s"), folder / "photos.csv"
+    store.embed(photos / "val" / "cat" / "2.png")
+    (photos / "val" / "cat" / "2.png").unlink()
     rows = "".join(f"{name},{2001 + n}\n" for n, name in enumerate(names))
-    (tmp_path / "photos.csv").write_text(f"uri,year\n{rows}")
-    store = tiny_store(tmp_path / "s")
-    store.plan_parts(tmp_path / "photos.csv", 2, progress=False)
+    table.write_text(f"uri,year\n{rows}")
+    store.plan_parts(table, 2, progress=False)
     es.work(store.path, "1/2", progress=False)
-    return store
+    return store, table
+
+
+INBOX_FILES = ["plan.json", "attributes.parquet", "missing.parquet", "*.part"]
+
+
+def inbox_of(store):
+    """Return the folder of the plan of a store."""
+    return Inbox(store._session.storage.layout, store.spaces[0].key).folder
 
 
 @pytest.mark.parametrize("how", ["changed", "cut", "holes"])
 @pytest.mark.parametrize(
     "name", ["plan.json", "attributes.parquet", "missing.parquet", "lists/000000001.jsonl", "*.part"]
 )
-def test_a_damaged_plan_is_replaced_as_its_message_says(tmp_path, planned, name, how):
+def test_a_damaged_plan_is_replaced_as_its_message_says(tmp_path, photos, name, how):
     """Each file of the inbox with a changed byte, cut in half, or as a terabyte of holes, which is not read."""
-    folder = Inbox(planned._session.storage.layout, planned.spaces[0].key).folder
-    for path in folder.glob(name):
-        if how == "holes":
-            os.truncate(path, 1 << 40)
-        else:
-            data = path.read_bytes()
-            path.write_bytes(data[: len(data) // 2] if how == "cut" else data[:-2] + b"x\n")
+    store, table = plan_of_two(tmp_path, photos)
+    (path,) = inbox_of(store).glob(name)
+    if how == "holes":
+        os.truncate(path, 1 << 40)
+    else:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] if how == "cut" else data[:-2] + b"x\n")
     if name in ("*.part", "lists/000000001.jsonl"):  # a result without the list of its files cannot be used
-        assert len(planned.register().torn) == 1
-    elif list(folder.glob(name)):
+        assert len(store.register().torn) == 1
+    else:
         with pytest.raises(es.StoreDamaged, match="embedstore plan-parts STORE SOURCE --replace"):
-            planned.register()
-    planned.plan_parts(tmp_path / "photos.csv", 2, replace=True, progress=False)
+            store.register()
+    store.plan_parts(table, 2, replace=True, progress=False)
     for part in ("1/2", "2/2"):
-        es.work(planned.path, part, progress=False)
-    assert planned.register().finished
-    assert planned.sql("SELECT year FROM items ORDER BY year").rows == ((2001,), (2002,))
-    assert planned.verify().ok
+        es.work(store.path, part, progress=False)
+    assert store.register().finished
+    assert store.sql("SELECT year FROM items WHERE present ORDER BY year").rows == ((2001,), (2002,), (None,))
+    assert store.verify().ok
 
 
-def test_a_plan_that_cannot_be_read_now_is_not_replaced(tmp_path, planned, monkeypatch):
-    """An error that passes is no damage: what waits is registered by the next call."""
-
-    def fail(path):
-        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(durable_files, "file_xxh3", fail)
-        with pytest.raises(es.EmbedstoreError, match="Input/output error") as error:
-            planned.plan_parts(tmp_path / "photos.csv", 2, replace=True, progress=False)
+@pytest.mark.parametrize("name", INBOX_FILES)
+def test_a_plan_that_cannot_be_read_now_is_not_replaced(ordinary, name):
+    """A right that is missing for a while is no damage: what waits is registered by the next call."""
+    for n, path in enumerate(["train/cat/0.png", "train/dog/6.png", "val/cat/2.png"]):
+        (ordinary / "photos" / path).parent.mkdir(parents=True, exist_ok=True)
+        picture(n).save(ordinary / "photos" / path)
+    store, table = plan_of_two(ordinary, ordinary / "photos")
+    (path,) = inbox_of(store).glob(name)
+    path.chmod(0)
+    with pytest.raises(es.EmbedstoreError, match="Permission denied") as error:
+        store.plan_parts(table, 2, replace=True, progress=False)
     assert not isinstance(error.value, es.StoreDamaged)
-    assert planned.register().registered == 1
+    path.chmod(0o600)
+    assert store.register().registered == 1
 
 
 def test_results_of_a_part_count_once(tmp_path, photos):
