@@ -64,6 +64,12 @@ print(read_archive.read_archive(here / "e", here / "i")["vectors"])
 """,
 }
 
+FIXED_TIME = """
+from datetime import datetime
+from embedstore.storage import sql
+sql.datetime = type("Fixed", (), {"now": lambda zone: datetime(2026, 11, 21, tzinfo=zone)})
+"""  # so that states differ by what happened, not by when
+
 CHECK = """
 import embedstore as es
 from embedstore.classify import registry
@@ -163,7 +169,7 @@ class Attempt:
         if self.job == "import":
             shutil.copytree(self.base / "e", self.folder / "e")
         env = {"READS_UNDER": str(self.folder), **{f"READS_{k.upper()}": str(v) for k, v in settings.items()}}
-        return self.server.run(PREAMBLE + JOBS[self.job], self.folder, env=env)
+        return self.server.run(PREAMBLE + FIXED_TIME + JOBS[self.job], self.folder, env=env)
 
     def calls(self) -> list[str]:
         """Return every call that looks at the folder."""
