@@ -33,6 +33,7 @@ VERBS = {
     "checkup": lambda store, folder: store.checkup("label"),
     "finetune": lambda store, folder: store.finetune("label", layers="last-1", epochs=1),
 }
+SLOW = ("probe hear", "probe superb")
 PROGRAM = """
 import random
 random.seed(3)
@@ -65,7 +66,7 @@ def states():
     return torch.get_rng_state().numpy().tobytes(), pickle.dumps(np.random.get_state()), random.getstate()  # noqa: NPY002
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [pytest.param(v, marks=[pytest.mark.slow] if v in SLOW else []) for v in VERBS])
 def test_a_verb_leaves_the_random_generators_as_they_were(verb, folder, monkeypatch):
     """PyTorch's, NumPy's and Python's, also when the store and its network are opened for it."""
     monkeypatch.setattr(sound_probes, "HIDDEN", 16)  # eight networks of 1,024 units take minutes
