@@ -36,6 +36,11 @@ class Modality(StrEnum):
         return {Modality.IMAGE: (), Modality.TEXT: (TEXT_FORMAT,), Modality.AUDIO: SOUND_FORMATS}[self]
 
 
+def modality_of(content_format: str | None) -> Modality:
+    """Return the modality of a content of a format; one of unknown format is an image."""
+    return next((modality for modality in Modality if content_format in modality.formats), Modality.IMAGE)
+
+
 class LongText(StrEnum):
     """What is read of a text that has more tokens than the network takes at once."""
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import ItemNotFound
+from embedstore.modality import Modality, modality_of
 from embedstore.operations.bounded_cache import BoundedCache
 from embedstore.operations.packed_ids import PackedIds
 from embedstore.operations.session import Session
@@ -300,6 +301,11 @@ class Browser:
         if found is None:
             raise ItemNotFound(f"there is no item {item}")
         return found
+
+    def modality(self, item: int) -> Modality:
+        """Return whether an item is an image, a text or a sound; one that was not decoded counts as an image."""
+        with self._session.storage.catalog.read() as con:
+            return modality_of(queries.item_format(con, item))
 
     def columns(self) -> list[ColumnFacts]:
         """Return the columns that filters can name."""

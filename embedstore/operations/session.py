@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import random
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +30,17 @@ if TYPE_CHECKING:
     from embedstore.backbones.sequence import SequenceBackbone
     from embedstore.operations.label_sample import LabelSamples
     from embedstore.search.execute import Searcher
+
+
+
+def _import_rich() -> None:
+    """Import rich before any verb does: its import draws from Python's generator, whose draws are the program's own."""
+    state = random.getstate()
+    importlib.import_module("rich.style")
+    random.setstate(state)
+
+
+_import_rich()
 
 RECORD_WAIT = 2.0  # seconds: a running `embed` must not delay an answer
 

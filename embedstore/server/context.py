@@ -21,6 +21,7 @@ from embedstore.server.replica import ServedReplica
 from embedstore.server.reports import Reports
 from embedstore.server.security import Access
 from embedstore.server.selections import Selections
+from embedstore.server.sounds import Sounds
 from embedstore.server.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class ServerContext:
         browser: pages of items.
         selections: sets of items, by handle.
         thumbnails: re-encoded images.
+        sounds: sounds as a browser plays them.
         maps: the places of all items, by space.
         reports: the last reports.
         encoders: words and images to vectors.
@@ -53,6 +55,7 @@ class ServerContext:
     browser: Browser = field(init=False)
     selections: Selections = field(init=False)
     thumbnails: Thumbnails = field(init=False)
+    sounds: Sounds = field(init=False)
     maps: PointMaps = field(init=False)
     reports: Reports = field(init=False)
     encoders: Encoders = field(init=False)
@@ -63,6 +66,7 @@ class ServerContext:
         self.browser = Browser(self.session)
         self.selections = Selections()
         self.thumbnails = Thumbnails(self.session.storage.layout)
+        self.sounds = Sounds()
         self.maps = PointMaps(self.session)
         self.reports = Reports()
         self.encoders = Encoders(self.store)
@@ -87,6 +91,7 @@ class ServerContext:
         """End the processes and threads of the server."""
         self.maps.close()
         self.thumbnails.close()
+        self.sounds.close()
         self.encoders.close()
 
 

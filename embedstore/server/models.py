@@ -174,6 +174,14 @@ class ItemDetails(Model):
     failures: list[FailureBody]
 
 
+class ItemPreview(Model):
+    """What the page shows of an item in place of a picture."""
+
+    kind: Literal["image", "text", "sound"]
+    text: str | None = Field(default=None, description="The begin of a text; null for images and sounds.")
+    is_cut: bool = Field(default=False, description="Whether the text goes on.")
+
+
 class ValueCount(Model):
     """A value, and how many items have it."""
 

@@ -1,7 +1,6 @@
 """Networks of sound by `hf/FOLDER`: real frames alone, windows, and vectors that do not depend on the batch."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from embedstore.backbones import load, resolve_name
 from embedstore.errors import AudioError, BadBackbone, NoTextTower, WeightsNotFound
 from embedstore.modality import Modality
 from embedstore.space import Recipe, Space
+from tests.helpers.labelled_sets import PROMPTS, VOICES, write_prompts
 from tests.helpers.sound_models import FAMILIES, save_sound_model, sound_file, tone
 
 pytest.importorskip("transformers", reason="transformers is not installed (extra [audio])")
@@ -21,7 +21,6 @@ pytest.importorskip("soundfile", reason="soundfile is not installed (extra [audi
 pytest.importorskip("soxr", reason="soxr is not installed (extra [audio])")
 
 MIN_COSINE = 0.99999
-PROMPTS = Path("/usr/share/asterisk/sounds")
 
 
 @pytest.fixture(scope="module")
@@ -184,22 +183,13 @@ def test_what_is_missing_offline_is_named(folders, tmp_path):
 @pytest.mark.parametrize("count", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_whisper_tells_english_from_french(count, shared_data, tmp_path):
     """Real weights, real prompts: with prompts disjoint about 0.93 at 60 of each language."""
-    if not (PROMPTS / "fr_CA_f_June").is_dir() or not (PROMPTS / "en_US_f_Allison").is_dir():
+    if not all((PROMPTS / voice).is_dir() for voice in VOICES.values()):
         pytest.skip("the prompts are not installed (Debian packages asterisk-core-sounds-en-wav and -fr-wav)")
-    names = {language: {p.name for p in (PROMPTS / f).glob("*.wav")} for language, f in LANGUAGES.items()}
-    common = sorted(names["en"] & names["fr"])
-    chosen = np.random.default_rng(0).permutation(common)[:count]
-    with (tmp_path / "prompts.csv").open("w") as table:
-        table.write("uri,label,group\n")
-        for language, folder in LANGUAGES.items():
-            table.writelines(f"{PROMPTS / folder / name},{language},{name}\n" for name in chosen)
+    table = write_prompts(tmp_path / "prompts.csv", count)
     folder = shared_data / "models" / "whisper-tiny-en-encoder"
     store = es.create(tmp_path / "p.store", f"hf/{folder}", weights=folder / "encoder.safetensors", device="cpu")
-    report = store.embed(tmp_path / "prompts.csv")
+    report = store.embed(table)
     assert report.embedded + report.reused + report.failures == 2 * count
     if count >= 60:
         accuracy = store.probe("label", folds=5).report.scores["accuracy"].value
         assert 0.88 <= accuracy <= 0.99
-
-
-LANGUAGES = {"en": "en_US_f_Allison", "fr": "fr_CA_f_June"}

@@ -68,7 +68,7 @@ def test_colours_have_a_legend_and_pictures_appear_when_zoomed_in(chart):
     expect(legend).to_contain_text("train")
     for _ in range(3):
         chart.get_by_label("Zoom in").click()
-    thumbnail = chart.locator("img.thumb").first
+    thumbnail = chart.locator(".thumb img").first
     expect(thumbnail).to_be_visible()
     expect(thumbnail).to_have_js_property("complete", True)
 
@@ -110,12 +110,12 @@ def test_new_items_appear_on_a_map_that_is_open(own_store, visits, browser, tmp_
         expect(surface).to_have_attribute("aria-label", re.compile(f"^Map of {ITEMS} items"))
         for _ in range(3):
             page.get_by_label("Zoom in").click()
-        page.locator("img.thumb").first.wait_for()
+        page.locator(".thumb img").first.wait_for()
         before = places_of(page)
         with es.open(own_store) as store:
             store.embed(folder)
         expect(surface).to_have_attribute("aria-label", re.compile(f"^Map of {ITEMS + 3} items"))
-        page.locator("img.thumb").first.wait_for()
+        page.locator(".thumb img").first.wait_for()
         after = places_of(page)
     common = before.keys() & after.keys()
     assert common
@@ -124,8 +124,9 @@ def test_new_items_appear_on_a_map_that_is_open(own_store, visits, browser, tmp_
 
 def places_of(page):
     """Return where each picture of the map is, once nothing moves."""
-    read = "images => Object.fromEntries(images.map(image => [image.getAttribute('src'), image.getAttribute('style')]))"
+    pair = "[image.getAttribute('src'), image.parentElement.style.transform]"
+    read = f"images => Object.fromEntries(images.map(image => {pair}))"
     places = None
-    while places != (places := page.locator("img.thumb").evaluate_all(read)):
+    while places != (places := page.locator(".thumb img").evaluate_all(read)):
         page.wait_for_timeout(500)
     return places

@@ -10,38 +10,18 @@ import numpy as np
 import pytest
 
 import embedstore as es
+from tests.helpers.labelled_sets import NOUNS, write_glosses
 from tests.helpers.text_models import WORDS, save_model
 
 pytest.importorskip("transformers", reason="transformers is not installed (extra [text])")
-
-WORDNET = Path("/usr/share/wordnet")
-TOPICS = {  # numbers of WordNet's files of nouns (lexnames(5))
-    "noun.animal": "05", "noun.artifact": "06", "noun.body": "08", "noun.food": "13", "noun.location": "15",
-    "noun.person": "18", "noun.plant": "20", "noun.substance": "27", "noun.time": "28", "noun.communication": "10",
-}  # fmt: skip
-GLOSSES = 60
 
 
 @pytest.fixture(scope="module")
 def glosses(tmp_path_factory):
     """A table of the glosses of ten topics, 60 each, spread over the file."""
-    if not (WORDNET / "data.noun").is_file():
+    if not NOUNS.is_file():
         pytest.skip("WordNet is not installed (Debian package wordnet-base)")
-    by_topic = {topic: [] for topic in TOPICS}
-    numbers = {number: topic for topic, number in TOPICS.items()}
-    for line in (WORDNET / "data.noun").read_text().splitlines():
-        fields = line.split(" ", 2)
-        if not line.startswith("  ") and fields[1] in numbers:
-            by_topic[numbers[fields[1]]].append(line.split(" | ", 1)[1].split(";")[0].strip())
-    path = tmp_path_factory.mktemp("wordnet") / "glosses.csv"
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["gloss", "topic"])
-        for topic, texts in by_topic.items():
-            unique = sorted(set(texts))
-            chosen = np.random.default_rng(0).choice(len(unique), GLOSSES, replace=False)
-            rows.writerows((unique[n], topic) for n in chosen)
-    return path
+    return write_glosses(tmp_path_factory.mktemp("wordnet") / "glosses.csv")
 
 
 def test_a_table_of_texts_becomes_a_report_in_one_command(tmp_path):

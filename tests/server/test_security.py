@@ -19,7 +19,8 @@ from embedstore.server.run import ServerOptions, _listen
 from embedstore.server.security import MAX_UPLOAD_BYTES, Access, new_token
 from tests.server.conftest import HOSTILE, ROOT, running
 
-ROUTES = ["/store", "/items", "/items/1", "/items/1/thumbnail", "/items/1/image", "/facets", "/complete", "/map",
+ROUTES = ["/store", "/items", "/items/1", "/items/1/thumbnail", "/items/1/image", "/items/1/preview",
+          "/items/1/sound", "/facets", "/complete", "/map",
           "/events", "/history", "/suggestions", "/openapi.json", "/selections/x", "/nothing"]  # fmt: skip
 
 

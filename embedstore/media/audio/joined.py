@@ -15,9 +15,11 @@ from embedstore.media.audio import mpeg, ogg
 from embedstore.media.audio.sizes import stated_size
 
 _FLAC = b"fLaC"
+_CAF = b"caff"
+_CAF_HEADER, _CAF_CHUNK = 8, 12  # bytes of the header of the file, and of each of its chunks
 _AU = (b".snd", b"dns.")  # numbers of 4 bytes follow, in big and in little order
 _AU_NUMBERS = 6  # with the mark: begin of the samples, bytes of them, encoding, rate, channels
-_STATE_A_SIZE = (b"RIFF", b"RF64", b"FORM", b"riff", b"caff", *_AU)
+_STATE_A_SIZE = (b"RIFF", b"RF64", b"FORM", b"riff", _CAF, *_AU)
 _HEADER = 64  # bytes, in which they state it
 _SHORTEST_HEADER = 12  # bytes, within which no other sound begins
 _BEGINS = (  # of sounds: bytes to look for, where they are, and what has to be behind them; 8 to 16 bytes in all
@@ -75,13 +77,16 @@ def _sound_end(data: bytes, begin: int, begins: _Begins) -> int:
     if mpeg.read_frame(data, at) is not None:
         return mpeg.sound_end(data, begin, begins.next_sound(at + 1))
     if data.startswith(_FLAC, at):
-        return begins.next_any(_flac_frames(data, at))
+        frames = _flac_frames(data, at)
+        return mpeg.find_frames(data, frames, begins.next_any(frames))
     if data.startswith(ogg.CAPTURE, at):
         end = ogg.sound_end(data, at)
         return end if end > at and mpeg.begins_at(data, end) else begins.next_any(max(end, at + 1))
     if not data.startswith(_STATE_A_SIZE, at):
         return len(data)
     limit = begins.next_any(at + _SHORTEST_HEADER)
+    if data.startswith(_CAF, at):
+        return _caf_end(data, at, limit)
     end = at + (stated_size(data[at : at + _HEADER]) or 0)
     ends = (end, end + end % 2)  # some are padded to an even size
     return next((end for end in ends if at < end < limit and mpeg.begins_at(data, end)), limit)
@@ -130,3 +135,13 @@ def _flac_frames(data: bytes, at: int) -> int:
         is_last = data[block] >= 0x80
         block += 4 + int.from_bytes(data[block + 1 : block + 4], "big")
     return min(block, len(data))
+
+
+def _caf_end(data: bytes, at: int, limit: int) -> int:
+    """Return where the chunks of a CAF file end: before frames of MPEG, else at the limit."""
+    chunk = at + _CAF_HEADER
+    while chunk < limit:
+        if mpeg.begins_at(data, chunk):
+            return chunk
+        chunk += _CAF_CHUNK + int.from_bytes(data[chunk + 4 : chunk + _CAF_CHUNK], "big")
+    return limit

@@ -25,6 +25,7 @@ _HERTZ = (44100, 48000, 32000)  # of version 1
 _HALVINGS = {3: 0, 2: 1, 0: 2}  # of the sample rate, by the bits of the version: 1, 2 and 2.5
 _MONO = 3  # the bits of the channel mode
 _FRAMES_IN_A_ROW = 3  # that are a sound and no accident
+_TAIL = 1 << 14  # bytes of a file that hold so many frames of any kind, and the tags behind them
 _HAS_COUNT = 1  # flag of a header: the number of frames follows
 _LONG_FRAME = 8  # index of a bit rate whose frames are long enough for a header at every sample rate
 _VBRI, _VBRI_COUNT = 36, 14  # where that mark is in a frame, and the number of frames behind it
@@ -88,6 +89,21 @@ def sound_end(data: bytes, begin: int, limit: int) -> int:
             return behind
         kind = frame.format
     return limit
+
+
+def find_frames(data: bytes, begin: int, limit: int) -> int:
+    """Return where frames begin behind a compressed sound that states no length; the limit if none do.
+
+    The bytes before the limit are looked at first: nearly all files hold one sound, and are not searched.
+
+    Args:
+        data: the bytes of a file.
+        begin: where the search begins.
+        limit: where the frames end at the latest.
+    """
+    if _next_frames(data, max(begin, limit - _TAIL), limit, _FRAMES_IN_A_ROW) == limit:
+        return limit
+    return _next_frames(data, begin, limit, _FRAMES_IN_A_ROW)
 
 
 def state_frames(data: bytes) -> bytes:
@@ -156,24 +172,24 @@ def _frames(data: bytes, begin: int, limit: int) -> Iterator[tuple[int, int, Fra
         behind, kind = at + frame.length, frame.format
 
 
-def _next_frames(data: bytes, at: int, limit: int) -> int:
-    """Return where frames follow each other next; the limit if they do not."""
+def _next_frames(data: bytes, at: int, limit: int, least: int = 1) -> int:
+    """Return where frames follow each other next, at least some; the limit if they do not."""
     while (found := _SYNC.search(data, at, limit)) is not None:
-        if _are_frames(data, found.start(), limit):
+        if _are_frames(data, found.start(), limit, least):
             return found.start()
         at = found.start() + 1
     return limit
 
 
-def _are_frames(data: bytes, at: int, limit: int) -> bool:
-    """Return whether some frames of one format follow each other, or all until the limit."""
+def _are_frames(data: bytes, at: int, limit: int, least: int = 1) -> bool:
+    """Return whether some frames of one format follow each other, or all until the limit, if they are ``least``."""
     first = frame = read_frame(data, at)
-    for _ in range(_FRAMES_IN_A_ROW):
+    for count in range(1, _FRAMES_IN_A_ROW + 1):
         if frame is None or first is None or frame.format != first.format:
             return False
         at += frame.length
         if at >= limit:
-            return at == limit
+            return at == limit and count >= least
         frame = read_frame(data, at)
     return True
 

@@ -9,6 +9,8 @@ import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
+from embedstore.media.text.decode import decode_text
+from embedstore.modality import Modality
 from embedstore.operations.browse import ListOrder
 from embedstore.server.context import Context
 from embedstore.server.models import (
@@ -23,11 +25,13 @@ from embedstore.server.models import (
     ImageFacts,
     ItemBody,
     ItemDetails,
+    ItemPreview,
     ItemsBody,
     Model,
     PredictionBody,
     ValueCount,
 )
+from embedstore.server.sounds import PLAYED_RATE, ranged_response
 from embedstore.server.thumbnails import IMAGE_SIZE, THUMBNAIL_SIZES, content_etag
 from embedstore.sources.locations import read_item
 from embedstore.tables import to_json_value
@@ -38,7 +42,10 @@ ItemId = Annotated[int, Path(ge=0, le=2**63 - 1)]
 Where = Annotated[str | None, Query(max_length=MAX_TEXT, description="A filter, as on the command line.")]
 Columns = Annotated[list[str], Query(max_length=50, description="Columns to return. Repeatable.")]
 _FACT_NAMES = ("item", "uri", "label", "split", "content")
-_WEBP = {"image/webp": {"schema": {"type": "string", "format": "binary"}}}
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_WEBP = {"image/webp": _BYTES}
+_WAVE = {"audio/wav": _BYTES}
+_CACHED = "private, max-age=300"
 
 
 class ItemsRequest(Model):
@@ -110,6 +117,22 @@ async def get_image(item: ItemId, context: Context, request: Request) -> Respons
     return await context.thumbnails.run(partial(_image, item, context, request, IMAGE_SIZE))
 
 
+@router.get("/items/{item}/preview")
+async def get_preview(
+    item: ItemId,
+    context: Context,
+    characters: Annotated[int, Query(ge=1, le=MAX_TEXT, description="The most characters of a text.")] = 300,
+) -> ItemPreview:
+    """Return whether an item is an image, a text or a sound, and the begin of a text."""
+    return await context.thumbnails.run(partial(_preview, item, context, characters))
+
+
+@router.get("/items/{item}/sound", response_class=Response, responses={200: {"content": _WAVE}})
+async def get_sound(item: ItemId, context: Context, request: Request) -> Response:
+    """Return the sound of an item, decoded: one channel, as a WAV file of at most ten minutes."""
+    return await context.thumbnails.run(partial(_sound, item, context, request))
+
+
 @router.get("/facets")
 def get_facets(context: Context, columns: Columns = ["label", "split"], where: Where = None) -> FacetsBody:  # noqa: B006
     """Return the most frequent values of columns among the items that match a filter."""
@@ -159,8 +182,30 @@ def file_name(uri: str) -> str:
 def _image(item: int, context: Context, request: Request, size: int) -> Response:
     """Return the image of an item at one size; nothing is sent where the browser has it already."""
     content, uri, path = context.browser.content(item)
-    headers = {"etag": content_etag(content, size), "cache-control": "private, max-age=300"}
+    headers = {"etag": content_etag(content, size), "cache-control": _CACHED}
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
     data = context.thumbnails.get(content, size, lambda: read_item(uri, path))
     return Response(data, media_type="image/webp", headers=headers)
+
+
+def _preview(item: int, context: Context, characters: int) -> ItemPreview:
+    """Return what is shown of an item in place of a picture."""
+    _, uri, path = context.browser.content(item)
+    match context.browser.modality(item):
+        case Modality.IMAGE:
+            return ItemPreview(kind="image")
+        case Modality.AUDIO:
+            return ItemPreview(kind="sound")
+    text = decode_text(read_item(uri, path)).strip()
+    return ItemPreview(kind="text", text=text[:characters], is_cut=len(text) > characters)
+
+
+def _sound(item: int, context: Context, request: Request) -> Response:
+    """Return the sound of an item, or the part of it that a player asks for."""
+    content, uri, path = context.browser.content(item)
+    headers = {"etag": content_etag(content, PLAYED_RATE), "cache-control": _CACHED}
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    data = context.sounds.get(content, lambda: read_item(uri, path))
+    return ranged_response(data, request.headers.get("range", ""), headers)

@@ -143,6 +143,13 @@ def item_content(con: duckdb.DuckDBPyConnection, item: int) -> tuple[str, str, b
     return None if row is None else (content_hex(row[0]), row[1], row[2])
 
 
+def item_format(con: duckdb.DuckDBPyConnection, item: int) -> str | None:
+    """Return the format of an item's content; None if it was not decoded, or there is no such item."""
+    query = "SELECT c.format FROM items i JOIN contents c USING (content) WHERE i.item = ?"
+    row = con.execute(query, [item]).fetchone()
+    return None if row is None else row[0]
+
+
 def column_values(
     con: duckdb.DuckDBPyConnection, column: str, where: str | None, *, limit: int, is_ordered: bool
 ) -> ColumnValues:

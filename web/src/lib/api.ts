@@ -10,6 +10,7 @@ export type Column = Schemas["ColumnBody"];
 export type Item = Schemas["ItemBody"];
 export type Hits = Schemas["HitsBody"];
 export type Hit = Schemas["HitBody"];
+export type Preview = Schemas["ItemPreview"];
 export type Details = Schemas["ItemDetails"];
 
 /** What the server answers to a request that it refuses; one shape for every route. */
@@ -103,6 +104,10 @@ export function thumbnail(id: number, size: number): string {
 
 export function picture(id: number): string {
   return `/api/v1/items/${String(id)}/image`;
+}
+
+export function sound(id: number): string {
+  return `/api/v1/items/${String(id)}/sound`;
 }
 
 /** Exchange the token in the fragment of the address for a cookie, and remove it from the address. */

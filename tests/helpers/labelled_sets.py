@@ -1,0 +1,64 @@
+"""Real labelled texts and sounds of Debian packages, as tables."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+NOUNS = Path("/usr/share/wordnet/data.noun")  # of the package wordnet-base
+TOPICS = {  # numbers of WordNet's files of nouns (lexnames(5))
+    "noun.animal": "05", "noun.artifact": "06", "noun.body": "08", "noun.food": "13", "noun.location": "15",
+    "noun.person": "18", "noun.plant": "20", "noun.substance": "27", "noun.time": "28", "noun.communication": "10",
+}  # fmt: skip
+GLOSSES = 60  # of each topic
+
+PROMPTS = Path("/usr/share/asterisk/sounds")  # of the packages asterisk-core-sounds-en-wav and -fr-wav
+VOICES: Mapping[str, str] = {"en": "en_US_f_Allison", "fr": "fr_CA_f_June"}
+
+
+def write_glosses(path: Path) -> Path:
+    """Write a table of the glosses of ten topics, 60 each, drawn at random, and return its path.
+
+    Raises:
+        FileNotFoundError: if WordNet is not installed.
+    """
+    by_topic: dict[str, set[str]] = {topic: set() for topic in TOPICS}
+    numbers = {number: topic for topic, number in TOPICS.items()}
+    for line in NOUNS.read_text(encoding="utf-8").splitlines():
+        fields = line.split(" ", 2)
+        if not line.startswith("  ") and fields[1] in numbers:
+            by_topic[numbers[fields[1]]].add(line.split(" | ", 1)[1].split(";")[0].strip())
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["gloss", "topic"])
+        for topic, found in by_topic.items():
+            texts = sorted(found)
+            chosen = np.random.default_rng(0).choice(len(texts), GLOSSES, replace=False)
+            rows.writerows((texts[n], topic) for n in chosen)
+    return path
+
+
+def write_prompts(path: Path, count: int) -> Path:
+    """Write a table of spoken prompts in English and French, and return its path.
+
+    A prompt and its translation are one group, so that both are on one side of a fold.
+
+    Args:
+        path: of the table.
+        count: of each language.
+
+    Raises:
+        FileNotFoundError: if the prompts are not installed.
+    """
+    names = [{file.name for file in (PROMPTS / voice).iterdir() if file.suffix == ".wav"} for voice in VOICES.values()]
+    chosen = np.random.default_rng(0).permutation(sorted(set.intersection(*names)))[:count]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["uri", "label", "group"])
+        rows.writerows(
+            (PROMPTS / voice / name, language, name) for language, voice in VOICES.items() for name in chosen
+        )
+    return path
