@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import xxhash
 
-from embedstore.storage.store_files import copy_regular, open_binary
+from embedstore.storage.store_files import copy_regular, open_binary, require_no_holes
 
 _BLOCK = 1 << 22  # bytes read at a time
 
@@ -22,8 +22,10 @@ def file_xxh3(path: Path) -> str:
     """Return the XXH3-128 of a file as 32 hexadecimal digits.
 
     Raises:
+        UnsafeStore: if it is mostly holes: a terabyte of them would be read for minutes.
         OSError: if the file cannot be read.
     """
+    require_no_holes(path)
     h = xxhash.xxh3_128()
     with open_binary(path) as f:
         while block := f.read(_BLOCK):
@@ -35,8 +37,10 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits.
 
     Raises:
+        UnsafeStore: if it is mostly holes.
         OSError: if the file cannot be read.
     """
+    require_no_holes(path)
     with open_binary(path) as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 

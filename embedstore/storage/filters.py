@@ -192,6 +192,8 @@ def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> Node:
     tree = parse_select(con, wrapped)
     if tree["error"] or len(statements) != 1 or len(tree["statements"]) != 1:
         raise BadFilter(f"a filter is one boolean expression such as \"split = 'val'\", not {expression!r}")
+    if parse_select(con, f"SELECT 1 FROM items WHERE {expression}\n")["error"]:
+        raise BadFilter(f"the parentheses of the filter {expression!r} do not match")
     node = tree["statements"][0]["node"]
     plain = node["type"] == "SELECT_NODE" and node["from_table"]["type"] == "BASE_TABLE" and not node["modifiers"]
     rest = ("group_expressions", "group_sets", "having", "qualify", "sample")

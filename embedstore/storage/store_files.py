@@ -179,11 +179,9 @@ def require_no_holes(path: Path) -> None:
         s = path.stat()
     except OSError:  # who opens it reports that
         return
-    stored = getattr(s, "st_blocks", s.st_size // 512) * 512
-    if s.st_size > _MIN_SPARSE_BYTES and stored < s.st_size // _MAX_COMPRESSION:
+    if _is_mostly_holes(s):
         raise UnsafeStore(
-            f"{path} has {s.st_size:,} bytes of which {stored:,} are stored, and was not read; "
-            "restore it from a backup, or ask for an export of the store"
+            f"{path} {_stored_size(s)}, and was not read; restore it from a backup, or ask for an export of the store"
         )
 
 
@@ -209,9 +207,14 @@ def read_bounded(path: Path, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     Raises:
         UnsafeStore: if it is a link, a named pipe, a socket or a device.
         OSError: if it cannot be read.
-        ValueError: if it is larger.
+        ValueError: if it is larger, or is mostly holes.
     """
     with open_binary(path) as f:
+        s = os.fstat(f.fileno())
+        if s.st_size > max_bytes:  # before its bytes are read, which can be a terabyte of holes
+            raise ValueError(f"it has {s.st_size:,} bytes, of {max_bytes:,} at most")
+        if _is_mostly_holes(s):
+            raise ValueError(f"it {_stored_size(s)}")
         data = f.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ValueError(f"it has more than {max_bytes:,} bytes")
@@ -224,10 +227,25 @@ def read_json_object(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, A
     Raises:
         UnsafeStore: if it is a link, a named pipe, a socket or a device.
         OSError: if it cannot be read.
-        ValueError: if it is larger, is not JSON, or is nested too deeply.
+        ValueError: if it is larger, is mostly holes, is not JSON, or is nested too deeply.
         TypeError: if it is not an object.
     """
     return parse_json_object(read_bounded(path, max_bytes))
+
+
+def _is_mostly_holes(s: os.stat_result) -> bool:
+    """Return whether a large file takes hardly any space."""
+    return s.st_size > _MIN_SPARSE_BYTES and _stored_bytes(s) < s.st_size // _MAX_COMPRESSION
+
+
+def _stored_bytes(s: os.stat_result) -> int:
+    """Return the bytes that a file takes on the disk; its length where the system does not say it."""
+    return int(getattr(s, "st_blocks", s.st_size // 512) * 512)
+
+
+def _stored_size(s: os.stat_result) -> str:
+    """Return the sizes of a file that is mostly holes, in words."""
+    return f"has {s.st_size:,} bytes of which {_stored_bytes(s):,} are stored"
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:

@@ -12,7 +12,6 @@ import argparse
 import csv
 import tempfile
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,8 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.label_errors import LabelErrorSettings, label_errors
-from embedstore.classify.evaluation.label_quality import LabelScore
+from embedstore.classify.evaluation.label_errors import LabelErrorSettings, predict_labels
+from embedstore.classify.evaluation.label_quality import LabelScore, label_scores
 from tests.benchmarks.suggest_sets import DATA
 from tests.helpers.archives import unpack_tar
 
@@ -48,12 +47,27 @@ def main() -> None:
         labels = np.array([path.parent.name for path in paths], dtype=object)
         is_wrong = np.array([int(path.stem) in wrong for path in paths])
         for rows, X in _rows(paths, options.vectors):
-            for head, score in product(options.heads, options.scores):
-                settings = LabelErrorSettings(head=head, ranked_by=score)
-                ranking = label_errors(_features(X, labels), settings).ranking
-                listed = is_wrong[ranking.items]
-                precision, hits = average_precision_score(listed, -ranking.score), listed[:FIRST].sum()
-                print(f"| {rows} | {head} | {score} | {precision:.3f} | {hits} of {listed.sum()} |", flush=True)
+            for head in options.heads:
+                for score, quality in _qualities(X, labels, head, options.scores):
+                    precision, hits = average_precision_score(is_wrong, -quality), is_wrong[_first(quality)].sum()
+                    print(f"| {rows} | {head} | {score} | {precision:.3f} | {hits} of {is_wrong.sum()} |", flush=True)
+
+
+def _qualities(
+    X: NDArray[np.float32], labels: NDArray[np.object_], head: str, scores: list[str]
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yield the quality of each label by each score; the head is fitted once for all of them."""
+    settings = LabelErrorSettings(head=head, ranked_by=LabelScore.NEIGHBORS.value)
+    names, given = np.unique(labels.astype(str), return_inverse=True)
+    data = settings.near_duplicates.join(_features(X, labels))
+    probabilities = predict_labels(data, names.tolist(), settings)
+    for score in map(LabelScore, scores):
+        yield score.value, label_scores(given, probabilities.for_score(score), score)
+
+
+def _first(quality: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the items of the lowest quality, as ``label-errors`` lists them: ties by item."""
+    return np.argsort(quality, kind="stable")[:FIRST]
 
 
 def _wrong_items(reviewed: Path) -> set[int]:

@@ -33,7 +33,7 @@ def test_slices_and_steps_of_confidence_open_their_items(visits, reader):
     for part in ("slices", "bins"):
         page.get_by_label("Split the figures by").select_option("split")
         page.get_by_test_id("judge-mode").get_by_role("button", name="Judge", exact=True).click()
-        for link in ("Show the .* items of", "Show the .* mistakes of"):
+        for link in ("Show the .* items? of", "Show the .* mistakes? of"):
             button = page.get_by_test_id(part).get_by_role("button", name=re.compile(link)).first
             button.wait_for() if "items" in link else page.get_by_test_id(part).wait_for()
             if button.count() == 0:

@@ -103,7 +103,7 @@ def test_a_label_that_is_taken_back_and_given_again_before_the_first_answer(labe
     expect_rows(path, CHANGES, [("label",), ("undo",), ("label",)])
     rows = store_rows(path, "SELECT label, count(*) FROM items WHERE label IS NOT NULL GROUP BY 1")
     assert dict(rows) == before | {"digit 1": before["digit 1"] + 1}
-    expect(page.get_by_test_id("accuracy")).to_contain_text("1 labels given here")
+    expect(page.get_by_test_id("accuracy")).to_contain_text("1 label given here")
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+Shift+z")
     expect(strip.nth(0)).to_contain_text("digit 1")

@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import embedstore as es
+from embedstore.classify.heads.head_files import file_digest, seal_description
 from embedstore.cli import main
+from embedstore.finetuning.checkpoint_manifest import dump_manifest
 from embedstore.storage import connection
 from tests.conftest import ROOT
+from tests.helpers.index_descriptions import change_description
 from tests.helpers.vector_stores import SPACE, make
 from tests.reliability.hostile_stores import create_original
 from tests.storage.test_catalog_check import FOREIGN, alter
@@ -145,6 +149,35 @@ def test_an_index_and_a_head_with_a_false_length_are_not_read(tmp_path):
     assert len(store.search([1, 2, 3, 4], k=3).to_json()["hits"]) == 3
     with pytest.raises(es.StoreDamaged, match=r"head\.json"):
         store.predict("kind")
+
+
+def test_files_of_holes_whose_descriptions_state_their_lengths_are_not_read(tmp_path):
+    """Whoever knows the format can describe a terabyte of holes: nothing reads it, and verify names every file."""
+    create_original(tmp_path / "s")
+    index = next(tmp_path.glob("s/spaces/*/index/*.faiss"))
+    change_description(index.with_suffix(".json"), bytes=1 << 40)
+    head = tmp_path / "s" / "heads" / "kind"
+    description = json.loads((head / "head.json").read_text())
+    description["files"]["head.safetensors"]["bytes"] = 1 << 40
+    before = file_digest(head)
+    (head / "head.json").write_bytes(seal_description({k: v for k, v in description.items() if k != "digest"}))
+    digests = f"replace(facts::VARCHAR, '{before}', '{file_digest(head)}')"
+    alter(tmp_path / "s" / "catalog.duckdb", f"UPDATE cat.heads SET facts = {digests}", checkpoint=True)
+    checkpoint = tmp_path / "s" / "checkpoints" / "abc"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "weights.safetensors").touch()
+    entry = {"file": "weights.safetensors", "bytes": 1 << 40, "xxh3": "0" * 32}
+    (checkpoint / "checkpoint.json").write_bytes(dump_manifest({"files": [entry]}))
+    for path in (index, head / "head.safetensors", checkpoint / "weights.safetensors"):
+        os.truncate(path, 1 << 40)
+    started = time.monotonic()
+    store = es.open(tmp_path / "s")
+    assert len(store.search([1, 2, 3, 4], k=3).hits) == 3
+    with pytest.raises(es.StoreDamaged, match=r"1,099,511,627,776 bytes of which .* are stored"):
+        store.predict("kind")
+    problems = {d.file.rpartition("/")[2] for d in store.verify().damage}
+    assert problems == {index.name, "kind", "weights.safetensors"}
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("pattern", ["spaces/*/shards/*.vec", "heads/kind/head.safetensors"])

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,22 @@ def test_files_are_opened_only_if_they_are_regular(tmp_path):
             store_files.read_bounded(path)
     with pytest.raises(IsADirectoryError):
         store_files.read_bounded(tmp_path)
+
+
+@pytest.mark.parametrize("length", [1 << 40, 4 << 30])
+def test_a_file_of_holes_is_not_read(tmp_path, length):
+    """A stranger's file of any length costs no time: it is longer than its limit, or hardly any of it is stored."""
+    path = tmp_path / "holes"
+    path.touch()
+    os.truncate(path, length)
+    if path.stat().st_blocks * 512 > 1 << 20:
+        pytest.skip("this file system stores holes")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=rf"it has {length:,} bytes"):
+        store_files.read_bounded(path, 8 << 30)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 20
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def label_errors(
     start, settings = time.perf_counter(), settings or LabelErrorSettings()
     data, single = _without_single_examples(settings.near_duplicates.join(data))
     names = sorted({name for row in data.y.tolist() for name in (row if data.multilabel else (row,))})
-    proba = _predict(data, names, settings)
+    proba = predict_labels(data, names, settings)
     check = (_check_labels_one_by_one if data.multilabel else _check_classes)(data, names, proba, settings)
     groups = np.tile(data.groups, len(check.contradicted) // max(len(data.groups), 1))
     limit_wrong = share_interval(accuracy_rows(check.contradicted, groups))[1]
@@ -281,21 +281,31 @@ def label_errors(
 
 
 @dataclass(frozen=True)
-class _Probabilities:
-    """Out-of-fold probabilities ``(N, K)``.
+class LabelProbabilities:
+    """Out-of-fold probabilities ``(N, K)``, which every score can rank.
 
     Attributes:
         head: those of the head, which flag and suggest.
-        ranking: those that rank: of the head, or the mean with the votes of the neighbors.
+        votes: the shares of the nearest items with each label; None where only the head ranks.
     """
 
     head: NDArray[np.float32]
-    ranking: NDArray[np.float32]
+    votes: NDArray[np.float32] | None = None
 
-    def column(self, number: int) -> _Probabilities:
+    def for_score(self, score: LabelScore) -> NDArray[np.float32]:
+        """Return those that rank: of the head, or the mean with the votes of the neighbors."""
+        if self.votes is None or score is not LabelScore.NEIGHBORS:
+            return self.head
+        return np.asarray((self.head + self.votes) / 2, dtype=np.float32)
+
+    def column(self, number: int) -> LabelProbabilities:
         """Return the probabilities of no and yes for one label."""
-        pairs = (np.stack([1 - p[:, number], p[:, number]], axis=1) for p in (self.head, self.ranking))
-        return _Probabilities(*pairs)
+        votes = None if self.votes is None else _no_and_yes(self.votes[:, number])
+        return LabelProbabilities(_no_and_yes(self.head[:, number]), votes)
+
+
+def _no_and_yes(yes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.stack([1 - yes, yes], axis=1)
 
 
 def _without_single_examples(data: Features) -> tuple[Features, list[str]]:
@@ -306,27 +316,27 @@ def _without_single_examples(data: Features) -> tuple[Features, list[str]]:
     return data.take(np.flatnonzero(~np.isin(data.y.astype(str), single))), single
 
 
-def _predict(data: Features, names: list[str], settings: LabelErrorSettings) -> _Probabilities:
+def predict_labels(data: Features, names: list[str], settings: LabelErrorSettings) -> LabelProbabilities:
     """Predict every item by heads that were not fitted on it or on its copies."""
     limit = settings.folds
     n_folds = limit if data.multilabel else max_folds(data.y, data.groups, limit=limit)
     head = out_of_fold_probabilities(data, names, head=settings.head, n_folds=n_folds, seed=settings.seed)
     if settings.ranked_by != LabelScore.NEIGHBORS:
-        return _Probabilities(head, head)
+        return LabelProbabilities(head)
     votes = out_of_fold_probabilities(
         data, names, head="knn", n_folds=n_folds, seed=settings.seed, options={"k": NEIGHBORS}
     )
-    return _Probabilities(head, np.asarray((head + votes) / 2, dtype=np.float32))
+    return LabelProbabilities(head, votes)
 
 
-def _check_classes(data: Features, names: list[str], proba: _Probabilities, settings: LabelErrorSettings) -> _Check:
+def _check_classes(data: Features, names: list[str], proba: LabelProbabilities, settings: LabelErrorSettings) -> _Check:
     """Check the one label of every item."""
     given = np.searchsorted(np.array(names), data.y.astype(str))
     return _rank(tuple(names), data.ids, given, proba, settings)
 
 
 def _check_labels_one_by_one(
-    data: Features, names: list[str], proba: _Probabilities, settings: LabelErrorSettings
+    data: Features, names: list[str], proba: LabelProbabilities, settings: LabelErrorSettings
 ) -> _Check:
     """Check every label of every item as a yes-or-no answer."""
     indicators = label_indicators(data.y, names)
@@ -358,12 +368,13 @@ def _rank(
     names: tuple[str, ...],
     items: NDArray[np.int64],
     given: NDArray[np.int64],
-    probabilities: _Probabilities,
+    probabilities: LabelProbabilities,
     settings: LabelErrorSettings,
 ) -> _Check:
     """Rank given labels, and suggest the most probable other one."""
     proba = probabilities.head
-    score = label_scores(given, probabilities.ranking, LabelScore(settings.ranked_by))
+    kind = LabelScore(settings.ranked_by)
+    score = label_scores(given, probabilities.for_score(kind), kind)
     others = other_labels(given, proba)
     suggested = others.argmax(axis=1)
     rows = np.arange(len(given))

@@ -209,7 +209,7 @@ def _read_arrays(folder: Path, description: dict[str, Any]) -> dict[str, Array]:
         size = file.stat().st_size if reading.is_file(file) else 0
         if size != recorded["bytes"]:
             raise StoreDamaged(f"{file} has {size} bytes, but {recorded['bytes']} were written; train the head again")
-        packed = file.read_bytes()  # once: safetensors' own reader calls every error a missing file
+        packed = _read_stored(file, size)  # once: safetensors' own reader calls every error a missing file
     if hashlib.sha256(packed).hexdigest() != recorded["sha256"]:
         raise StoreDamaged(f"{file} is not what was written (its SHA-256 differs); train the head again")
     try:
@@ -219,6 +219,14 @@ def _read_arrays(folder: Path, description: dict[str, Any]) -> dict[str, Array]:
     if {name: [str(a.dtype), list(a.shape)] for name, a in arrays.items()} != description["arrays"]:
         raise StoreDamaged(f"{file} holds other arrays than {METADATA_FILE} names; train the head again")
     return arrays
+
+
+def _read_stored(file: Path, size: int) -> bytes:
+    """Read a file of a given size that is not mostly holes."""
+    try:
+        return read_bounded(file, size)
+    except ValueError as e:
+        raise StoreDamaged(f"{file}: {e}; train the head again") from e
 
 
 def _publish(folder: Path, files: dict[str, bytes]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embedstore.errors import EmbedstoreError, StoreDamaged, StoreUnreadable
+from embedstore.errors import EmbedstoreError, StoreDamaged, StoreUnreadable, UnsafeStore
 from embedstore.storage import durable_files, layout
 from embedstore.storage.description_checksum import (
     DESCRIPTION_CHECKSUM_KEY,
@@ -184,5 +184,7 @@ def _file_problem(path: Path, size: int, xxh3: str) -> str:
             if (found := path.stat().st_size) != size:
                 return f"it has {found:,} bytes instead of {size:,}"
             return "" if durable_files.file_xxh3(path) == xxh3 else "it does not match its checksum"
+    except UnsafeStore:
+        return "it is mostly holes"
     except StoreDamaged:
         return "it is missing"

@@ -6,6 +6,7 @@ import { combined, toggled, type Facets, type Value } from "./filter";
 import { HitList, PagedItems, type ItemList, type ListEntry } from "./lists.svelte";
 import { Latest, Sequence } from "./order";
 import * as select from "./selection";
+import { counted } from "./values";
 
 export interface Message {
   readonly text: string;
@@ -495,7 +496,7 @@ class Page {
     return this.#writes.run(async () => {
       try {
         const { change } = await body(api.POST("/api/v1/labels", { body: full }));
-        this.changed(`${itemsOf(change)}: ${request.column} = ${String(request.value ?? "no value")}`, change);
+        this.changed(`${counted(change.items, "item")}: ${request.column} = ${String(request.value ?? "no value")}`, change);
         return change;
       } catch (error) {
         if (error instanceof ApiError && error.status === 409 && !full.overwrite) this.#conflict(error, full);
@@ -553,7 +554,7 @@ class Page {
       if (known === null) return null; // it was refused, so that there is nothing to take back
       const request = { who: this.name, ...(known ? { change: known.change } : {}) };
       const { change } = await body(api.POST(`/api/v1/${what}`, { body: request }));
-      this.message = { text: `${what === "undo" ? "Undone" : "Done again"}: ${change.column}, ${itemsOf(change)}`, bad: false };
+      this.message = { text: `${what === "undo" ? "Undone" : "Done again"}: ${change.column}, ${counted(change.items, "item")}`, bad: false };
       this.reread();
       return change;
     });
@@ -577,10 +578,6 @@ function noted(error: unknown): void {
 }
 
 export const page = new Page();
-
-function itemsOf(change: Change): string {
-  return change.items === 1 ? "1 item" : `${change.items.toLocaleString()} items`;
-}
 
 export function exampleOf(entry: ListEntry): Example {
   return { id: entry.id, name: entry.name };

@@ -12,6 +12,11 @@ export function parseValue(text: string, kind: Column["kind"] | undefined): Scal
   return trimmed;
 }
 
+/** A number with its noun, as in "1 label" and "2,000 labels". */
+export function counted(count: number, noun: string): string {
+  return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 /** A time of the server in the words of the browser's language. */
 export function when(text: string): string {
   const time = new Date(text);
