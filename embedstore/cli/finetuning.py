@@ -139,6 +139,8 @@ def advise(
     console.print_line(f"expected gain in accuracy: {low:.3f} to {high:.3f}")
     for reason in facts["reasons"]:
         console.print_line(f"- {reason}")
+    for note in a.notes:
+        console.print_note(note)
     rows = [(r["data"], r["domain"], r["strategy"]) for r in facts["table"]]
     figures = facts["figures"]
     here = (figures["size"], "different" if figures["different"] else "similar")
@@ -283,5 +285,5 @@ def _print_comparison(c: SpaceComparison) -> None:
         for p in c.evaluations
     ]
     console.print_table(("accuracy of", c.baseline, c.space, "gain and 95% interval", "McNemar p"), rows)
-    for note in comparison_text.power_notes(c.evaluations[0].power, c.n_held_out):
+    for note in (*comparison_text.power_notes(c.evaluations[0].power, c.n_held_out), *c.notes):
         console.print_note(note)

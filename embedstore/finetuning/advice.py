@@ -132,6 +132,7 @@ class FinetuningAdvice(OneRow):
         train_accuracy: of the probe on its own training items.
         last_doubling_gain: accuracy with all labels minus that with half of them; None where half cannot be drawn.
         expected_gain: range of accuracy that may be expected.
+        notes: what a person should know about items on one side of the split, one sentence each.
     """
 
     label: str
@@ -145,6 +146,7 @@ class FinetuningAdvice(OneRow):
     train_accuracy: float
     last_doubling_gain: float | None
     expected_gain: tuple[float, float]
+    notes: tuple[str, ...]
 
     @property
     def reasons(self) -> list[str]:
@@ -172,6 +174,7 @@ class FinetuningAdvice(OneRow):
             "command": self.command,
             "expected_gain": list(self.expected_gain),
             "reasons": self.reasons,
+            "notes": list(self.notes),
             "figures": {
                 "classes": self.n_classes,
                 "labels_a_class": dict(zip(("smallest", "median", "largest"), self.labels_per_class, strict=True)),
@@ -231,6 +234,7 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
         train_accuracy=float((predicted.astype(str) == train.y.astype(str)).mean()),
         last_doubling_gain=_last_doubling_gain(data, median, probe.accuracy, seed),
         expected_gain=(round(low * error, 4), round(high * error, 4)),
+        notes=probe.split_notes,
     )
 
 

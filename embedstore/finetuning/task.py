@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from embedstore.backbones.sequence import SequenceBackbone
 from embedstore.backbones.trainable import TrainableBackbone
 from embedstore.classify import heads
 from embedstore.classify.data import splits
+from embedstore.classify.data.class_examples import inner_folds
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.hash_holdout import hash_holdout_mask
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
@@ -193,8 +195,8 @@ def _probe_weights(
     X: NDArray[np.float32], y: NDArray[np.str_], groups: NDArray[np.int64], settings: FinetuneSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return weights ``(K, D)`` and biases ``(K,)`` of a logistic regression."""
-    single = any(len(np.unique(groups[y == c])) < 2 for c in np.unique(y))
-    options = {"Cs": [SINGLE_EXAMPLE_C]} if single else {"cv": splits.max_folds(y.astype(object), groups)}
+    n_folds = inner_folds(y.astype(object), groups)
+    options: dict[str, Any] = {"cv": n_folds} if n_folds else {"C": SINGLE_EXAMPLE_C}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The number of unique classes")  # few labels of many classes
         probe = heads.make_head("logistic", random_state=settings.seed, **options).fit(X, y, groups=groups)

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from embedstore.search.execute import Searcher
 
 
-
 def _import_rich() -> None:
     """Import rich before any verb does: its import draws from Python's generator, whose draws are the program's own."""
     state = random.getstate()

@@ -93,13 +93,14 @@ def test_nothing_serious(request, visits, kind):
     if not AXE.is_file():
         pytest.skip("axe-core is not here: python hatch_build.py")
     server = request.getfixturevalue(kind)
-    page = visits.open(server, bypass_csp=True, color_scheme="dark", viewport={"width": 390, "height": 800})
+    settings = {"bypass_csp": True, "color_scheme": "dark", "viewport": {"width": 390, "height": 800}}
+    page = visits.open(server, **settings)
     page.locator("#cell-0 .text-card, #cell-0 .sound-card").wait_for()
     assert serious(page) == []
     page.locator("#cell-0").click(position={"x": 20, "y": 60})
     page.locator(".panel .text-card, .panel audio").first.wait_for()
     assert serious(page) == []
-    page = visits.open(server, "mode=label", bypass_csp=True, color_scheme="dark", viewport={"width": 390, "height": 800})
+    page = visits.open(server, "mode=label", **settings)
     page.get_by_label("New column to label").fill("kind")
     page.keyboard.press("Enter")
     page.locator(".strip .text-card, .strip .sound-card").first.wait_for()

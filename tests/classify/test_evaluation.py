@@ -175,13 +175,33 @@ def test_with_k_above_the_training_rows_all_rows_vote(store):
     assert e.hyperparameters == {"k": e.n_train}
 
 
-def test_a_class_with_one_example_is_refused_by_every_head(tmp_path):
-    """Without a split column such a class can be trained or evaluated, not both; the error names it."""
-    X, y = clusters(40)
-    store = store_of(tmp_path / "s", X, label=[*y[:-1], "rare 'one'"])
-    for head in ("logistic", "knn"):
-        with pytest.raises(LabelError, match=r"1 class has one example only .*rare 'one'"):
-            store.probe("label", head=head)
+@pytest.mark.parametrize("folds", [0, 3])
+@pytest.mark.parametrize("head", ["logistic", "knn", "mlp", "svm", "ridge", "kernel", "prototype"])
+def test_a_class_with_one_example_trains_and_is_not_evaluated(tmp_path, head, folds):
+    """Two copies of one picture cannot be on both sides: they train, no figure counts them, and a note names them."""
+    X, y = clusters(60)
+    groups = [None] * 58 + ["twin"] * 2
+    store = store_of(tmp_path / "s", X, label=[*y[:-2], "rare 'one'", "rare 'one'"], group=groups)
+    e = store.probe("label", head=head, folds=folds)
+    assert "rare 'one'" in e.classes
+    assert not {59, 60} & set(e.held_out_predictions.ids.tolist())
+    assert any("1 class has one example only (\"rare 'one'\": 2 items)" in note for note in e.split_notes)
+
+
+def test_c_is_chosen_without_a_class_of_one_training_example(tmp_path):
+    """Its training row is in no loss that chooses C: nearly the same C is chosen without it, and a note says so."""
+    X, y = clusters(60)
+    split = (["train"] * 4 + ["test"]) * 12
+    store = store_of(tmp_path / "s", np.r_[X, X[:1] + 3], label=[*y, "rare"], split=[*split, "train"])
+    without = store.probe("label", where="label <> 'rare'")
+    e = store.probe("label", calibrate="temperature")
+    assert e.split_notes == (
+        "1 class has one example only among the 49 training items ('rare'), copies and groups counted once: C was "
+        "chosen without it",
+    )
+    assert without.split_notes == ()
+    assert abs(np.log10(e.hyperparameters["C"] / without.hyperparameters["C"])) <= 0.5
+    assert e.calibration["rows"] == 48
 
 
 def test_a_comparison_without_heads_is_refused(store):

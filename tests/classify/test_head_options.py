@@ -264,12 +264,14 @@ def test_a_value_at_the_end_of_its_grid_is_reported():
 
 
 def test_classes_with_one_training_example_are_counted_on_the_training_side(tmp_path):
-    """Two items of every class: after the split one is left in training, and the message says so."""
+    """Two items of every class: after the split one is left in training, nothing chooses C, and a note says so."""
     store = store_of(tmp_path / "s", X[:6], label=["a", "a", "b", "b", "c", "c"])
-    with pytest.raises(LabelError, match=r"one example only among the 3 training items.*--head-arg C=1"):
-        store.probe("label")
     for head in ("logistic", "kernel"):
-        assert store.probe("label", head=head, head_options={"C": 1}).n_held_out == 3
+        e = store.probe("label", head=head)
+        assert (e.hyperparameters["C"], e.n_held_out) == (1, 3)
+        assert "3 classes have one example only among the 3 training items" in e.split_notes[-1]
+        assert e.split_notes[-1].endswith("C = 1 was not chosen")
+        assert store.probe("label", head=head, head_options={"C": 1}).split_notes == e.split_notes[:-1]
 
 
 def test_the_keys_of_tip_adapter_f_are_trained_with_the_authors_epsilon():

@@ -260,7 +260,7 @@ def test_a_fit_that_did_not_converge_warns():
     ("y", "groups", "options", "message"),
     [
         (["a"] * 6, None, {}, "1 class, 'a'"),
-        (["a", "a", "a", "b", "b", "c"], None, {}, "class 'c' has 1 sample"),
+        (["a", "a", "a", "a", "b", "c"], None, {}, "class 'b' has 1 sample"),
         (["a", "b"] * 3, [0, 0, 0, 1, 1, 1], {"cv": 3}, "2 groups cannot be cut into 3 folds"),
         (["a", "b"] * 3, None, {"cv": 1}, "at least 2 folds or a share below 1"),
         (["a", "a", "a", "b", "b", "b"], [0, 0, 0, 1, 1, 1], {"cv": 2}, "one class only"),
@@ -268,7 +268,7 @@ def test_a_fit_that_did_not_converge_warns():
     ],
 )
 def test_labels_that_cannot_choose_c_are_refused(y, groups, options, message):
-    """One class, a class of one row, and too few groups or folds are errors."""
+    """One class, one class of two rows, and too few groups or folds are errors."""
     with pytest.raises(LabelError, match=message):
         LogisticProbe(**options).fit(np.random.default_rng(0).standard_normal((6, 4)), y, groups)
 

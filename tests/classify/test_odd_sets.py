@@ -36,6 +36,8 @@ SETS = {
     "one group": {"label": AB * 10, "group": ["g"] * 20},
     "a group is a class": {"label": AB * 10, "group": AB * 10},
     "many small classes": {"label": [f"c{n % 30}" for n in range(90)]},
+    "copies are a class": {"label": [*AB * 10, "z", "z"], "group": [*map(str, range(20)), "z", "z"]},
+    "a class of two": {"label": [*AB * 10, "z", "z"]},
     "all labels on all items": {"label": ["a|b"] * 20, "separator": "|"},
     "rare labels": {"label": ["a|b", "a", "b"] * 7 + ["z"], "separator": "|"},
     "labels in test only": {"label": ["a", "b"] * 10 + ["z|a", "b"] * 2, "split": ["train"] * 20 + ["test"] * 4,
@@ -53,6 +55,8 @@ VERBS = {
     "retrieval": lambda s, o: s.retrieval("label", **o),
     "advise": lambda s, o: s.advise(space="numbers"),
     "shift": lambda s, o: s.shift(),
+    "suggest_labels": lambda s, o: s.suggest_labels("label"),
+    "checkup": lambda s, o: s.checkup(),
 }
 
 

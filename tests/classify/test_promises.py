@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from tools.evaluation_promises.heads import (
     draw,
     labeled,
 )
-from tools.evaluation_promises.table import PAGE, statements, table_of
+from tools.evaluation_promises.table import PAGE, date_of, statements, table_of
 
 IGNORE = {"near_duplicates": "ignore"}
 
@@ -245,4 +246,6 @@ def test_a_statement_is_simulated():
     line = statement.line(40)
     low, high = (float(v) for v in line.removeprefix(statement.words).split("|")[0].split(" to "))
     assert 0.8 < low < high <= 1
-    assert line.endswith("| 40 |")
+    assert line.split("|")[-3].strip() == "40"
+    assert date_of(line) == str(datetime.now(UTC).date())
+    assert date_of("| a | b | 0.95 | 0.950 | 40 |  |") < "2026-11-27"  # of a version that wrote no date

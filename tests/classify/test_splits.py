@@ -93,10 +93,21 @@ def test_labels_that_cannot_be_split_are_refused(y, split, message):
         splits.split_rows(objects(y), np.arange(len(y)), objects(split))
 
 
+def test_a_class_of_one_example_trains_in_every_fold():
+    """It is never held out; where another class is in its group it does not train while that group is held out."""
+    y, groups = objects(["a", "b"] * 4 + ["rare", "rare", "twin"]), np.r_[np.arange(8), 20, 20, 0]
+    folds = splits.cross_validation_splits(y, groups, 4)
+    assert sorted(np.concatenate([f.held_out for f in folds]).tolist()) == list(range(8))
+    for fold in folds:
+        assert {8, 9} <= set(fold.train.tolist())
+        assert (10 in fold.train) is (0 in fold.train)
+
+
 def test_a_class_of_one_example_is_named():
-    """A class of one example cannot be cross-validated; folds never exceed the smallest class."""
-    with pytest.raises(LabelError, match=r"'rare'.*--where"):
-        splits.max_folds(objects(["a", "a", "b", "b", "rare"]), np.arange(5))
+    """Folds never exceed the smallest class, but for classes of one example, which no fold can evaluate."""
+    with pytest.raises(LabelError, match=r"1 class has one example only \('rare'\).*label more items"):
+        splits.max_folds(objects(["a", "a", "rare"]), np.arange(3))
+    assert splits.max_folds(objects(["a", "a", "b", "b", "rare"]), np.arange(5)) == 2
     assert splits.max_folds(objects(["a"] * 9 + ["b"] * 3), np.arange(12)) == 3
     assert splits.max_folds(objects(["a"] * 9 + ["b"] * 9), np.arange(18)) == 5
 

@@ -28,6 +28,30 @@ def test_every_public_result_class_converts_to_json():
     assert [n for n in results if not callable(getattr(getattr(es, n), "to_json", None))] == []
 
 
+def with_head(store):
+    """Return the store with a kept head."""
+    store.probe(head="ridge", save_as="kept")
+    return store
+
+
+def backed_up(store, folder):
+    """Return the folder of a backup."""
+    store.backup(folder / "backup")
+    return folder / "backup"
+
+
+def exported(store, folder):
+    """Return the folder of an export."""
+    store.export_store(folder / "export")
+    return folder / "export"
+
+
+def restored(store, folder):
+    """Return the folder of a store that was restored from a backup."""
+    es.restore(backed_up(store, folder), folder / "restored")
+    return folder / "restored"
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -40,15 +64,15 @@ def test_every_public_result_class_converts_to_json():
         lambda s, _: s.duplicates(0.9),
         lambda s, _: s.cluster(3),
         lambda s, _: s.probe(head="ridge", save_as="kept"),
-        lambda s, _: s.heads[0],
-        lambda s, _: s.predict("kept"),
+        lambda s, _: with_head(s).heads[0],
+        lambda s, _: with_head(s).predict("kept"),
         lambda s, _: s.knn(k=3, folds=3),
         lambda s, _: s.learning_curve(head="prototype", labels_per_class=(1, 2), repeats=2),
         lambda s, _: s.compare_heads(heads=("ridge", "knn")),
         lambda s, _: s.label_errors(head="ridge"),
         lambda s, _: s.suggest_labels(head="ridge", k=3),
         lambda s, _: s.edit({"label": "label"}, "true"),
-        lambda s, _: s.rename("/59", "/last"),
+        lambda s, _: s.rename("/57", "/other"),
         lambda s, _: s.delete(items=[60]),
         lambda s, _: s.purge(items=[59]),
         lambda s, _: s.set_default("numbers"),
@@ -56,15 +80,15 @@ def test_every_public_result_class_converts_to_json():
         lambda s, _: s.repair(),
         lambda s, _: s.compact(),
         lambda s, folder: s.backup(folder / "backup"),
-        lambda _, folder: es.restore(folder / "backup", folder / "restored"),
+        lambda s, folder: es.restore(backed_up(s, folder), folder / "restored"),
         lambda s, folder: s.export_store(folder / "export"),
-        lambda _, folder: es.import_store(folder / "imported", folder / "export"),
-        lambda _, folder: es.repair_store(folder / "restored"),
+        lambda s, folder: es.import_store(folder / "imported", exported(s, folder)),
+        lambda s, folder: es.repair_store(restored(s, folder)),
     ],
 )
-def test_a_result_is_plain_json(store, call, tmp_path_factory):
-    """json.dumps accepts it without a default."""
-    result = call(store, store.path.parent)
+def test_a_result_is_plain_json(store, call, tmp_path):
+    """json.dumps accepts it without a default; no call needs another one before it."""
+    result = call(store, tmp_path)
     assert isinstance(json.loads(json.dumps(result.to_json())), dict | list)
 
 

@@ -6,12 +6,19 @@ import argparse
 import sys
 
 from tools.evaluation_promises.statement import Statement
-from tools.evaluation_promises.table import PAGE, render, statements, table_of, with_table
+from tools.evaluation_promises.table import PAGE, date_of, render, statements, table_of, with_table
 
 
 def _stored(statement: Statement, table: list[str]) -> str:
     """Return the line of the table that has this statement, or no text."""
     return next((line for line in table if line.startswith(statement.words)), "")
+
+
+def _is_due(statement: Statement, stored: str, args: argparse.Namespace) -> bool:
+    """Return whether the arguments ask for this line."""
+    if args.only not in statement.words or (args.missing and stored):
+        return False
+    return not (args.before and stored) or date_of(stored) < args.before
 
 
 def main() -> None:
@@ -20,14 +27,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000, help="simulated test sets per situation")
     parser.add_argument("--only", default="", help="simulate the lines that contain this text, and keep the others")
     parser.add_argument("--missing", action="store_true", help="simulate the lines that the table does not have")
+    parser.add_argument("--before", metavar="DATE", help="simulate the lines that are older, for example 2026-11-27")
     args = parser.parse_args()
-    page = PAGE.read_text(encoding="utf-8")
-    lines = {s.words: _stored(s, table_of(page)) for s in statements()}
+    lines = {s.words: _stored(s, table_of(PAGE.read_text(encoding="utf-8"))) for s in statements()}
     for statement in statements():
-        if args.only not in statement.words or (args.missing and lines[statement.words]):
+        if not _is_due(statement, lines[statement.words], args):
             continue
         lines[statement.words] = statement.line(args.runs)
         print(lines[statement.words], file=sys.stderr, flush=True)
+        page = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(with_table(page, render([line for line in lines.values() if line])), encoding="utf-8")
     print(f"wrote the table of {PAGE}")
 

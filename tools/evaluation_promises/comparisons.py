@@ -82,7 +82,7 @@ def statements() -> Iterator[Statement]:
     for n_slices in (2, 5, 20):
         for grouping, words in groupings.items():
             what = f"{n_slices} slices of 50 and 100 items, accuracy 0.5 to 0.99{words}"
-            yield Statement("any interval of a gap misses", what, "at most 0.05", _gaps(n_slices, grouping), 2)
+            yield Statement("any interval of a gap misses", what, "at most 0.05", _gaps(n_slices, grouping))
     for k in (3, 6, 12, 24):
         for n, size in ((1000, 1), (100, 1), (800, 20)):
             what = f"{k} equal classifiers, {n} items" + (f" in groups of {size}" if size > 1 else "")

@@ -81,13 +81,13 @@ def statements() -> Iterator[Statement]:
     """Return what is promised of copies."""
     for dim in (6, 16, 64):
         what = f"300 items of {dim} features without copies: groups per store"
-        yield Statement("pictures that are no copies are joined", what, "about 0.1", _wrong(dim), 5)
+        yield Statement("pictures that are no copies are joined", what, "about 0.1", _wrong(dim))
     for copies in (2, 5, 12, 25):
         what = f"100 pictures, {copies} copies of each"
-        yield Statement("all copies of a picture, and nothing else, are one group", what, "1", _found(copies), 50)
+        yield Statement("all copies of a picture, and nothing else, are one group", what, "1", _found(copies), 5)
     for copies in (1, 5, 12):
         what = f"{copies} of each of {_PICTURES} pictures in training, not declared"
-        yield Statement("a prediction set holds the class", what, "0.90", _covered(copies), 20)
+        yield Statement("a prediction set holds the class", what, "0.90", _covered(copies), 5)
 
 
 def _wrong(dim: int) -> Callable[[int], list[float]]:

@@ -153,19 +153,19 @@ def statements() -> Iterator[Statement]:
         for n in (50, 200, 1000):
             yield Statement(missed, f"target {target}, {n} rows to choose on", "at most 0.05", _misses(target, n))
     for n in (60, 200):
-        yield Statement(missed, f"target 0.9, out of fold on {n} rows", "at most 0.05", _misses_out_of_fold(n), 2)
+        yield Statement(missed, f"target 0.9, out of fold on {n} rows", "at most 0.05", _misses_out_of_fold(n))
     for n in (20, 40, 100, 300):
         situation = f"out of fold on {n} rows"
-        yield Statement("a prediction set holds the class", situation, "0.90", _sets_out_of_fold(n), 5)
+        yield Statement("a prediction set holds the class", situation, "0.90", _sets_out_of_fold(n))
     for by_class in (False, True):
         situation = f"2000 rows to choose on, classes of 5% to 35%, {'a' if by_class else 'no'} threshold for each"
         what = "a prediction set holds the class, by class"
-        yield Statement(what, situation, "0.90" if by_class else "0.90 on average", _sets_by_class(by_class), 5)
+        yield Statement(what, situation, "0.90" if by_class else "0.90 on average", _sets_by_class(by_class))
     for copies in (1, 8):
         situation = f"4 labels per class, 60 held-out items, {copies} of each"
         yield Statement(
             "interval of a learning curve", situation, "0.95",
-            lambda runs, copies=copies: [coverage_of_learning_curve(runs, copies)], 2,
+            lambda runs, copies=copies: [coverage_of_learning_curve(runs, copies)],
         )  # fmt: skip
 
 

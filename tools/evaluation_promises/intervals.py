@@ -97,11 +97,11 @@ def statements() -> Iterator[Statement]:
     for n in (30, 120, 1000):
         for name in _RESAMPLED:
             situation = f"{n} items of 5 classes, accuracy 0.65 to 0.98"
-            yield Statement(f"interval of {name}", situation, level, _metrics_of(n, name), 5 if n == 1000 else 1)
+            yield Statement(f"interval of {name}", situation, level, _metrics_of(n, name))
     for n in (120, 1000):
         yield Statement(
             "interval of the calibration error", f"{n} items", level,
-            lambda runs, n=n: [coverage_of_calibration_error(n, error, runs) for error in (0.0, 0.05, 0.1)], 2,
+            lambda runs, n=n: [coverage_of_calibration_error(n, error, runs) for error in (0.0, 0.05, 0.1)],
         )  # fmt: skip
 
 

@@ -164,11 +164,11 @@ def statements() -> Iterator[Statement]:
     for method, words in {"split": "val items calibrate", "cv+": "ten folds", "folds": "neighbors, one head"}.items():
         for n, size in ((20, 1), (200, 1), (80, 4)):
             what = f"{n} training items{f' in groups of {size}' if size > 1 else ''}, {words}"
-            yield Statement("a prediction interval holds the number", what, "0.90", _covered(method, n, size), 5)
+            yield Statement("a prediction interval holds the number", what, "0.90", _covered(method, n, size))
     for n, size in ((30, 1), (120, 1), (120, 4)):
         what = f"{n} items{f' in groups of {size}' if size > 1 else ''}, correlations 0.3 to 0.95"
         for name in _METRICS:
-            yield Statement(f"interval of {name}", what, "0.95", _metric(name, n, size), 4)
+            yield Statement(f"interval of {name}", what, "0.95", _metric(name, n, size))
     for n_slices, rows, size in ((2, 50, 1), (5, 60, 5), (10, 50, 1)):
         what = f"{n_slices} equal slices of {rows} numbers{f' in groups of {size}' if size > 1 else ''}"
         yield Statement("any interval of a gap misses", what, "at most 0.05", _gaps(n_slices, rows, size))

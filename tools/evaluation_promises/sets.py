@@ -95,8 +95,8 @@ def statements() -> Iterator[Statement]:
     shift = "equal sets have p of at most 0.05"
     for n, second, kind, size in ((60, 30, "normal", 1), (200, 40, "normal", 1), (60, 20, "heavy tails", 1)):
         what = f"{n} items, {second} of them new, {kind}"
-        yield Statement(shift, what, "at most 0.05", _level(n, second, kind, size), 2)
-    yield Statement(shift, "50 groups of 4 items, 25 of them new", "at most 0.05", _level(50, 25, "normal", 4), 5)
+        yield Statement(shift, what, "at most 0.05", _level(n, second, kind, size))
+    yield Statement(shift, "50 groups of 4 items, 25 of them new", "at most 0.05", _level(50, 25, "normal", 4))
     for groups, size in ((60, 1), (200, 1), (40, 5)):
         what = f"{groups} groups of {size} queries, means 0.3 to 0.95" if size > 1 else f"{groups} queries, 0.3 to 0.95"
         yield Statement("interval of a mean reciprocal rank", what, "0.95", _ranks(groups, size))
@@ -104,7 +104,7 @@ def statements() -> Iterator[Statement]:
         items = f"{n} groups of {copies} items" if copies > 1 else f"{n} items"
         what = f"{items}, weights from equal to a logarithm of standard deviation 1"
         yield Statement("interval of a weighted accuracy", what, "0.95", _weighted(n, copies, 0))
-        yield Statement("interval of a weighted mean error", what, "0.95", _weighted(n, copies, 1), 2)
+        yield Statement("interval of a weighted mean error", what, "0.95", _weighted(n, copies, 1))
 
 
 def _level(n: int, n_second: int, kind: str, size: int) -> Callable[[int], list[float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Statement:
     divisor: int = 1
 
     def line(self, runs: int) -> str:
-        """Simulate, and return the line of the table.
+        """Simulate, and return the line of the table, with the date of today in UTC.
 
         Args:
             runs: simulated test sets per situation, before the divisor.
         """
         runs = max(1, runs // self.divisor)
-        return f"{self.words} {_range(self.simulate(runs))} | {runs} |"
+        return f"{self.words} {_range(self.simulate(runs))} | {runs} | {datetime.now(UTC).date()} |"
 
     @property
     def words(self) -> str:

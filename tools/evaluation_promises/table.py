@@ -10,7 +10,9 @@ from tools.evaluation_promises.statement import Statement
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
 BEGIN, END = "<!-- promises: begin -->", "<!-- promises: end -->"
-HEADER = "| statement | situation | promised | delivered | runs each |\n| --- | --- | --- | --- | --- |"
+HEADER = (
+    "| statement | situation | promised | delivered | runs each | simulated |\n| --- | --- | --- | --- | --- | --- |"
+)
 
 
 def statements() -> Iterator[Statement]:
@@ -34,3 +36,8 @@ def table_of(page: str) -> list[str]:
     """Return the lines of the table without its header."""
     begin, end = page.index(BEGIN) + len(BEGIN), page.index(END)
     return page[begin:end].strip().splitlines()[2:]
+
+
+def date_of(line: str) -> str:
+    """Return the date of a line of the table, as ISO 8601; no text where it has none."""
+    return line.removesuffix("|").rsplit("|", 1)[-1].strip()

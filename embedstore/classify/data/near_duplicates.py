@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.classify.data.class_examples import groups_per_class
 from embedstore.classify.data.copy_groups import DisjointSets, group_copies
 from embedstore.classify.data.copy_threshold import (
     EXPECTED_FALSE_PAIRS,
@@ -25,7 +26,6 @@ from embedstore.classify.data.copy_threshold import (
 )
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.self_join import is_exact, nearest_pairs
-from embedstore.classify.data.splits import groups_per_class
 from embedstore.errors import LabelError, did_you_mean
 
 MAX_LISTED_PAIRS = 1000  # the most similar pairs are listed by item

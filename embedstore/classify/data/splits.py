@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.arrival import Sides, sides_by_arrival
+from embedstore.classify.data.class_examples import max_folds, single_examples
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.folds import numeric_group_folds, stratified_group_folds
 from embedstore.classify.data.hash_holdout import hash_holdout_mask, hash_keys, in_hash_fifth
@@ -20,9 +21,7 @@ from embedstore.text_form import split_words
 from embedstore.types import Split
 from embedstore.wording import counted
 
-SINGLE_EXAMPLE_CURE = "label more, or leave out what has too few with --where"
 HASH_SPLIT = "hash"  # the name of the split of items that have none of their own
-DEFAULT_FOLDS = 5
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -107,7 +106,7 @@ def train_test_split(data: Features, *, seed: int = 0) -> TrainTestSplit:
         split = _given_split(name, data.splits, data.groups, exact)
     else:
         if not data.multilabel and not data.is_numeric:
-            max_folds(data.y, data.groups)  # refuses a class of one example
+            max_folds(data.y, data.groups)  # refuses labels of which fewer than two classes can be on both sides
         split = _hash_split(data, seed)
     if data.is_numeric:
         _check_not_empty(len(split.train), len(split.held_out), split.name)
@@ -184,13 +183,13 @@ def split_rows(
 
     Raises:
         LabelError: if a word does not name a split, one side is empty, the training side has fewer than two classes, or
-            (without a split of their own) a class has one example only.
+            (without a split of their own) fewer than two classes are in two groups.
     """
     check_two_classes(y)
     if name := held_out_split(splits):
         split = _given_split(name, splits, groups, groups if exact_groups is None else exact_groups)
     else:
-        max_folds(y, groups)  # refuses a class of one example
+        max_folds(y, groups)  # refuses labels of which fewer than two classes can be on both sides
         held_out = hash_holdout_mask(y, groups, seed=seed)
         split = TrainTestSplit(np.flatnonzero(~held_out), np.flatnonzero(held_out), HASH_SPLIT, 0)
     _check_sides(y[split.train], len(split.held_out), split.name)
@@ -237,6 +236,8 @@ def cross_validation_splits(
 ) -> list[TrainTestSplit]:
     """Return stratified folds over all rows; a group is never cut, and every row is held out once.
 
+    A class of one group cannot be on both sides: it trains and is never held out.
+
     Args:
         y: labels ``(N,)``; tuples of labels are not stratified.
         groups: int64 ``(N,)``.
@@ -244,7 +245,7 @@ def cross_validation_splits(
         seed: random seed of the folds.
 
     Raises:
-        LabelError: if there are fewer than two folds, or a class is in fewer groups than folds.
+        LabelError: if there are fewer than two folds, or a class is in fewer groups than folds, but not in one.
     """
     if n_folds < 2:
         raise LabelError(f"cross-validation needs at least 2 folds, not {n_folds}")
@@ -252,20 +253,37 @@ def cross_validation_splits(
         n_groups = len(np.unique(groups))
         if n_groups < n_folds:
             raise LabelError(f"{n_groups} groups of items cannot be cut into {n_folds} folds; give a smaller --folds")
-        codes = np.zeros(len(y), np.int64)
-    else:
-        codes = np.unique(y.astype(str), return_inverse=True)[1]
-        check_two_classes(y)
-        most = max_folds(y, groups, limit=n_folds)
-        if most < n_folds:
-            raise LabelError(f"the smallest class has {most} separate items; `--folds {most}` at most, or label more")
-    return _splits_of_folds(stratified_group_folds(codes, groups, n_folds, seed=seed), n_folds)
+        return _splits_of_folds(stratified_group_folds(np.zeros(len(y), np.int64), groups, n_folds, seed=seed), n_folds)
+    check_two_classes(y)
+    most = max_folds(y, groups, limit=n_folds)
+    if most < n_folds:
+        raise LabelError(f"the smallest class has {most} separate items; `--folds {most}` at most, or label more")
+    codes = np.unique(y.astype(str), return_inverse=True)[1]
+    part = stratified_group_folds(codes, groups, n_folds, seed=seed)
+    return _splits_of_folds(part, n_folds, np.isin(y.astype(str), single_examples(y, groups)), groups)
 
 
-def _splits_of_folds(part: NDArray[np.integer[Any]], n_folds: int) -> list[TrainTestSplit]:
-    """Return the split of each fold from the fold of each row, int ``(N,)``."""
+def _splits_of_folds(
+    part: NDArray[np.integer[Any]],
+    n_folds: int,
+    single: NDArray[np.bool_] | None = None,
+    groups: NDArray[np.int64] | None = None,
+) -> list[TrainTestSplit]:
+    """Return the split of each fold.
+
+    Args:
+        part: int ``(N,)``, the fold of each row.
+        n_folds: the number of folds.
+        single: bool ``(N,)``, rows that are not held out; they train in every fold that does not hold out their group.
+        groups: int64 ``(N,)``, where there are such rows.
+    """
+    held_out = train = part
+    if single is not None and groups is not None:
+        held_out = np.where(single, -1, part)
+        train = np.where(single & ~np.isin(groups, groups[~single]), -1, part)
     return [
-        TrainTestSplit(np.flatnonzero(part != i), np.flatnonzero(part == i), f"fold {i + 1}", 0) for i in range(n_folds)
+        TrainTestSplit(np.flatnonzero(train != i), np.flatnonzero(held_out == i), f"fold {i + 1}", 0)
+        for i in range(n_folds)
     ]
 
 
@@ -358,50 +376,3 @@ def _check_sides(y: NDArray[np.object_], n_held_out: int, name: str) -> None:
             f"training has {what} ({classes[0]!r}); a classifier needs at least two: label more of the "
             "training items, or use --folds 5 of `probe`, which needs no split"
         )
-
-
-def max_folds(
-    y: NDArray[np.object_],
-    groups: NDArray[np.int64],
-    *,
-    limit: int = DEFAULT_FOLDS,
-    side: str = "",
-    cure: str = SINGLE_EXAMPLE_CURE,
-) -> int:
-    """Return how many cross-validation folds the smallest class can fill.
-
-    Args:
-        y: labels ``(N,)``.
-        groups: int64 ``(N,)``.
-        limit: the most folds.
-        side: where the rows are from, for the message.
-        cure: what to do about a class of one example, for the message.
-
-    Raises:
-        LabelError: if a class is in one group only (one example): it cannot be on both sides.
-    """
-    names, counts = groups_per_class(y, groups)
-    single = [str(name) for name in names[counts < 2].tolist()]
-    if single:
-        sizes = dict(zip(*np.unique(y.astype(str), return_counts=True), strict=True))
-        counted = [f"{label!r}: {sizes[label]} items" if sizes[label] > 1 else repr(label) for label in single[:5]]
-        listed = ", ".join(counted)
-        raise LabelError(
-            f"{len(single)} class{'es have' if len(single) > 1 else ' has'} one example only{side} ({listed}), copies "
-            f"and groups counted once; {cure}"
-        )
-    return int(min(limit, counts.min()))
-
-
-def groups_per_class(y: NDArray[np.object_], groups: NDArray[np.int64]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-    """Return the classes, sorted, and the number of groups of each, int64 ``(K,)``."""
-    names, codes = np.unique(y.astype(str), return_inverse=True)
-    order = np.lexsort((groups, codes))
-    is_first = np.diff(codes[order], prepend=-1) != 0
-    is_first[1:] |= np.diff(groups[order]) != 0
-    return names, np.bincount(codes[order][is_first], minlength=len(names))
-
-
-def smaller_side(labels: NDArray[np.bool_], groups: NDArray[np.int64]) -> int:
-    """Return the number of groups on the smaller side of a yes-or-no label; below 2 it cannot be cross-validated."""
-    return min(len(np.unique(groups[labels == side])) for side in (True, False))

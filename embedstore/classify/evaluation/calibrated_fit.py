@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify import heads
-from embedstore.classify.data import splits
+from embedstore.classify.data.class_examples import DEFAULT_FOLDS, max_folds, single_examples
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
-from embedstore.classify.evaluation.fit import fit_head, max_inner_folds, out_of_fold_probabilities
+from embedstore.classify.evaluation.fit import fit_head, out_of_fold_probabilities
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import BadHead, LabelError
 
@@ -61,7 +61,7 @@ def fit_calibrated_head(
         targets = _targets(calibration, names)
         rows = _CalibrationRows(calibration.X, targets, calibration.groups)
         return _wrap(estimator, estimator, rows, settings), len(calibration)
-    n_folds = splits.DEFAULT_FOLDS if train.multilabel else max_inner_folds(train)
+    n_folds = DEFAULT_FOLDS if train.multilabel else max_folds(train.y, train.groups)
     # A C that is chosen on the rows that calibrate makes their scores too good, which shows where they are few.
     proba = out_of_fold_probabilities(
         train,
@@ -74,7 +74,9 @@ def fit_calibrated_head(
     )
     precomputed = _PrecomputedHead(estimator.classes_, len(names), train.multilabel)
     rows = _CalibrationRows(proba, _targets(train, names), train.groups)
-    return _wrap(estimator, precomputed, rows, settings), len(train)
+    if not train.multilabel:  # no head that was not fitted on it knows a class of one example
+        rows = rows.take(~np.isin(train.y.astype(str), single_examples(train.y, train.groups)))
+    return _wrap(estimator, precomputed, rows, settings), len(rows.y)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,12 @@ class SpaceComparison(Table):
         )
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a person should know about items on one side of the split, one sentence each."""
+        probe = self.evaluations[0]
+        return tuple(dict.fromkeys(probe.baseline.split_notes + probe.candidate.split_notes))
+
+    @property
     def per_class(self) -> list[tuple[str, int, float, float]]:
         """Return ``(class, held-out items, recall of the old probe, of the new)``, the largest change first."""
         probe = self.evaluations[0]
@@ -139,6 +145,7 @@ class SpaceComparison(Table):
                 for c, n, a, b in self.per_class
             ],
             "cost": self.cost,
+            "notes": list(self.notes),
         }
 
 

@@ -11,20 +11,21 @@ from numpy.typing import NDArray
 
 from embedstore.classify import heads
 from embedstore.classify.data import splits
+from embedstore.classify.data.class_examples import DEFAULT_FOLDS, inner_folds, single_examples, smaller_side
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
 from embedstore.errors import BadHead, EmbedstoreError, LabelError
 
 _HEADS_WITH_C = ("logistic", "kernel")
 _HEADS_WITHOUT_PROBABILITIES = ("knn", "svm", "ridge")
-_FIXED_C_CURE = (
-    "label more, leave out what has too few with --where, or choose no C (probe, learning-curve: --head-arg C=1)"
-)
-SINGLE_EXAMPLE_C = 1.0  # the regularization where a class has one group only: cross-validation cannot choose C
+SINGLE_EXAMPLE_C = 1.0  # the regularization where fewer than two classes have two groups: nothing can choose C
 
 
 def fit_head(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | None = None) -> Any:
     """Fit a head; its inner cross-validation keeps groups together.
+
+    A class that is in one group only has no part in the choice of C. Where fewer than two classes are in several
+    groups nothing can choose it, and C is 1.
 
     Args:
         head: one of :data:`embedstore.classify.heads.HEAD_NAMES`.
@@ -36,7 +37,7 @@ def fit_head(head: str, train: Features, *, seed: int = 0, options: dict[str, An
         The fitted scikit-learn classifier.
 
     Raises:
-        LabelError: when the rows hold fewer than two classes or a class has one example only.
+        LabelError: when the rows hold fewer than two classes.
         UnknownHead: when no head has this name.
         BadHead: when an option or its value does not exist, or the head cannot learn from these rows.
     """
@@ -65,30 +66,25 @@ def _fit(head: str, train: Features, seed: int, options: dict[str, Any]) -> Any:
         heads.make_head(head, **options)  # an unknown name or option is refused before anything is fitted
         return heads.OneVsRest(head, options, names).fit(train.X, label_indicators(train.y, names), **rows)
     if head in _HEADS_WITH_C:
-        if not _has_single_c(options) and (few := max_inner_folds(train, cure=_FIXED_C_CURE)) < splits.DEFAULT_FOLDS:
-            options.setdefault("cv", few)
+        if chooses_c(head, options):
+            options |= _choice_of_c(train, options)
         return heads.make_head(head, **options).fit(train.X, train.y, **rows)
     estimator = heads.make_head(head, **options)
     return heads.fit_weighted(estimator, train.X, train.y, weights=train.weights, groups=train.groups)
 
 
-def max_inner_folds(train: Features, *, cure: str = splits.SINGLE_EXAMPLE_CURE) -> int:
-    """Return how many folds the smallest class of the training rows can fill.
-
-    Args:
-        train: labeled rows.
-        cure: what to do about a class of one example, for the message.
-
-    Raises:
-        LabelError: if a class is in one group only.
-    """
-    return splits.max_folds(train.y, train.groups, side=f" among the {len(train)} training items", cure=cure)
+def _choice_of_c(train: Features, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the option that lets the rows choose C in fewer folds than by default, or fixes it."""
+    n_folds = inner_folds(train.y, train.groups)
+    if not n_folds:
+        return {"C": SINGLE_EXAMPLE_C}
+    return {"cv": n_folds} if n_folds < DEFAULT_FOLDS and "cv" not in options else {}
 
 
 def fit_head_to_few(head: str, train: Features, *, seed: int = 0, options: dict[str, Any] | None = None) -> Any:
-    """Fit a head as :func:`fit_head`, with C = 1 where a class has one group only and nothing can choose C."""
+    """Fit a head as :func:`fit_head` to a few labels: with C = 1 as long as a class has one group only."""
     options = dict(options or {})
-    if head in _HEADS_WITH_C and not train.multilabel and splits.groups_per_class(train.y, train.groups)[1].min() < 2:
+    if head in _HEADS_WITH_C and not train.multilabel and single_examples(train.y, train.groups):
         options.setdefault("C", SINGLE_EXAMPLE_C)
     return fit_head(head, train, seed=seed, options=options)
 
@@ -115,7 +111,7 @@ def out_of_fold_probabilities(
         nested: choose the C of logistic regression inside each fold, not once on all folds.
 
     Returns:
-        Probabilities, float32 ``(N, K)``.
+        Probabilities, float32 ``(N, K)``; those of a class of one group are no prediction, as it is on one side only.
     """
     options = dict(options or {})
     if (nested and not data.multilabel) or data.weights is not None:
@@ -138,7 +134,7 @@ def _fold_by_fold(
     proba = np.zeros((len(data), len(class_names)), dtype=np.float32)
     for part in splits.cross_validation_splits(data.y, data.groups, n_folds, seed=seed):
         train = data.take(part.train)
-        estimator = (fit_head if data.multilabel else fit_head_to_few)(head, train, seed=seed, options=options)
+        estimator = fit_head(head, train, seed=seed, options=options)
         held_out = np.asarray(heads.probabilities(estimator, data.take(part.held_out).X), dtype=np.float32)
         proba[part.held_out] = align_columns(held_out, estimator.classes_, class_names)
     return proba
@@ -151,7 +147,7 @@ def _out_of_fold_per_label(
     indicators = label_indicators(data.y, names)
     out = np.repeat(indicators.mean(0, dtype=np.float32)[None], len(indicators), axis=0)
     for labels, column in zip(indicators.T, out.T, strict=True):
-        n_groups = splits.smaller_side(labels, data.groups)
+        n_groups = smaller_side(labels, data.groups)
         if n_groups < 2:
             continue
         probe = heads.make_head("logistic", **options | {"cv": min(n_folds, n_groups), "keep_out_of_fold": True})
@@ -159,6 +155,11 @@ def _out_of_fold_per_label(
         positive = probe.out_of_fold_[:, 1]
         column[:] = np.where(np.isnan(positive), column, positive)
     return out
+
+
+def chooses_c(head: str, options: dict[str, Any]) -> bool:
+    """Return whether a head with these options chooses its C by cross-validation."""
+    return head in _HEADS_WITH_C and not _has_single_c(options)
 
 
 def _has_single_c(options: dict[str, Any]) -> bool:

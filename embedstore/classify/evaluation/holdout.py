@@ -16,10 +16,11 @@ from embedstore.classify.data.splits import TrainTestSplit, evaluation_splits
 from embedstore.classify.evaluation import uncertainty_report
 from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.evaluation import Evaluation, HeldOutPredictions
-from embedstore.classify.evaluation.fit import c_path, hyperparameters_at_grid_edge, selected_hyperparameters
+from embedstore.classify.evaluation.fit import c_path, chooses_c, hyperparameters_at_grid_edge, selected_hyperparameters
 from embedstore.classify.evaluation.multilabel import multilabel_report
 from embedstore.classify.evaluation.rounds import FitHead, HoldoutRound, pool_rounds, predict_held_out, run_round
-from embedstore.classify.evaluation.settings import EvaluationSettings
+from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
+from embedstore.classify.evaluation.single_example_notes import single_example_notes
 from embedstore.classify.evaluation.validation_fit import fit_with_validation
 from embedstore.classify.metrics import ClassificationReport, MetricName
 from embedstore.types import Split
@@ -50,10 +51,13 @@ def evaluate_head(head: str, data: Features, settings: EvaluationSettings | None
             return fit_with_validation(head, train, calibration, settings, options), 0
         return fit_calibrated_head(head, train, calibration, settings, options)
 
-    return evaluate_fit(head, data, settings, fit)
+    by_folds = settings.choose_on == ChoiceRows.FOLDS and chooses_c(head, options)
+    return evaluate_fit(head, data, settings, fit, chooses_c_by_folds=by_folds)
 
 
-def evaluate_fit(head: str, data: Features, settings: EvaluationSettings, fit: FitHead) -> Evaluation:
+def evaluate_fit(
+    head: str, data: Features, settings: EvaluationSettings, fit: FitHead, *, chooses_c_by_folds: bool = False
+) -> Evaluation:
     """Fit anything on the training rows and evaluate it on the held-out rows.
 
     Args:
@@ -61,6 +65,7 @@ def evaluate_fit(head: str, data: Features, settings: EvaluationSettings, fit: F
         data: labeled rows.
         settings: folds, seed, near-duplicates.
         fit: fits a classifier on rows.
+        chooses_c_by_folds: whether it chooses C by cross-validation on its training rows.
 
     Raises:
         LabelError: when the labels do not support the split or the head.
@@ -70,7 +75,10 @@ def evaluate_fit(head: str, data: Features, settings: EvaluationSettings, fit: F
     splits = evaluation_splits(data, n_folds=settings.folds, seed=settings.seed)
     rounds = [run_round(data, split, settings, fit) for split in splits]
     estimator = fit(data, data.take(_NO_ROWS))[0] if settings.folds else rounds[0].estimator
-    return build_evaluation(head, data, rounds, estimator, settings, start)
+    evaluation = build_evaluation(head, data, rounds, estimator, settings, start)
+    train = data if settings.folds else data.take(rounds[0].split.train)
+    notes = single_example_notes(data, evaluation.split, train if chooses_c_by_folds else None)
+    return replace(evaluation, split_notes=evaluation.split_notes + notes)
 
 
 def evaluate_fitted(estimator: Any, data: Features, *, head: str, split: str, seed: int = 0) -> Evaluation:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.classify.data import splits
+from embedstore.classify.data.class_examples import inner_folds, max_folds, single_examples, smaller_side
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
@@ -253,7 +253,7 @@ def label_errors(
         UnknownHead: when no head has this name.
     """
     start, settings = time.perf_counter(), settings or LabelErrorSettings()
-    data = settings.near_duplicates.join(data)
+    data, single = _without_single_examples(settings.near_duplicates.join(data))
     names = sorted({name for row in data.y.tolist() for name in (row if data.multilabel else (row,))})
     proba = predict_labels(data, names, settings)
     check = (_check_labels_one_by_one if data.multilabel else _check_classes)(data, names, proba, settings)
@@ -269,7 +269,7 @@ def label_errors(
         n_labels=n_labels,
         error_rate=check.error_rate(limit_wrong),
         error_rate_interval=(0.0, limit_wrong),
-        skipped_labels=check.skipped_labels,
+        skipped_labels=(*single, *check.skipped_labels),
         n_confirmed=n_labels - len(ranking),
         ranked_by=settings.ranked_by,
         flagged_by=settings.flagged_by,
@@ -308,10 +308,18 @@ def _no_and_yes(yes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([1 - yes, yes], axis=1)
 
 
+def _without_single_examples(data: Features) -> tuple[Features, list[str]]:
+    """Return the rows of classes that other items can contradict, and the classes of one example."""
+    if data.multilabel or not inner_folds(data.y, data.groups):
+        return data, []
+    single = single_examples(data.y, data.groups)
+    return data.take(np.flatnonzero(~np.isin(data.y.astype(str), single))), single
+
+
 def predict_labels(data: Features, names: list[str], settings: LabelErrorSettings) -> LabelProbabilities:
     """Predict every item by heads that were not fitted on it or on its copies."""
     limit = settings.folds
-    n_folds = limit if data.multilabel else splits.max_folds(data.y, data.groups, limit=limit)
+    n_folds = limit if data.multilabel else max_folds(data.y, data.groups, limit=limit)
     head = out_of_fold_probabilities(data, names, head=settings.head, n_folds=n_folds, seed=settings.seed)
     if settings.ranked_by != LabelScore.NEIGHBORS:
         return LabelProbabilities(head)
@@ -334,7 +342,7 @@ def _check_labels_one_by_one(
     indicators = label_indicators(data.y, names)
     checks, skipped = [], []
     for number, (name, positive) in enumerate(zip(names, indicators.T, strict=True)):
-        if splits.smaller_side(positive, data.groups) < 2:
+        if smaller_side(positive, data.groups) < 2:
             skipped.append(name)
             continue
         check = _rank(("no", "yes"), data.ids, positive.astype(np.int64), proba.column(number), settings)

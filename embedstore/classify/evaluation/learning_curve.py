@@ -18,7 +18,7 @@ from embedstore.classify.data.split_leaks import split_near_duplicates
 from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.evaluation import multilabel
 from embedstore.classify.evaluation.curve_interval import HeldOutScore, bootstrap_error, mean_interval
-from embedstore.classify.evaluation.fit import align_columns, fit_head_to_few
+from embedstore.classify.evaluation.fit import align_columns, fit_head
 from embedstore.classify.evaluation.rounds import predict_held_out
 from embedstore.classify.evaluation.settings import check_seed
 from embedstore.classify.metrics import MetricName
@@ -179,7 +179,7 @@ def learning_curve(
     """
 
     def score(train: Features, held_out: Features, seed: int) -> HeldOutScore:
-        return score_fitted(fit_head_to_few(head, train, seed=seed, options=options), held_out)
+        return score_fitted(fit_head(head, train, seed=seed, options=options), held_out)
 
     return score_label_budgets(score, head, data, settings or LearningCurveSettings())
 

@@ -59,13 +59,14 @@ def fold_training_masks(y: IntArray, groups: Array | None, cv: float, *, seed: i
         class_names: the names of the classes.
 
     Raises:
-        LabelError: if a class has one row, there are too few rows or groups, or a fold would train on one class.
+        LabelError: if fewer than two classes have two rows, there are too few rows or groups, or a fold would train on
+            one class.
     """
     counts = np.bincount(y)
-    if counts.min() < 2:
+    if (counts > 1).sum() < 2:
         raise LabelError(
-            f"class {str(class_names[counts.argmin()])!r} has 1 sample and cross-validation needs 2 of each; "
-            "label more, leave it out, or give one value of C"
+            f"class {str(class_names[counts.argmin()])!r} has 1 sample, and cross-validation needs 2 of at least two "
+            "classes; label more, or give one value of C"
         )
     if groups is not None and len(np.unique(groups)) == len(y):
         groups = None
@@ -80,10 +81,11 @@ def _held_out_masks(y: IntArray, groups: Array | None, cv: float, seed: int) -> 
     if isinstance(cv, bool) or not math.isfinite(cv):
         raise LabelError(f"cv must be a whole number of at least 2 folds or a share below 1, not {cv}")
     if 0 < cv < 1 and groups is None:
-        parts = stratified_holdout(y, int(np.ceil(cv * len(y))), seed=seed)
+        several = np.flatnonzero(np.bincount(y)[y] > 1)  # the others train
+        parts = stratified_holdout(y[several], int(np.ceil(cv * len(several))), seed=seed)
         if parts is None:
             raise LabelError(f"a hold-out of {cv} of {len(y)} rows has fewer rows than classes on one side; label more")
-        return np.isin(np.arange(len(y)), parts[1])[None]
+        return np.isin(np.arange(len(y)), several[parts[1]])[None]
     n = min(int(cv), int(np.bincount(y).max())) if cv >= 1 else max(2, round(1 / max(cv, 1e-9)))
     if cv <= 0 or (cv >= 1 and int(cv) != cv) or n < 2:
         raise LabelError(f"cv must be a whole number of at least 2 folds or a share below 1, not {cv}")

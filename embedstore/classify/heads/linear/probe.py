@@ -137,8 +137,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 more than 1,000 values; if ``class_weight`` is not ``balanced`` or
                 a positive number for each class that it names; if a sample weight is negative or not finite; if the
                 rows do not fit into the memory of the named device.
-            LabelError: if there is one class; if C is to be chosen and a class has one row, or there are fewer rows or
-                groups than folds; if ``cv`` is no number of 2 to 1,000 folds and no share below 1.
+            LabelError: if there is one class; if C is to be chosen and fewer than two classes have two rows, or there
+                are fewer rows or groups than folds; if ``cv`` is no number of 2 to 1,000 folds and no share below 1.
             ValueError: if a feature is not a finite number, a C is not positive, or ``Cs`` is a number of values
                 below 2.
         """
