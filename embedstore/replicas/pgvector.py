@@ -18,6 +18,7 @@ from embedstore.storage.portable_filter import Condition
 CONNECT_SECONDS = 10
 META = "embedstore_replicas"
 MAX_INDEX_DIM = 4000  # of halfvec in an HNSW index of pgvector 0.8
+_LINK_BYTES = 700  # of a row in an HNSW graph that is being built, besides its vector: 32 links of 16 bytes, and facts
 MAX_EF_SEARCH = 1000
 MAX_SCAN_TUPLES = 1_000_000
 LIST_ITEMS = 20_000  # items of an allow-list in a query; more go through a temporary table
@@ -201,6 +202,23 @@ class PgvectorReplica:
                     "USING hnsw (embedding halfvec_cosine_ops)"
                 )
             self._con.execute(f"ANALYZE {self._name}")
+
+    def build_note(self) -> str:
+        """Return that the index is larger than the memory that the server builds it in; "" if it is not."""
+        with self._errors("read"):
+            is_built, memory = self._con.execute(
+                "SELECT to_regclass(%s) IS NOT NULL, pg_size_bytes(current_setting('maintenance_work_mem'))",
+                [_quote(self._table.name + "_hnsw")],
+            ).fetchone()
+        rows = self.count()
+        needed = rows * (2 * self._table.dim + _LINK_BYTES)
+        if is_built or needed <= memory or self._table.dim > MAX_INDEX_DIM:
+            return ""
+        return (
+            f"the index of {rows:,} rows takes about {-(-needed >> 20):,} MB, and the server has "
+            f"{memory / (1 << 20):.3g} MB for building it (maintenance_work_mem), which takes much longer; "
+            f'PGOPTIONS="-c maintenance_work_mem={1 + (needed >> 20)}MB" sets it for one run'
+        )
 
     def count(self) -> int:
         """Return how many rows there are."""

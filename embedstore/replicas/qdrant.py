@@ -159,6 +159,10 @@ class QdrantReplica:
         with self._errors("write to"):
             self._client.delete(self._table.name, self._models.PointIdsList(points=items.tolist()), wait=True)
 
+    def build_note(self) -> str:
+        """Return "": the server builds its index beside other work."""
+        return ""
+
     def finish(self) -> None:
         """Do nothing: Qdrant builds its index by itself."""
 

@@ -84,6 +84,9 @@ class Replica(Protocol):
     def drop(self, items: NDArray[np.int64]) -> None:
         """Delete rows."""
 
+    def build_note(self) -> str:
+        """Return what makes :meth:`finish` slow and what to do about it; "" if nothing does."""
+
     def finish(self) -> None:
         """Build what makes searches fast, if it is missing."""
 

@@ -211,6 +211,8 @@ class _ReplicaRun:
                 written += len(changed.items)
                 self.progress(f"{server.place}: {written:,} rows written")
             self.progress(f"{server.place}: building what makes searches fast")
+            if note := server.build_note():
+                self.progress(f"{server.place}: {note}")
             server.finish()
         self._remember(report)
         return replace(report, written=written, deleted=deleted)
