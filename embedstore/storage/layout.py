@@ -267,7 +267,7 @@ def locate_store(path: Path) -> Layout:
     if not reading.exists(layout.root):
         raise StoreNotFound(f"no store at {layout.root}; create one with `embedstore create {shlex.quote(str(given))}`")
     with reading.read_errors(layout.marker):
-        has_marker = layout.marker.is_symlink() or (reading.exists(layout.marker) and not layout.marker.is_dir())
+        has_marker = reading.is_link(layout.marker) or (reading.exists(layout.marker) and not layout.marker.is_dir())
     if not has_marker:
         raise NotAStore(f"{layout.root} is not a store: it has no {MARKER}; create one with `embedstore create FOLDER`")
     return layout

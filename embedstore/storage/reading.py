@@ -127,6 +127,22 @@ def is_folder(path: Path) -> bool:
     return mode is not None and stat.S_ISDIR(mode)
 
 
+def is_link(path: Path) -> bool:
+    """Return whether a symbolic link is at a path.
+
+    Raises:
+        StoreUnreadable: if the system does not answer.
+    """
+    try:
+        return stat.S_ISLNK(path.lstat().st_mode)
+    except ValueError:  # a name that no file can have
+        return False
+    except OSError as e:
+        if is_absent(e):
+            return False
+        raise unreadable(path, e) from e
+
+
 def file_size(path: Path) -> int:
     """Return the bytes of a file that the store needs.
 
@@ -160,6 +176,16 @@ def list_folder(folder: Path, pattern: str = "*") -> list[Path]:
             return []
         raise unreadable(folder, e) from e
     return sorted(path for path in paths if path.match(pattern))
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Return the regular files below a folder, sorted; none if there is no folder. Links are left out.
+
+    Raises:
+        StoreUnreadable: if a folder or a file cannot be looked at now: ``rglob`` would leave it out in silence.
+    """
+    paths = (Path(parent, name) for parent, _, names in _walk(folder) for name in names)
+    return sorted(path for path in paths if not is_link(path) and is_file(path))
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:

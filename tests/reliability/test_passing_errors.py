@@ -62,7 +62,13 @@ print(registry.load_head(Storage.open(here / "s"), "kind")[0].name)
 from embedstore.storage.transfer import read_archive
 print(read_archive.read_archive(here / "e", here / "i")["vectors"])
 """,
+    "export": """
+from embedstore.storage.transfer import write_archive
+write_archive.write_archive(Storage.open(here / "s"), here / "made")
+print(sum(path.is_file() for path in (here / "made").rglob("*")))
+""",
 }
+SPREAD = [job for job in JOBS if job != "export"]  # of which calls that are spread over the job fail in the short form
 
 FIXED_TIME = """
 from datetime import datetime
@@ -192,6 +198,8 @@ class Attempt:
             assert done.stdout.startswith("[] "), what
         elif self.job == "repair":
             assert done.stdout.startswith("0 "), what
+        elif self.job == "export":
+            assert done.stdout == "15\n", what  # every file
         if (state := _digest(self.folder)) not in self.checked:
             after = self.server.run(PREAMBLE + CHECK, self.folder)
             assert after.returncode == 0, (*what, after.stderr[-3000:])
@@ -207,7 +215,7 @@ def _digest(folder: Path) -> str:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", SPREAD)
 def test_passing_error_loses_nothing(reads, base, tmp_path, job):
     """Ten calls that are spread over the job fail, each once: the cause is named, and the next repair finds nothing."""
     attempt = Attempt(reads, base, tmp_path / "d", job)
@@ -217,7 +225,7 @@ def test_passing_error_loses_nothing(reads, base, tmp_path, job):
         attempt.check_failure(calls[i], i + 1, ERRORS[n % len(ERRORS)])
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", SPREAD)
 def test_a_catalog_that_cannot_be_looked_at_is_never_created_anew(reads, base, tmp_path, job):
     """DuckDB takes a file or its log for missing if a `stat` fails, and writes an empty database over the file."""
     attempt = Attempt(reads, base, tmp_path / "d", job)
@@ -226,6 +234,16 @@ def test_a_catalog_that_cannot_be_looked_at_is_never_created_anew(reads, base, t
         looks = [n for n, call in enumerate(calls, 1) if call.endswith(name) and " s " in call]
         for n in looks[:: max(1, len(looks) // 3)]:
             attempt.check_failure(calls[n - 1], n, errno.ENOMEM)
+
+
+def test_an_export_leaves_out_nothing_that_cannot_be_looked_at(reads, base, tmp_path):
+    """Each list of the folders that are copied as they are fails once."""
+    attempt = Attempt(reads, base, tmp_path / "d", "export")
+    lists = [(n, call) for n, call in enumerate(attempt.calls(), 1) if " l " in call]
+    copied = [(n, call) for n, call in lists if "/d/s/heads" in call or "/d/s/checkpoints" in call]
+    assert len(copied) >= 4
+    for number, call in copied:
+        attempt.check_failure(call, number, errno.EACCES)
 
 
 @pytest.mark.slow

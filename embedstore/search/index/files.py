@@ -26,7 +26,7 @@ from embedstore.search.index.faiss_format import check_index_file
 from embedstore.search.index.faiss_library import faiss
 from embedstore.storage import durable_files
 from embedstore.storage.description_checksum import DESCRIPTION_CHECKSUM_KEY, check_index_description, dump_description
-from embedstore.storage.reading import exists, list_folder, passing_error, read_errors, unreadable
+from embedstore.storage.reading import exists, file_size, is_file, list_folder, passing_error, read_errors, unreadable
 from embedstore.storage.store_files import read_json_object
 
 SIDECAR_FORMAT = 3  # with a checksum of its own
@@ -343,4 +343,4 @@ def covers_prefix(sidecar: IndexSidecar, shards: Sequence[tuple[int, int]]) -> b
 def file_problem(folder: Path, sidecar: IndexSidecar) -> str | None:
     """Return a problem if the index file is missing or has another length, else None."""
     path = folder / sidecar.file
-    return None if path.is_file() and path.stat().st_size == sidecar.bytes else "has lost its .faiss file"
+    return None if is_file(path) and file_size(path) == sidecar.bytes else "has lost its .faiss file"

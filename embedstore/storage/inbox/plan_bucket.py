@@ -21,7 +21,7 @@ from pathlib import Path
 
 from embedstore.errors import StoreDamaged, StoreIOError
 from embedstore.json_objects import parse_json_object
-from embedstore.storage import durable_files
+from embedstore.storage import durable_files, reading
 from embedstore.storage.inbox.bucket import Bucket, is_bucket
 from embedstore.storage.store_files import read_bounded
 
@@ -63,9 +63,12 @@ class PlanBucket:
 
         Raises:
             StoreDamaged: if it is not one that embedstore writes.
+            StoreUnreadable: if it cannot be read now.
         """
         try:
-            url = parse_json_object(read_bounded(description))["url"]
+            with reading.read_errors(description):
+                given = read_bounded(description)
+            url = parse_json_object(given)["url"]
             if not is_bucket(url) or not _ID.fullmatch(url.rsplit("/", 1)[-1]):
                 raise ValueError(f"{url!r:.100} is not the bucket of a plan")
         except (ValueError, TypeError, KeyError, AttributeError) as e:
@@ -84,7 +87,7 @@ class PlanBucket:
         Raises:
             StoreIOError: if the server refuses or does not answer; without its plan the rest is litter.
         """
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        for path in reading.list_files(folder):
             name = path.relative_to(folder).as_posix()
             parent, _, last = name.rpartition("/")
             if name != PLAN and parent in _OWN and _OWN[parent].fullmatch(last):

@@ -83,7 +83,7 @@ class ArchiveFile:
             StoreUnreadable: if the file cannot be read now.
         """
         path = folder / self.name
-        if path.is_symlink() or not reading.is_file(path):
+        if reading.is_link(path) or not reading.is_file(path):
             raise StoreDamaged(f"{path} belongs to the export and is missing; export the store again")
         with reading.read_errors(path):
             if path.stat().st_size != self.bytes or durable_files.file_xxh3(path) != self.xxh3:
@@ -170,7 +170,7 @@ def read_manifest(folder: Path) -> ArchiveManifest:
     path = folder / MANIFEST_FILE
     if not reading.exists(folder):
         raise StoreNotFound(f"there is no export at {folder}; make one with `embedstore export STORE FOLDER`")
-    if not path.is_symlink() and not reading.is_file(path):
+    if not reading.is_link(path) and not reading.is_file(path):
         raise NotAStore(
             f"{folder} is no export: it has no {MANIFEST_FILE}; `embedstore export STORE FOLDER` writes one, and "
             "`embedstore embed STORE --vectors FILE.npy --table FILE` adds other vectors"

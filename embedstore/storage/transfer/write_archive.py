@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from embedstore.errors import QueryError, StoreDamaged, StoreIOError
-from embedstore.storage import layout
+from embedstore.storage import layout, reading
 from embedstore.storage.catalog import ARCHIVED_TABLES
 from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import (
@@ -142,10 +142,9 @@ def _write_vectors(key: str, space: NumberedVectors, folder: Path) -> list[Archi
 def _copy_files(storage: Storage, folder: Path) -> list[ArchiveFile]:
     """Copy the files of heads and checkpoints."""
     root, files = storage.layout.root, []
-    for path in sorted(p for name in layout.COPIED_FOLDERS for p in (root / name).rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            name = path.relative_to(root).as_posix()
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            copy_regular(path, folder / name)
-            files.append(ArchiveFile.describe(folder, name))
+    for path in (p for copied in sorted(layout.COPIED_FOLDERS) for p in reading.list_files(root / copied)):
+        name = path.relative_to(root).as_posix()
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        copy_regular(path, folder / name)
+        files.append(ArchiveFile.describe(folder, name))
     return files
