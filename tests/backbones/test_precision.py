@@ -104,6 +104,7 @@ def test_a_half_precision_that_agrees_is_used_and_recorded(mobilenet, photos, tm
     np.testing.assert_array_equal(backbone.encode_images(pixels), exact)
 
 
+@pytest.mark.slow
 def test_half_precision_is_worth_more_than_folded_normalizations(mobilenet, photos, tmp_path):
     """Folded, MobileNetV2 leaves the limit in fp16; unfolded it keeps it. Then it is not folded."""
     backbone = mobilenet("fp16")

@@ -181,7 +181,14 @@ def test_a_backbone_that_is_named_again_is_not_loaded(tmp_path, jpegs):
     ]
 
 
-@pytest.mark.parametrize("more", [["--runtime", "eager"], ["--preprocess", "mean=0.5"], ["--precision", "bf16"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--runtime", "eager"],
+        pytest.param(["--preprocess", "mean=0.5"], marks=pytest.mark.slow),
+        pytest.param(["--precision", "bf16"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_backbone_is_loaded_where_the_tower_cannot_take_its_place(tmp_path, jpegs, more):
     """Another runtime, another preprocessing and half precision load the network as before."""
     write_weights(tmp_path / "w.safetensors", 0)

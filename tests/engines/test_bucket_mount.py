@@ -105,6 +105,7 @@ def vector_store(path, mounts):
     return es.open(path)
 
 
+@pytest.mark.slow
 def test_what_was_read_is_kept_on_the_local_disk(mounts, tmp_path):
     """A search does not ask the bucket again; without the object and its copy, it is one line and no wrong answer."""
     path = tmp_path / "s"

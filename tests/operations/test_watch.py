@@ -158,7 +158,9 @@ def test_a_bucket_is_polled(tmp_path, monkeypatch, quick):
         assert watch.reports[-1].missing == 1
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_ends_the_watch_and_the_store_is_whole(store, tmp_path, number, status):
     """A real process, ended while it waits: its status, no traceback, and every report on stdout at once."""
     words = [sys.executable, "-m", "embedstore", "embed", str(store.path), str(tmp_path / "photos"), "--watch"]

@@ -49,7 +49,7 @@ def check_seeds(folder: Path, first: int, count: int) -> None:
 @pytest.mark.timeout(900)
 def test_changed_stores_have_no_effect(tmp_path):
     """Bytes, links, objects and values of the catalog, JSON and indexes, changed at random with a fixed seed."""
-    check_seeds(tmp_path, 0, 150)
+    check_seeds(tmp_path, 0, 50)
 
 
 @pytest.mark.slow

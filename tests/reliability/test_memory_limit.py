@@ -82,7 +82,7 @@ def test_every_part_takes_less_in_a_small_container(container, tmp_path):
     assert shown[2] == f"{store.search(like=1, k=3)[1].item} 1.0"
 
 
-@pytest.mark.parametrize("ballast_megabytes", [0, 300])
+@pytest.mark.parametrize("ballast_megabytes", [pytest.param(0, marks=pytest.mark.slow), 300])
 def test_large_image_in_a_small_container_costs_itself(container, tmp_path, ballast_megabytes):
     """An image of 676 MB of pixels is a failure, three others are embedded, and the next run does not try it again.
 
