@@ -87,6 +87,7 @@ def test_a_half_precision_that_moves_vectors_is_refused(mobilenet, photos, tmp_p
     assert backbone.precision == "fp32"
 
 
+@pytest.mark.slow
 def test_a_half_precision_that_agrees_is_used_and_recorded(mobilenet, photos, tmp_path):
     """fp16 keeps MobileNetV2's vectors; the weights come back to the bit at the end of the run."""
     backbone = mobilenet("fp16")
