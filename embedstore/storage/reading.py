@@ -133,14 +133,8 @@ def is_link(path: Path) -> bool:
     Raises:
         StoreUnreadable: if the system does not answer.
     """
-    try:
-        return stat.S_ISLNK(path.lstat().st_mode)
-    except ValueError:  # a name that no file can have
-        return False
-    except OSError as e:
-        if is_absent(e):
-            return False
-        raise unreadable(path, e) from e
+    mode = _mode(path, follow_links=False)
+    return mode is not None and stat.S_ISLNK(mode)
 
 
 def file_size(path: Path) -> int:
@@ -185,7 +179,7 @@ def list_files(folder: Path) -> list[Path]:
         StoreUnreadable: if a folder or a file cannot be looked at now: ``rglob`` would leave it out in silence.
     """
     paths = (Path(parent, name) for parent, _, names in _walk(folder) for name in names)
-    return sorted(path for path in paths if not is_link(path) and is_file(path))
+    return sorted(path for path in paths if stat.S_ISREG(_mode(path, follow_links=False) or 0))
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -208,10 +202,10 @@ def _size_or_zero(path: Path) -> int:
         raise unreadable(path, e) from e
 
 
-def _mode(path: Path) -> int | None:
-    """Return the mode of what is at a path, following links; None if nothing is there."""
+def _mode(path: Path, *, follow_links: bool = True) -> int | None:
+    """Return the mode of what is at a path; None if nothing is there."""
     try:
-        return path.stat().st_mode
+        return path.stat(follow_symlinks=follow_links).st_mode
     except ValueError:  # a name that no file can have
         return None
     except OSError as e:

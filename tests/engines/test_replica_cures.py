@@ -1,6 +1,7 @@
 """The commands that messages on replicas name are followed as they are written; PostgreSQL is a real server."""
 
 import itertools
+import re
 
 import numpy as np
 import psycopg
@@ -86,3 +87,16 @@ def test_a_replica_is_brought_up_to_date_after_a_purge(database, tmp_path, capsy
     """The address is known."""
     cure = Cure("replicate STORE --name {}", lambda folder: after_purge(folder, database), SEARCH, {})
     follow(cure, tmp_path, capsys)
+
+
+def test_a_build_in_too_little_memory_is_said_with_its_cure(database, tmp_path, monkeypatch):
+    """The server's memory for building an index is compared with the index; what the note names is enough."""
+    made = store_of(tmp_path / "s", np.random.default_rng(0).standard_normal((600, 8)).astype(np.float32))
+    monkeypatch.setenv("PGOPTIONS", "-c maintenance_work_mem=64kB")
+    lines = []
+    made.replicate([database], name="slow", progress=lines.append)
+    (note,) = [str(line) for line in lines if "maintenance_work_mem" in str(line)]
+    assert "the index of 600 rows takes about 1 MB, and the server has 0.0625 MB" in note
+    monkeypatch.setenv("PGOPTIONS", re.search('PGOPTIONS="(.*?)"', note)[1])
+    made.replicate([database], name="quick", progress=lines.append)
+    assert sum("maintenance_work_mem" in str(line) for line in lines) == 1

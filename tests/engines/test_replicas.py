@@ -96,19 +96,6 @@ def copied(new_address, tmp_path_factory):
     return store
 
 
-def test_a_build_in_too_little_memory_is_said_with_its_cure(database, tmp_path, monkeypatch):
-    """The server's memory for building an index is compared with the index; what the note names is enough."""
-    store = store_of(tmp_path / "s", vectors(600), n=list(range(600)))
-    monkeypatch.setenv("PGOPTIONS", "-c maintenance_work_mem=64kB")
-    lines = []
-    store.replicate([database], name="slow", progress=lines.append)
-    (note,) = [str(line) for line in lines if "maintenance_work_mem" in str(line)]
-    assert "the index of 600 rows takes about 1 MB, and the server has 0.0625 MB" in note
-    monkeypatch.setenv("PGOPTIONS", re.search('PGOPTIONS="(.*?)"', note)[1])
-    store.replicate([database], name="quick", progress=lines.append)
-    assert sum("maintenance_work_mem" in str(line) for line in lines) == 1
-
-
 COMPARISONS = [
     "label = 'it''s 1'",
     "label <> 'it''s 2'",
