@@ -17,7 +17,7 @@ def traced_once() -> Iterator[None]:
 
     embedstore compares every graph with its network before it is used, so that a graph of another one is an error.
     """
-    onnx = sys.modules.get("torch.onnx")
+    onnx: Any = sys.modules.get("torch.onnx")
     if onnx is None:  # nothing was traced yet, and most tests never do
         yield
         return
