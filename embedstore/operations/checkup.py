@@ -142,7 +142,7 @@ class _Checkup:
             yield Finding("copies", 3, found.cross_split_count, text, command, items)
         if found.extra:
             text = (
-                f"{counted(len(found.extra), 'item is', 'items are')} copies of others, in "
+                f"{counted(len(found.extra), 'item is a copy of another', 'items are copies of others')}, in "
                 f"{counted(found.group_count, 'group')}"
             )
             command = self._command("duplicates -o copies.html")

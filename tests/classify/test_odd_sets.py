@@ -36,6 +36,7 @@ SETS = {
     "one group": {"label": AB * 10, "group": ["g"] * 20},
     "a group is a class": {"label": AB * 10, "group": AB * 10},
     "many small classes": {"label": [f"c{n % 30}" for n in range(90)]},
+    "pairs": {"label": [f"c{n // 2}" for n in range(80)], "camera": list(range(80))},
     "copies are a class": {"label": [*AB * 10, "z", "z"], "group": [*map(str, range(20)), "z", "z"]},
     "a class of two": {"label": [*AB * 10, "z", "z"]},
     "all labels on all items": {"label": ["a|b"] * 20, "separator": "|"},
@@ -87,7 +88,8 @@ def estimates(tree):
 def test_an_odd_set_has_figures_or_one_line(odd, verb):
     """Nothing but an error of one line, or JSON without NaN in which each interval holds its value and has a width."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
+        for category in (RuntimeWarning, UserWarning):
+            warnings.simplefilter("error", category)
         try:
             result = VERBS[verb](*odd)
         except EmbedstoreError as error:
@@ -95,9 +97,10 @@ def test_an_odd_set_has_figures_or_one_line(odd, verb):
     if result is None:
         assert message.strip()
         assert "\n" not in message
+        assert "()" not in message
         return
     facts = result.to_json()
-    json.dumps(facts, allow_nan=False)
+    assert "()" not in json.dumps(facts, allow_nan=False)
     for e in estimates(facts):
         if None not in e.values():
             assert e["low"] <= e["value"] <= e["high"], e

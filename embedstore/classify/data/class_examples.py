@@ -23,12 +23,31 @@ def max_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int =
     Raises:
         LabelError: if fewer than two classes are in two groups: nothing else can be on both sides.
     """
+    check_two_classes(y)
     if n_folds := inner_folds(y, groups, limit=limit):
         return n_folds
     raise LabelError(
         f"{list_single_examples(y, groups)}, and a classifier is evaluated on at least two classes of two examples: "
         "label more items of these classes"
     )
+
+
+def check_two_classes(y: NDArray[np.object_]) -> None:
+    """Refuse labels of one class, or several labels per item that are the same for all: no split can evaluate them.
+
+    Raises:
+        LabelError: if all labels are equal.
+    """
+    if len(set(map(str, y.tolist()))) < 2:
+        if isinstance(y[0], tuple):
+            raise LabelError(
+                f"every item has the same labels ({', '.join(y[0])}), and nothing can be told apart; label items that "
+                "lack one of them, or give a column that varies"
+            )
+        raise LabelError(
+            f"the labels hold one class only ({str(y[0])!r}); a classifier needs at least two: label items of another "
+            "class, or give a column that has several"
+        )
 
 
 def inner_folds(y: NDArray[np.object_], groups: NDArray[np.int64], *, limit: int = DEFAULT_FOLDS) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.arrival import Sides, sides_by_arrival
-from embedstore.classify.data.class_examples import max_folds, single_examples
+from embedstore.classify.data.class_examples import check_two_classes, max_folds, single_examples
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.folds import numeric_group_folds, stratified_group_folds
 from embedstore.classify.data.hash_holdout import hash_holdout_mask, hash_keys, in_hash_fifth
@@ -336,24 +336,6 @@ def numeric_folds(
     """
     _check_group_folds(groups, n_folds)
     return _splits_of_folds(numeric_group_folds(numbers, groups, n_folds, seed=seed), n_folds)
-
-
-def check_two_classes(y: NDArray[np.object_]) -> None:
-    """Refuse labels of one class, or several labels per item that are the same for all: no split can evaluate them.
-
-    Raises:
-        LabelError: if all labels are equal.
-    """
-    if len(set(map(str, y.tolist()))) < 2:
-        if isinstance(y[0], tuple):
-            raise LabelError(
-                f"every item has the same labels ({', '.join(y[0])}), and nothing can be told apart; label items that "
-                "lack one of them, or give a column that varies"
-            )
-        raise LabelError(
-            f"the labels hold one class only ({str(y[0])!r}); a classifier needs at least two: label items of another "
-            "class, or give a column that has several"
-        )
 
 
 def _check_not_empty(n_train: int, n_held_out: int, name: str) -> None:

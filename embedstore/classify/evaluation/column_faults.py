@@ -5,6 +5,7 @@ Both predict rows that they were not fitted on, and are compared on the rows whe
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -100,7 +101,9 @@ def _predict_by_tree(train: Column, codes: IntArray, held_out: Column) -> IntArr
 
     leaves = max(2, _LEAVES_PER_CLASS * len(np.unique(codes)))
     tree = DecisionTreeClassifier(max_leaf_nodes=leaves, min_samples_leaf=_ROWS_PER_LEAF, random_state=0)
-    tree.fit(train.reshape(-1, 1).astype(np.float64), codes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # few labels of many classes
+        tree.fit(train.reshape(-1, 1).astype(np.float64), codes)
     return np.asarray(tree.predict(held_out.reshape(-1, 1).astype(np.float64)), np.int64)
 
 
