@@ -19,7 +19,19 @@ from tests.helpers.text_models import save_tokenizer
 tf = pytest.importorskip("transformers", reason="transformers is not installed (extra [text])")
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "image_size": 32}
-FAMILIES = ("vit", "dinov2", "registers", "dinov3", "dinov3-convnext", "convnext", "swin", "deit", "clip", "siglip")
+FAMILIES = (
+    "vit",
+    "dinov2",
+    "registers",
+    "dinov3",
+    "dinov3-convnext",
+    "convnext",
+    "swin",
+    "ijepa",
+    "deit",
+    "clip",
+    "siglip",
+)
 
 
 def save_vision_model(folder, family):
@@ -52,10 +64,10 @@ def save_vision_model(folder, family):
             )
             module, processor = tf.SwinModel(config), tf.ViTImageProcessor(size=squash)
         case "deit":
-            module, processor = (
-                tf.DeiTModel(tf.DeiTConfig(**vision)),
-                tf.DeiTImageProcessor(size=squash, crop_size=squash),
-            )
+            module = tf.DeiTModel(tf.DeiTConfig(**vision))
+            processor = tf.DeiTImageProcessor(size={"height": 40, "width": 40}, crop_size=squash)
+        case "ijepa":
+            module, processor = tf.IJepaModel(tf.IJepaConfig(**vision)), tf.ViTImageProcessor(size=squash)
         case "convnext":
             config = tf.ConvNextConfig(hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1], image_size=32)
             module, processor = tf.ConvNextModel(config), tf.ConvNextImageProcessor(size={"shortest_edge": 32})
@@ -90,7 +102,7 @@ def whole_image(family, hidden):
     """The library's vectors of whole images: the class token, or the mean of a network without one."""
     if hidden.dim() == 4:
         return hidden.mean(dim=(2, 3))
-    return hidden.mean(dim=1) if family == "swin" else hidden[:, 0]
+    return hidden.mean(dim=1) if family in ("swin", "ijepa") else hidden[:, 0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,6 +9,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from embedstore.backbones import load, resolve_name
+from embedstore.space import Recipe
+
 WORDS = "the a dog cat runs sleeps on in beach house stock market fell rose red blue big small and or very old".split()
 SPECIAL = {
     "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
@@ -77,6 +80,27 @@ def write_modules(folder: Path, kinds: Sequence[str]) -> None:
         for n, (path, kind) in enumerate(zip(paths, kinds, strict=True))
     ]
     (folder / "modules.json").write_text(json.dumps(entries))
+
+
+def load_folder(folder: Path, **recipe: object):
+    """Load the network of a folder on the CPU."""
+    return load(Recipe(resolve_name(f"hf/{folder}"), **recipe), device="cpu")
+
+
+def items(backbone, texts: Sequence[str]):
+    """Return the vectors of texts as a run embeds them."""
+    return backbone.encode([backbone.prepare(text.encode())[0] for text in texts])
+
+
+def library_vectors(folder: Path, text: str):
+    """Return the vectors ``(L, D)`` of the tokens of one text, without padding, as the library gives them."""
+    from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+    is_t5 = "t5" in folder.name
+    model = (AutoModelForTextEncoding if is_t5 else AutoModel).from_pretrained(folder).eval()
+    inputs = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+    with torch.inference_mode():
+        return model(**inputs).last_hidden_state[0].numpy()
 
 
 def _config(family: str, vocabulary: int, changes: dict):

@@ -135,16 +135,18 @@ def _geometry(
     facts: dict[str, Any], size: dict[str, int], name: str
 ) -> tuple[ResizeMode, tuple[int, int], tuple[int, int]]:
     """Return how an image is resized, to what, and the size of the center that is cut out."""
+    crop = facts.get("crop_size") or {}
+    center = (crop["height"], crop["width"]) if facts.get("do_center_crop") and "height" in crop else None
     if edge := size.get("shortest_edge"):
         if "crop_pct" in facts:  # ConvNeXt
             if edge >= SQUASH_FROM:
                 return ResizeMode.SQUASH, (edge, edge), (edge, edge)
             return ResizeMode.SHORTEST, (int(edge / facts["crop_pct"]),) * 2, (edge, edge)
-        crop = facts.get("crop_size") or {}
-        if facts.get("do_center_crop") and "height" in crop:
-            return ResizeMode.SHORTEST, (edge, edge), (crop["height"], crop["width"])
-    elif "height" in size and not facts.get("do_center_crop"):
-        return ResizeMode.SQUASH, (size["height"], size["width"]), (size["height"], size["width"])
+        if center:
+            return ResizeMode.SHORTEST, (edge, edge), center
+    elif "height" in size and (center or not facts.get("do_center_crop")):
+        whole = (size["height"], size["width"])
+        return ResizeMode.SQUASH, whole, center or whole
     raise BadBackbone(f"{name} resizes images to {size} without a center of fixed size, which is not supported")
 
 
