@@ -1,6 +1,7 @@
 """Sounds inside Parquet files and saved data sets, as Hugging Face's data sets of sound have them."""
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import embedstore as es
@@ -19,7 +20,11 @@ def write_clips(file):
     """Write a table of clips, one of which is broken, with classes."""
     rows = {"audio": hf_rows([*CLIPS, b"no sound"], ["a.wav", "b.flac", "c.ogg", "d.wav"])}
     rows |= {"cover": pa.array([png(0)] * 4), "label": pa.array([0, 1, 1, 0])}
-    return write_hf(file, rows, {"audio": AUDIO, "cover": {"_type": "Value"}, "label": class_label("low", "high")})
+    return write_hf(
+        file,
+        rows,
+        {"audio": AUDIO, "cover": {"_type": "Value", "dtype": "binary"}, "label": class_label("low", "high")},
+    )
 
 
 def test_the_column_that_is_called_sound_is_read(tmp_path):
@@ -45,14 +50,13 @@ def test_sounds_of_a_data_set_are_embedded(tmp_path):
     pytest.importorskip("transformers", reason="transformers is not installed (extra [audio])")
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     file = write_clips(tmp_path / "clips.parquet")
-    rows = {"audio": [{"bytes": clip, "path": None} for clip in CLIPS], "cover": [png(0)] * 3}
-    features = datasets.Features({"audio": datasets.Audio(), "cover": datasets.Value("binary")})
-    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    table = datasets.table.InMemoryTable(pq.read_table(file).slice(0, len(CLIPS)))
+    datasets.Dataset(table).save_to_disk(tmp_path / "saved")
     model = save_sound_model(tmp_path / "hubert", "hubert")
     with es.create(tmp_path / "clips.store", f"hf/{model}", device="cpu") as store:
         report = store.embed(file, progress=False)
         assert (report.embedded, report.failures_by_reason) == (3, {"not_a_sound": 1})
-        assert store.sql("SELECT label, count(*) FROM items GROUP BY 1 ORDER BY 1").rows == [("high", 2), ("low", 1)]
+        assert store.sql("SELECT label, count(*) FROM items GROUP BY 1 ORDER BY 1").rows == (("high", 2), ("low", 1))
         assert store.search(CLIPS[1], k=1)[0].label == "high"
         again = store.embed(tmp_path / "saved", progress=False)
         assert (again.reused, again.failures) == (3, 0)
