@@ -65,16 +65,21 @@ class _Dense(nn.Sequential):
     def __init__(self, folder: ModelFolder, path: str) -> None:
         super().__init__()
         facts = folder.facts(f"{path}/config.json")
-        sizes = [facts.get("in_features"), facts.get("out_features")]
+        inputs, outputs = (_size(facts.get(name)) for name in ("in_features", "out_features"))
         activation = ACTIVATIONS.get(str(facts.get("activation_function") or "Identity").rpartition(".")[2])
         is_pooled = facts.get("module_input_name") in (None, "sentence_embedding")
-        if activation is None or not is_pooled or not all(type(n) is int and 0 < n <= MAX_FEATURES for n in sizes):
+        if activation is None or not is_pooled or not inputs or not outputs:
             raise BadBackbone(
                 f"{folder.name}: the layer in {path} has the settings {facts!s:.160}, which are not supported; name "
                 f"a model whose dense layers map the pooled vector and have one of {', '.join(ACTIVATIONS)}"
             )
-        self.linear = nn.Linear(*sizes, bias=bool(facts.get("bias", True)))
+        self.linear = nn.Linear(inputs, outputs, bias=bool(facts.get("bias", True)))
         self.activation = activation()
+
+
+def _size(value: object) -> int:
+    """Return a number of dimensions; 0 for what is none, or more than any network has."""
+    return value if type(value) is int and 0 < value <= MAX_FEATURES else 0
 
 
 def _of_file(recipe: Recipe) -> dict[str, Any]:
