@@ -1,5 +1,8 @@
 """Networks of images by `hf/FOLDER`: their processor's preprocessing, their tokens, and both towers of CLIP-likes."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +19,19 @@ from tests.helpers.text_models import save_tokenizer
 tf = pytest.importorskip("transformers", reason="transformers is not installed (extra [text])")
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "image_size": 32}
-FAMILIES = ("vit", "dinov2", "dinov3", "convnext", "clip", "siglip")
+FAMILIES = (
+    "vit",
+    "dinov2",
+    "registers",
+    "dinov3",
+    "dinov3-convnext",
+    "convnext",
+    "swin",
+    "ijepa",
+    "deit",
+    "clip",
+    "siglip",
+)
 
 
 def save_vision_model(folder, family):
@@ -37,6 +52,22 @@ def save_vision_model(folder, family):
         case "dinov3":
             config = tf.DINOv3ViTConfig(**vision, num_register_tokens=4)
             module, processor = tf.DINOv3ViTModel(config), tf.DINOv3ViTImageProcessor(size=squash)
+        case "registers":
+            config = tf.Dinov2WithRegistersConfig(**vision, num_register_tokens=3)
+            module, processor = tf.Dinov2WithRegistersModel(config), tf.BitImageProcessor(**crop)
+        case "dinov3-convnext":
+            config = tf.DINOv3ConvNextConfig(hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1], image_size=32)
+            module, processor = tf.DINOv3ConvNextModel(config), tf.DINOv3ViTImageProcessor(size=squash)
+        case "swin":
+            config = tf.SwinConfig(
+                image_size=32, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 4], window_size=4
+            )
+            module, processor = tf.SwinModel(config), tf.ViTImageProcessor(size=squash)
+        case "deit":
+            module = tf.DeiTModel(tf.DeiTConfig(**vision))
+            processor = tf.DeiTImageProcessor(size={"height": 40, "width": 40}, crop_size=squash)
+        case "ijepa":
+            module, processor = tf.IJepaModel(tf.IJepaConfig(**vision)), tf.ViTImageProcessor(size=squash)
         case "convnext":
             config = tf.ConvNextConfig(hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1], image_size=32)
             module, processor = tf.ConvNextModel(config), tf.ConvNextImageProcessor(size={"shortest_edge": 32})
@@ -67,6 +98,13 @@ def photo():
     return Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8))
 
 
+def whole_image(family, hidden):
+    """The library's vectors of whole images: the class token, or the mean of a network without one."""
+    if hidden.dim() == 4:
+        return hidden.mean(dim=(2, 3))
+    return hidden.mean(dim=1) if family in ("swin", "ijepa") else hidden[:, 0]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_image_has_the_vector_of_the_library(family, folders):
     """Read by our preprocessing, an image has nearly the vector that transformers gives with its own processor."""
@@ -83,8 +121,7 @@ def test_an_image_has_the_vector_of_the_library(family, folders):
             found = model.eval().get_image_features(**inputs)
             expected = (found if isinstance(found, torch.Tensor) else found.pooler_output)[0].numpy()
         else:
-            hidden = model.eval()(**inputs).last_hidden_state
-            expected = (hidden.mean(dim=(2, 3)) if hidden.dim() == 4 else hidden[:, 0])[0].numpy()
+            expected = whole_image(family, model.eval()(**inputs).last_hidden_state)[0].numpy()
     cosine = vector @ expected / np.linalg.norm(vector) / np.linalg.norm(expected)
     assert cosine > 0.99, "torchvision's and Pillow's filters differ a little on noise"
 
@@ -109,14 +146,33 @@ def test_clip_likes_have_both_towers(family, folders, tmp_path):
     assert store.close() is not None, "the text tower stays with PyTorch, without an error"
 
 
-def test_the_mean_leaves_out_class_and_register_tokens(folders):
-    """`--pool mean` of DINOv3 is the mean of its patches."""
-    backbone = load_folder(folders["dinov3"], pool="mean")
+@pytest.mark.parametrize(("family", "first"), [("dinov3", 5), ("registers", 4), ("deit", 2), ("vit", 1), ("swin", 0)])
+def test_the_mean_is_that_of_the_patches(family, first, folders):
+    """`--pool mean` leaves out class, register and distillation tokens, and no patch of a network without them."""
+    backbone = load_folder(folders[family], pool="mean")
     pixels = resize_and_crop(photo(), backbone.space.preprocess)
     with torch.inference_mode():
-        model = tf.AutoModel.from_pretrained(folders["dinov3"]).eval()
+        model = tf.AutoModel.from_pretrained(folders[family]).eval()
         hidden = model(pixel_values=backbone.normalize(torch.from_numpy(pixels[None]))).last_hidden_state
-    np.testing.assert_allclose(backbone.encode_images(pixels[None]), hidden[:, 5:].mean(dim=1).numpy(), atol=1e-4)
+    np.testing.assert_allclose(backbone.encode_images(pixels[None]), hidden[:, first:].mean(dim=1).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "extractor", "reason"),
+    [
+        ("ViTMAEConfig", "ViTImageProcessor", "hides random patches"),
+        ("DinatConfig", "ViTImageProcessor", "channels are last"),
+        ("ASTConfig", "ASTFeatureExtractor", "gives no vectors here"),
+        ("Wav2Vec2BertConfig", "SeamlessM4TFeatureExtractor", "gives no vectors here"),
+        ("SiglipVisionConfig", "SiglipImageProcessor", "gives no vectors here"),
+    ],
+)
+def test_a_network_whose_output_is_no_vector_is_refused_as_what_it_is(config, extractor, reason, tmp_path):
+    """A network of images or sounds is not taken for one of texts that lacks its tokenizer."""
+    getattr(tf, config)().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": extractor}))
+    with pytest.raises(BadBackbone, match=reason):
+        load_folder(tmp_path)
 
 
 def test_what_is_not_supported_is_refused(folders, tmp_path):
@@ -125,12 +181,11 @@ def test_what_is_not_supported_is_refused(folders, tmp_path):
     for facts in (naflex, naflex | {"do_resize": False}):
         with pytest.raises(BadBackbone, match="not supported"):
             processor_preprocess(facts, "hf/x")
-    with pytest.raises(BadBackbone, match="unknown pool"):
-        load_folder(folders["convnext"], pool="cls")
+    for family in ("convnext", "swin"):
+        with pytest.raises(BadBackbone, match="unknown pool"):
+            load_folder(folders[family], pool="cls")
     with pytest.raises(BadBackbone, match="leave out --layer 1"):
         load_folder(folders["vit"], layer="1")
-    import shutil
-
     bare = shutil.copytree(folders["vit"], tmp_path / "bare")
     (bare / "preprocessor_config.json").unlink()
     with pytest.raises(WeightsNotFound, match=r"no preprocessor_config\.json"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from embedstore.backbones import load, resolve_name
 from embedstore.errors import (
@@ -21,7 +22,7 @@ from embedstore.errors import (
 )
 from embedstore.modality import Modality
 from embedstore.space import Recipe, Space
-from tests.helpers.text_models import FAMILIES, WORDS, save_model, write_sentence_files
+from tests.helpers.text_models import FAMILIES, WORDS, items, library_vectors, load_folder, save_model
 
 pytest.importorskip("transformers", reason="transformers is not installed (extra [text])")
 
@@ -44,28 +45,8 @@ def backbones(folders):
     return {family: load_folder(folder) for family, folder in folders.items()}
 
 
-def load_folder(folder, **recipe):
-    return load(Recipe(resolve_name(f"hf/{folder}"), **recipe), device="cpu")
-
-
-def items(backbone, texts):
-    """The vectors of texts as a run embeds them."""
-    return backbone.encode([backbone.prepare(text.encode())[0] for text in texts])
-
-
 def cosines(a, b):
     return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-
-
-def library_vectors(folder, text):
-    """What transformers itself gives for one text, without padding: its tokens' vectors, (L, D)."""
-    from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
-
-    is_t5 = "t5" in folder.name
-    model = (AutoModelForTextEncoding if is_t5 else AutoModel).from_pretrained(folder).eval()
-    inputs = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
-    with torch.inference_mode():
-        return model(**inputs).last_hidden_state[0].numpy()
 
 
 NATURE = {  # by hand: the first, the last, the mean, or the mean weighted by position
@@ -142,50 +123,14 @@ def test_a_layer_is_the_hidden_state_of_that_number(folders):
         states = AutoModel.from_pretrained(folder).eval()(
             **AutoTokenizer.from_pretrained(folder)("the dog runs", return_tensors="pt"), output_hidden_states=True
         )
+    for layer in ("3", "--1", "²"):
+        with pytest.raises(BadBackbone, match="has the layers 0 to 2"):
+            load_folder(folder, layer=layer)
     for layer, index in (("0", 0), ("1", 1), ("-2", 1), ("2", 2), ("-1", 2)):
         backbone = load_folder(folder, layer=layer)
         expected = states.hidden_states[index][0].mean(dim=0).numpy()
         np.testing.assert_allclose(items(backbone, ["the dog runs"])[0], expected, rtol=1e-3, atol=1e-4)
         assert backbone.space.layer == ("last" if index == 2 else str(index))
-    with pytest.raises(BadBackbone, match="has the layers 0 to 2"):
-        load_folder(folder, layer="3")
-
-
-def test_the_files_of_sentence_transformers_decide(tmp_path, folders):
-    """modules.json gives pooling, length 1 and prompts; --pool and --preprocess outweigh them."""
-    folder = shutil.copytree(folders["bert"], tmp_path / "sentences")
-    write_sentence_files(folder, pool={"pooling_mode_cls_token": True}, prompts={"query": "the ", "document": "a "})
-    backbone = load_folder(folder)
-    assert (backbone.space.pool, backbone.space.unit) == ("cls", True)
-    expected = library_vectors(folder, "a dog runs")[0]
-    np.testing.assert_allclose(items(backbone, ["dog runs"])[0], expected / np.linalg.norm(expected), atol=1e-5)
-    expected = library_vectors(folder, "the dog runs")[0]
-    np.testing.assert_allclose(backbone.encode_texts(["dog runs"])[0], expected / np.linalg.norm(expected), atol=1e-5)
-    other = load_folder(folder, pool="mean", preprocess={"prompt": ""})
-    assert (other.space.pool, other.space.input.prompt, other.space.input.query_prompt) == ("mean", "", "the ")
-    assert other.space.key != backbone.space.key
-
-
-def test_several_poolings_of_a_folder_are_put_one_after_the_other(tmp_path, folders):
-    """Both forms of 1_Pooling/config.json are read."""
-    for name, pool in {
-        "old": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True},
-        "new": {"pooling_mode": ["cls", "mean"]},
-    }.items():
-        folder = shutil.copytree(folders["bert"], tmp_path / name)
-        write_sentence_files(folder, pool=pool, normalize=False)
-        space = load_folder(folder).space
-        assert (space.pool, space.dim, space.unit) == ("cls+mean", 64, False)
-
-
-def test_a_module_that_is_not_known_is_refused(tmp_path, folders):
-    """A layer after the pooling would give other vectors: it is not left out in silence."""
-    folder = shutil.copytree(folders["bert"], tmp_path / "dense")
-    write_sentence_files(folder, pool={"pooling_mode_mean_tokens": True})
-    modules = json.loads((folder / "modules.json").read_text())
-    (folder / "modules.json").write_text(json.dumps([*modules, {"path": "3_Dense", "type": "x.models.Dense"}]))
-    with pytest.raises(BadBackbone, match="Dense"):
-        load_folder(folder)
 
 
 def test_the_space_records_how_texts_are_read_and_can_be_read_again(folders, backbones):
@@ -305,7 +250,6 @@ def test_what_is_missing_offline_is_named_in_one_line(tmp_path, folders):
 
 def test_weights_that_leave_a_parameter_random_are_refused(tmp_path, folders):
     """A missing tensor, a tensor of another shape and a damaged file are errors, not warnings."""
-    from safetensors.torch import load_file, save_file
 
     state = load_file(folders["bert"] / "model.safetensors")
     name = "encoder.layer.1.output.dense.weight"
@@ -335,7 +279,6 @@ def test_a_tokenizer_of_another_network_is_refused(tmp_path, folders):
 
 def test_the_same_weights_from_a_file_are_the_same_space(folders, tmp_path):
     """`--weights FILE` with the names of a whole network, with a prefix, gives the key of the folder."""
-    from safetensors.torch import load_file, save_file
 
     state = load_file(folders["bert"] / "model.safetensors")
     save_file({f"bert.{k}": v for k, v in state.items()}, tmp_path / "mlm.safetensors")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
+
+from embedstore.backbones import load, resolve_name
+from embedstore.space import Recipe
 
 WORDS = "the a dog cat runs sleeps on in beach house stock market fell rose red blue big small and or very old".split()
 SPECIAL = {
@@ -36,15 +41,66 @@ def save_model(folder: Path, family: str, *, seed: int = 0, padding_side: str = 
     return folder
 
 
-def write_sentence_files(folder: Path, *, pool: dict, normalize: bool = True, prompts: dict | None = None) -> None:
-    """Write the files that sentence-transformers adds to a folder."""
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] if normalize else [])]
-    entries = [{"idx": n, "path": p, "type": f"sentence_transformers.models.{t}"} for n, (p, t) in enumerate(modules)]
-    (folder / "modules.json").write_text(json.dumps(entries))
+def write_sentence_files(
+    folder: Path,
+    *,
+    pool: dict,
+    dense: Sequence[tuple[int, int, str | None]] = (),
+    normalize: bool = True,
+    prompts: dict | None = None,
+) -> None:
+    """Write the files that sentence-transformers adds to a folder.
+
+    Args:
+        folder: that of the network.
+        pool: the settings of the pooling.
+        dense: of each dense layer its dimensions and its activation.
+        normalize: whether vectors are scaled to length 1.
+        prompts: by name; None writes no file of them.
+    """
+    kinds = ["Transformer", "Pooling", *["Dense"] * len(dense), *["Normalize"] * normalize]
+    write_modules(folder, kinds)
     (folder / "1_Pooling").mkdir(exist_ok=True)
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(pool))
+    for n, (inputs, outputs, activation) in enumerate(dense, start=2):
+        facts = {"in_features": inputs, "out_features": outputs, "bias": True, "activation_function": activation}
+        layer = {"linear.weight": torch.randn(outputs, inputs), "linear.bias": torch.randn(outputs)}
+        (folder / f"{n}_Dense").mkdir(exist_ok=True)
+        (folder / f"{n}_Dense" / "config.json").write_text(json.dumps(facts))
+        save_file(layer, folder / f"{n}_Dense" / "model.safetensors")
     if prompts is not None:
         (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+
+
+def write_modules(folder: Path, kinds: Sequence[str]) -> None:
+    """Write the list of a folder's modules, each in a folder of its number and kind but the network itself."""
+    paths = [f"{n}_{kind}" if n else "" for n, kind in enumerate(kinds)]
+    entries = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for n, (path, kind) in enumerate(zip(paths, kinds, strict=True))
+    ]
+    (folder / "modules.json").write_text(json.dumps(entries))
+
+
+def load_folder(folder: Path, **recipe: object):
+    """Load the network of a folder on the CPU."""
+    return load(Recipe(resolve_name(f"hf/{folder}"), **recipe), device="cpu")
+
+
+def items(backbone, texts: Sequence[str]):
+    """Return the vectors of texts as a run embeds them."""
+    return backbone.encode([backbone.prepare(text.encode())[0] for text in texts])
+
+
+def library_vectors(folder: Path, text: str):
+    """Return the vectors ``(L, D)`` of the tokens of one text, without padding, as the library gives them."""
+    from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
+
+    is_t5 = "t5" in folder.name
+    model = (AutoModelForTextEncoding if is_t5 else AutoModel).from_pretrained(folder).eval()
+    inputs = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+    with torch.inference_mode():
+        return model(**inputs).last_hidden_state[0].numpy()
 
 
 def _config(family: str, vocabulary: int, changes: dict):

@@ -59,6 +59,17 @@ class ModelFolder:
         except (OSError, ValueError, RecursionError) as error:
             raise BadBackbone(f"{file} cannot be read: {one_line(error)}; bring the file of the model back") from error
 
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return the object in a JSON file; an empty one without such a file.
+
+        Raises:
+            BadBackbone: if it cannot be read, or is no object.
+        """
+        facts = self.json(name)
+        if not isinstance(facts, dict | None):
+            raise BadBackbone(f"{self.path / name} is no JSON object; bring the file of the model back")
+        return facts or {}
+
 
 def require_transformers(name: str) -> None:
     """Check that the library is installed.

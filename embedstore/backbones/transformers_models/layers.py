@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,7 @@ def _index(layer: str | None, count: int, name: str) -> int:
     """Return the number of a layer, counted from 0."""
     if layer in (None, LAST):
         return count
-    number = int(layer) if layer.lstrip("-").isdigit() else None
+    number = int(layer) if re.fullmatch("-?[0-9]+", layer) else None
     if number is None or not -count - 1 <= number <= count:
         raise BadBackbone(f"{name} has the layers 0 to {count}, counted from the end if negative, or last, not {layer}")
     return number % (count + 1)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WAVE_TYPES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "sew", "data2vec-audio")
 SPECTROGRAM_TYPES = ("whisper", "clap")
+PROCESSOR_OF_ANOTHER = ("dinov3_convnext",)  # networks of images that no table of the library lists as such
+PROCESSOR_FILE = "preprocessor_config.json"  # how images or sounds are read; networks of texts have none
 
 
 def load(recipe: Recipe) -> LoadedNetwork | SequenceNetwork:
@@ -50,13 +52,19 @@ def modality_of(folder: ModelFolder) -> Modality:
     Raises:
         BadBackbone: when it is of no known kind.
     """
-    from transformers.models.auto import image_processing_auto, modeling_auto
+    from transformers.models.auto import feature_extraction_auto, image_processing_auto, modeling_auto
 
     if folder.model_type in (*WAVE_TYPES, *SPECTROGRAM_TYPES):
         return Modality.AUDIO
-    if folder.model_type in image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES:
+    image_types = (
+        image_processing_auto.IMAGE_PROCESSOR_MAPPING_NAMES,
+        modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,  # some have the processor of another network
+        PROCESSOR_OF_ANOTHER,
+    )
+    if any(folder.model_type in types for types in image_types):
         return Modality.IMAGE
-    if folder.model_type in modeling_auto.MODEL_MAPPING_NAMES:
+    is_sound = folder.model_type in feature_extraction_auto.FEATURE_EXTRACTOR_MAPPING_NAMES
+    if folder.model_type in modeling_auto.MODEL_MAPPING_NAMES and not is_sound and not folder.has(PROCESSOR_FILE):
         return Modality.TEXT
     known = join_names(["bert", "gpt2", "t5", "xlnet", *SPECTROGRAM_TYPES, *WAVE_TYPES, "vit", "dinov2", "siglip"], 12)
     raise BadBackbone(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedstore.backbones import weights
 from embedstore.backbones.recipe_options import weights_origin
 from embedstore.backbones.sequence import PreparedSequence, SequenceNetwork, TextTower
+from embedstore.backbones.transformers_models.dense import add_dense_layers
 from embedstore.backbones.transformers_models.folder import ModelFolder, load_module
 from embedstore.backbones.transformers_models.layers import layer_output
 from embedstore.backbones.transformers_models.options import parse_overrides
@@ -60,7 +61,7 @@ def load(folder: ModelFolder, recipe: Recipe) -> SequenceNetwork:
     if not is_pooling(pool):
         raise BadBackbone(f"unknown pool {pool!r} for {folder.name}; use one of {', '.join(POOLINGS)}")
     layer, hidden = layer_output(module, recipe.layer, folder.name)
-    features = _features(hidden, pooling(pool), tokenizer)
+    features = _features(hidden, _pool(pool, module, folder, recipe, files), tokenizer)
 
     def prepare_query(text: str) -> PreparedSequence:
         return tokenizer.prepare(text, reading, reading.query_prompt)
@@ -89,7 +90,7 @@ def load(folder: ModelFolder, recipe: Recipe) -> SequenceNetwork:
 def default_pool(folder: ModelFolder) -> str:
     """Return the pooling that fits the nature of a network.
 
-    The mean of the real tokens for encoders: on ten topics of WordNet it scored 0.86 where CLS scored 0.75 (MiniLM).
+    The mean of the real tokens for encoders: on ten topics of WordNet it scored 0.85 where CLS scored 0.73 (MiniLM).
     XLNet puts CLS at the end. A decoder's tokens have read what is before them only, so later ones count more.
     """
     from transformers.models.auto import modeling_auto
@@ -99,6 +100,15 @@ def default_pool(folder: ModelFolder) -> str:
     is_decoder = folder.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     is_encoder = folder.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return "weighted" if is_decoder and not is_encoder else "mean"
+
+
+def _pool(pool: str, module: Any, folder: ModelFolder, recipe: Recipe, files: SentenceFiles) -> PoolFunction:
+    """Return the function from tokens to one vector: the pooling, then the folder's dense layers, if any."""
+    pool_tokens = pooling(pool)
+    if not files.dense:
+        return pool_tokens
+    dense = add_dense_layers(module, folder, files.dense, recipe)
+    return lambda hidden, mask: dense(pool_tokens(hidden, mask))
 
 
 def _module(folder: ModelFolder, recipe: Recipe) -> Any:

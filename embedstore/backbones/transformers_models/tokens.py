@@ -70,7 +70,7 @@ class Tokenizer:
         most = CHARACTERS_PER_TOKEN * reading.max_length * (1 if reading.long is LongText.CUT else MAX_WINDOWS)
         is_cut, text = len(text) > most, text[:most]
         if reading.lowercase:
-            text = text.lower()
+            text, prompt = text.lower(), prompt.lower()
         encoding = self.backend.encode(text, add_special_tokens=False)
         if not len(encoding):
             raise TextError(FailureReason.BLANK, "the tokenizer finds no token in the text")
@@ -139,5 +139,5 @@ def _require_characters(text: str) -> None:
 
 def stated_length(folder: ModelFolder) -> int | None:
     """Return the tokens that the tokenizer's settings name as the most; None if they name none that is meant."""
-    length = (folder.json("tokenizer_config.json") or {}).get("model_max_length")
+    length = folder.facts("tokenizer_config.json").get("model_max_length")
     return int(length) if isinstance(length, int | float) and 0 < length < 1e9 else None

@@ -24,6 +24,13 @@ INTERPOLATIONS = {  # Pillow's numbers of filters, in which the files name them
 SQUASH_FROM = 384  # pixels: from here on a ConvNeXt is not cropped (its processor's own rule)
 CONTRASTIVE_TYPES = ("clip", "siglip")  # towers of images and texts
 POOLS = ("cls", "mean")
+CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")  # what networks call the parameter of their class token
+FIRST_IS_POOLED = ("dinov3_convnext",)  # networks whose first token is made of the others, without a parameter
+MAP_ONLY = ("cvt",)  # networks whose class token is not in their last layer's output
+REFUSED = {  # networks whose output cannot be pooled here, with the reason
+    "vit_mae": "hides random patches of every image; use its weights in timm, such as timm/vit_base_patch16_224.mae",
+    "dinat": "gives a map whose channels are last, which is not supported; use another model",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,14 @@ def load(folder: ModelFolder, recipe: Recipe) -> LoadedNetwork:
     """
     from transformers import AutoModel
 
+    if folder.model_type in REFUSED:
+        raise BadBackbone(f"{folder.name} {REFUSED[folder.model_type]}")
     if recipe.layer not in (None, "last", "projection"):
         raise BadBackbone(f"{folder.name} gives its last layer only; leave out --layer {recipe.layer}")
     preprocess = apply_preprocess_overrides(_processor(folder), recipe.preprocess)
     module = load_module(folder, recipe, AutoModel, ignored=("pooler.",))
     is_contrastive = folder.model_type in CONTRASTIVE_TYPES
-    if not is_contrastive and getattr(module, "pooler", None) is not None and _has_tokens(module):
+    if not is_contrastive and getattr(module, "pooler", None) is not None and _has_class_token(module):
         module.pooler = None  # a head that was not trained with the network
     texts = _texts(folder, module) if is_contrastive else None
     pool = "" if is_contrastive else _pool(folder, recipe, module)
@@ -126,42 +135,51 @@ def _geometry(
     facts: dict[str, Any], size: dict[str, int], name: str
 ) -> tuple[ResizeMode, tuple[int, int], tuple[int, int]]:
     """Return how an image is resized, to what, and the size of the center that is cut out."""
+    crop = facts.get("crop_size") or {}
+    center = (crop["height"], crop["width"]) if facts.get("do_center_crop") and "height" in crop else None
     if edge := size.get("shortest_edge"):
         if "crop_pct" in facts:  # ConvNeXt
             if edge >= SQUASH_FROM:
                 return ResizeMode.SQUASH, (edge, edge), (edge, edge)
             return ResizeMode.SHORTEST, (int(edge / facts["crop_pct"]),) * 2, (edge, edge)
-        crop = facts.get("crop_size") or {}
-        if facts.get("do_center_crop") and "height" in crop:
-            return ResizeMode.SHORTEST, (edge, edge), (crop["height"], crop["width"])
-    elif "height" in size and not facts.get("do_center_crop"):
-        return ResizeMode.SQUASH, (size["height"], size["width"]), (size["height"], size["width"])
+        if center:
+            return ResizeMode.SHORTEST, (edge, edge), center
+    elif "height" in size and (center or not facts.get("do_center_crop")):
+        whole = (size["height"], size["width"])
+        return ResizeMode.SQUASH, whole, center or whole
     raise BadBackbone(f"{name} resizes images to {size} without a center of fixed size, which is not supported")
 
 
-def _has_tokens(module: Any) -> bool:
-    """Return whether a network gives tokens, of which the first is the class."""
-    return hasattr(module.config, "num_attention_heads") and hasattr(module.config, "patch_size")
+def _has_class_token(module: Any) -> bool:
+    """Return whether the first token of a network's output stands for the whole image."""
+    kind = module.config.model_type
+    return kind in FIRST_IS_POOLED or (kind not in MAP_ONLY and not _parameters(module).isdisjoint(CLASS_TOKENS))
+
+
+def _parameters(module: Any) -> set[str]:
+    """Return the last parts of the names of a network's parameters."""
+    return {name.rpartition(".")[2] for name, _ in module.named_parameters()}
 
 
 def _pool(folder: ModelFolder, recipe: Recipe, module: Any) -> str:
-    """Return the pooling: the class token, where there is one, else the mean over the map."""
-    pool = recipe.pool or ("cls" if _has_tokens(module) else "mean")
-    if pool not in POOLS or (pool == "cls" and not _has_tokens(module)):
-        known = ", ".join(POOLS) if _has_tokens(module) else "mean"
-        raise BadBackbone(f"unknown pool {pool!r} for {folder.name}; use one of {known}")
+    """Return the pooling: the class token, where there is one, else the mean over the map or the patches."""
+    pools = POOLS if _has_class_token(module) else ("mean",)
+    pool = recipe.pool or pools[0]
+    if pool not in pools:
+        raise BadBackbone(f"unknown pool {pool!r} for {folder.name}; use {' or '.join(pools)}")
     return pool
 
 
 def _last_layer(module: Any, pool: str) -> FeatureFunction:
     """Return the features of the last layer."""
-    prefix = 1 + int(getattr(module.config, "num_register_tokens", 0) or 0)
+    registers = int(getattr(module.config, "num_register_tokens", 0) or 0)
+    no_patches = _has_class_token(module) + registers + ("distillation_token" in _parameters(module))
 
     def features(images: torch.Tensor) -> torch.Tensor:
         hidden: torch.Tensor = module(pixel_values=images).last_hidden_state
         if hidden.dim() == 4:
             return hidden.mean(dim=(2, 3))
-        return hidden[:, 0] if pool == "cls" else hidden[:, prefix:].mean(dim=1)
+        return hidden[:, 0] if pool == "cls" else hidden[:, no_patches:].mean(dim=1)
 
     return features
 

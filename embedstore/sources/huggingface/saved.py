@@ -14,7 +14,7 @@ from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.folder_labels import sidecar_split
 from embedstore.sources.huggingface.arrow_file import arrow_version, open_arrow
 from embedstore.sources.locations import is_location, stat_location
-from embedstore.sources.parquet.columns import LIKELY_COLUMNS, require_text_column
+from embedstore.sources.parquet.columns import LIKELY_COLUMNS, require_text_column, stated_columns
 from embedstore.sources.parquet.empty_rows import NO_IMAGE, NO_TEXT
 from embedstore.sources.parquet.footer import IMAGE_FIELD, PATH_FIELD, class_names, list_element, parse_features
 from embedstore.sources.parquet.row_uri import RowUri, column_fragment
@@ -221,7 +221,7 @@ def _plan(table: pa.Table, column: str | None, folder: str, *, of_texts: bool) -
 
     features = parse_features((table.schema.metadata or {}).get(b"huggingface", b""))
     holding = [field.name for field in table.schema if _holds_bytes(field.type)]
-    stated = [name for name in holding if features.get(name, {}).get("_type") == "Image"]
+    stated = stated_columns(holding, features)
     likely = [name for name in holding if name.lower() in LIKELY_COLUMNS]
     candidates = [column] if column else stated if len(stated) == 1 else holding if len(holding) == 1 else likely
     if of_texts:

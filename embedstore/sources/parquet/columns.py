@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 
@@ -19,12 +20,16 @@ from embedstore.sources.parquet.footer import (
 from embedstore.storage.column_names import ROLE_COLUMNS, find_column, name_problem, stored_name
 from embedstore.storage.quoting import quote_identifier, quote_literal
 
-LIKELY_COLUMNS = ("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp", "bytes", "data")
+LIKELY_COLUMNS = (
+    *("image", "img", "picture", "photo", "jpg", "jpeg", "png", "webp"),
+    *("audio", "sound", "clip", "wav", "flac", "mp3", "bytes", "data"),
+)
 ROW_NUMBER = "file_row_number"  # DuckDB's own column
 _INTEGERS = ("tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint")
 _NO_CLASS = -1  # in Hugging Face's data sets: this row has no label
 _NESTED = ("struct", "map", "list", "array", "union", "blob")
-_IMAGE_FEATURES = ("Image", "Value")  # a Value may be of plain bytes
+_STATED = ("Image", "Audio")  # what Hugging Face's features call columns of items
+_ITEM_FEATURES = (*_STATED, "Value")  # a Value may be of plain bytes
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,18 @@ class ColumnPlan:
 
 
 def image_columns(footer: Footer) -> list[str]:
-    """Return the columns that may hold images: bytes, or Hugging Face's structure of bytes and path."""
+    """Return the columns that may hold images or sounds: bytes, or Hugging Face's structure of bytes and path."""
     return [
         name
         for name, kind in footer.types.items()
-        if holds_bytes(kind) and footer.features.get(name, {}).get("_type", "Image") in _IMAGE_FEATURES
+        if holds_bytes(kind) and footer.features.get(name, {}).get("_type", "Image") in _ITEM_FEATURES
     ]
+
+
+def stated_columns(columns: Collection[str], features: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return which columns Hugging Face's features call images; without any, which they call sounds."""
+    by_kind = ([c for c in columns if features.get(c, {}).get("_type") == kind] for kind in _STATED)
+    return next((stated for stated in by_kind if stated), [])
 
 
 def holds_bytes(kind: duckdb.sqltypes.DuckDBPyType) -> bool:
@@ -113,8 +124,7 @@ def choose_column(footer: Footer, wanted: str | None, table: str) -> str | None:
         return named if named in columns else None
     if find_column("uri", footer.types) is not None:
         return None
-    stated = [name for name in columns if footer.features.get(name, {}).get("_type") == "Image"]
-    columns = stated or columns
+    columns = stated_columns(columns, footer.features) or columns
     likely = [c for n in LIKELY_COLUMNS for c in columns if c.lower() == n]
     if len(columns) > 1 and not likely:
         raise BadManifest(
