@@ -44,6 +44,8 @@ def test_a_text_is_read_in_the_grid_and_in_the_panel(texts, visits):
     page.keyboard.press("Enter")
     panel = page.get_by_test_id("item-panel")
     expect(panel.locator("blockquote.whole")).to_have_text(TEXTS[3].strip())
+    expect(panel.locator("th").get_by_text("label")).to_be_visible()
+    expect(panel.locator("th").get_by_text("text", exact=True)).to_have_count(0)  # it is above
     expect(panel.get_by_test_id("neighbours").locator("blockquote")).to_have_count(len(TEXTS) - 1)
     assert page.locator("[data-testid=grid] img").count() == 0
     expect(page.get_by_role("button", name="Picture…")).to_have_count(0)
