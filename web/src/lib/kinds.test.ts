@@ -11,8 +11,9 @@ it("names what a store holds", () => {
 });
 
 it("tells stores of pictures alone from others, and finds sounds", () => {
-  expect(kinds()).toMatchObject({ onlyPictures: true, hasSounds: false });
+  expect(kinds()).toMatchObject({ hasPictures: true, onlyPictures: true, hasSounds: false });
   expect(kinds("image")).toMatchObject({ onlyPictures: true, hasSounds: false });
-  expect(kinds("image", "text")).toMatchObject({ onlyPictures: false, hasSounds: false });
+  expect(kinds("image", "text")).toMatchObject({ hasPictures: true, onlyPictures: false, hasSounds: false });
+  expect(kinds("text")).toMatchObject({ hasPictures: false, onlyPictures: false, hasSounds: false });
   expect(kinds("image", "audio")).toMatchObject({ onlyPictures: false, hasSounds: true });
 });

@@ -7,6 +7,7 @@ const NAMES: Record<string, string> = { image: "pictures", text: "texts", audio:
 export interface Kinds {
   /** What the items are called; a store without a space may hold anything. */
   readonly noun: string;
+  readonly hasPictures: boolean;
   readonly onlyPictures: boolean;
   readonly hasSounds: boolean;
 }
@@ -15,6 +16,7 @@ export function kindsOf(spaces: Pick<Store["spaces"][number], "modality">[]): Ki
   const modalities = [...new Set(spaces.map(({ modality }) => modality))];
   return {
     noun: modalities.map((modality) => NAMES[modality] ?? "items").join(" and ") || "items",
+    hasPictures: modalities.length === 0 || modalities.includes("image"),
     onlyPictures: modalities.every((modality) => modality === "image"),
     hasSounds: modalities.includes("audio"),
   };
