@@ -18,6 +18,7 @@ from hypothesis import settings
 from PIL import Image
 
 from tests.helpers.archives import unpack_tar
+from tests.helpers.traced_once import traced_once
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test touches the network
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # it speaks gRPC, which the emulator does not
@@ -52,6 +53,16 @@ def unpacked(shared_data, tmp_path_factory):
         return done[name]
 
     return unpack
+
+
+@pytest.fixture(autouse=True)
+def _traced_once(request) -> Iterator[None]:
+    """Each network is traced to ONNX once per process, except in the tests of backbones, which trace it each time."""
+    if "backbones" in request.path.parts:
+        yield
+        return
+    with traced_once():
+        yield
 
 
 @pytest.fixture

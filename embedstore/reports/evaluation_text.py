@@ -332,8 +332,15 @@ def curve_table(curve: LearningCurve) -> TextTable:
 
 
 def curve_notes(curve: LearningCurve) -> list[str]:
-    """Return the label budgets that were skipped, and why."""
-    return [f"{budget} {budget_unit(curve)} were skipped: {reason}" for budget, reason in curve.skipped_budgets]
+    """Return the label budgets that were skipped, once for each reason."""
+    unit, budgets = budget_unit(curve), dict[str, list[str]]()
+    for budget, reason in curve.skipped_budgets:
+        budgets.setdefault(reason, []).append(f"{budget:,}")
+    one = f"{unit.replace('labels', 'label', 1)} was"
+    return [
+        f"{', '.join(skipped)} {one if skipped == ['1'] else f'{unit} were'} skipped: {reason}"
+        for reason, skipped in budgets.items()
+    ]
 
 
 def budget_name(labels_per_class: int | None) -> str:

@@ -21,7 +21,7 @@ from embedstore.errors import BadManifest
 from embedstore.sources.json_tables import JsonKind
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import first_row
-from embedstore.storage.wider_types import wider_type
+from embedstore.storage.wider_types import conversion, wider_type
 
 ANY_KIND = JsonKind.TEXT | JsonKind.NUMBER | JsonKind.BOOLEAN  # a cell of a text file may be any of these
 TEXT = "VARCHAR"
@@ -105,7 +105,7 @@ def fitted(
 
 
 def _cast(typed: TypedColumn, kind: str) -> TypedColumn:
-    return TypedColumn(kind, f"TRY_CAST({typed.expression} AS {kind})")
+    return TypedColumn(kind, conversion(typed.expression, typed.kind, kind))
 
 
 def _changed_value(con: duckdb.DuckDBPyConnection, table: str, typed: TypedColumn, kind: str) -> tuple[int, str] | None:
@@ -117,7 +117,7 @@ def _changed_value(con: duckdb.DuckDBPyConnection, table: str, typed: TypedColum
         return con.execute(f"{given} ORDER BY embedstore_row LIMIT 1").fetchone()
     try:
         return con.execute(
-            f"{given} AND TRY_CAST({converted} AS {typed.kind}) IS DISTINCT FROM ({value}) "
+            f"{given} AND {conversion(converted, kind, typed.kind)} IS DISTINCT FROM ({value}) "
             f"ORDER BY {converted} IS NOT NULL, embedstore_row LIMIT 1"
         ).fetchone()
     except duckdb.Error:  # there is no conversion between the types

@@ -67,9 +67,31 @@ def every_value_survives(con: duckdb.DuckDBPyConnection, table: str, column: str
         kind: the other type.
     """
     name = quote_identifier(column)
-    there_and_back = f"TRY_CAST(TRY_CAST({name} AS {kind}) AS {present})"
+    there_and_back = conversion(conversion(name, present, kind), kind, present)
     changed = f"SELECT count(*) FROM {table} WHERE {name} IS NOT NULL AND {there_and_back} IS DISTINCT FROM {name}"
     return int(fetch_value(con, changed)) == 0
+
+
+def conversion(expression: str, kind: str, to: str) -> str:
+    """Return SQL for the values of one type as values of another; NULL where that type has no such value.
+
+    DuckDB multiplies a DOUBLE by a power of ten to make a DECIMAL of it, so that 0.1 becomes 0.1000000000000000090 with
+    many places. Here the digits are those of the shortest text that is read as the same DOUBLE, as in printing.
+
+    Args:
+        expression: SQL of the values.
+        kind: their DuckDB type.
+        to: the other type.
+    """
+    if kind.endswith("[]") and to.endswith("[]"):
+        return f"list_transform({expression}, lambda x: {conversion('x', kind[:-2], to[:-2])})"
+    if kind in _FLOATS and _DECIMAL.fullmatch(to):
+        number = f"TRY_CAST({expression} AS DOUBLE)"
+        rounded = f"TRY_CAST({number}::VARCHAR AS {to})"
+        return f"CASE WHEN TRY_CAST({rounded}::VARCHAR AS DOUBLE) = {number} THEN {rounded} END"
+    if to in _FLOATS and _DECIMAL.fullmatch(kind):
+        return f"TRY_CAST({expression}::VARCHAR AS {to})"
+    return f"TRY_CAST({expression} AS {to})"
 
 
 def _decimal_digits(kind: str) -> tuple[int, int] | None:

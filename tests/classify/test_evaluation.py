@@ -9,8 +9,10 @@ from embedstore.classify import metrics
 from embedstore.classify.data.labels import encode_labels
 from embedstore.classify.data.sampling import sample_per_class
 from embedstore.classify.evaluation import EvaluationSettings
+from embedstore.classify.evaluation.learning_curve import LearningCurvePoint
 from embedstore.classify.metrics.simultaneous import holm_correction
 from embedstore.errors import BadHead, LabelError, UnknownHead
+from embedstore.reports.evaluation_text import curve_notes
 from tests.helpers.clusters import add, clusters, store_of
 
 
@@ -271,6 +273,16 @@ def test_a_learning_curve_lists_the_budgets_that_a_head_cannot_learn_from(store)
         1,
         None,
     ]
+
+
+def test_budgets_that_are_skipped_for_one_reason_are_one_sentence(tmp_path):
+    """One label is in the singular, and five equal draws do not vary."""
+    few = store_of(tmp_path / "few", np.eye(4, dtype=np.float32), label=["a", "a", "b", "b"])
+    (note,) = curve_notes(few.learning_curve("label"))
+    assert note == "1, 2, 4, 8, 16 labels per class were skipped: no class has more than 1 training item"
+    (note,) = curve_notes(few.learning_curve("label", labels_per_class=(1,)))
+    assert note == "1 label per class was skipped: no class has more than 1 training item"
+    assert LearningCurvePoint(1, 2, (10 / 11,) * 5, 0.0, 1.0).std == 0
 
 
 def test_spaces_and_heads_are_compared_on_the_same_rows(tmp_path):

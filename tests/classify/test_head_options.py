@@ -270,7 +270,7 @@ def test_classes_with_one_training_example_are_counted_on_the_training_side(tmp_
         e = store.probe("label", head=head)
         assert (e.hyperparameters["C"], e.n_held_out) == (1, 3)
         assert "3 classes have one example only among the 3 training items" in e.split_notes[-1]
-        assert e.split_notes[-1].endswith("C = 1 was not chosen")
+        assert e.split_notes[-1].endswith("C is 1, since nothing is left to choose it by")
         assert store.probe("label", head=head, head_options={"C": 1}).split_notes == e.split_notes[:-1]
 
 

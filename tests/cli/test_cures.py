@@ -16,7 +16,7 @@ import embedstore as es
 from tests.conftest import ROOT, TINY
 from tests.helpers.clusters import add, clusters, store_of
 from tests.helpers.cures import Cure, follow, name_of
-from tests.house.test_cures import COMMAND, MESSAGES
+from tests.house.test_cures import COMMAND, messages
 
 X, Y = clusters(40, noise=0.1)
 TAGS = [[y, "x"] if n % 2 else [y] for n, y in enumerate(clusters(80, noise=0.1)[1])]
@@ -363,7 +363,7 @@ def test_every_command_of_a_message_has_a_row():
     """A new message with a command is followed here, or this test fails."""
     found = {
         verb + rest
-        for where, text in MESSAGES
+        for where, text in messages()
         if not where.startswith("embedstore/cli/put_in")  # its help text names an export
         for verb, rest in COMMAND.findall(text)
     }

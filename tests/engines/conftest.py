@@ -1,5 +1,6 @@
-"""A real Ray cluster of two nodes on this machine, and stores to compare."""
+"""A real Ray cluster of two nodes on this machine, and empty databases in real servers."""
 
+import itertools
 import os
 
 import pytest
@@ -8,6 +9,7 @@ from tests.conftest import ROOT
 from tests.helpers.postgres_server import serve_postgres
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +40,28 @@ def postgres():
     """A real PostgreSQL with pgvector; called with a name it makes a database and returns its address."""
     with serve_postgres() as server:
         yield server.make
+
+
+@pytest.fixture(scope="module", params=["pgvector", "qdrant"])
+def new_address(request, tmp_path_factory):
+    """A function that makes an empty database and returns its address."""
+    if request.param == "pgvector":
+        postgres = request.getfixturevalue("postgres")
+        return lambda: postgres(f"d{next(NUMBERS)}")
+    pytest.importorskip("qdrant_client", reason="the extra qdrant is not installed")
+    server = os.environ.get("EMBEDSTORE_QDRANT_URL")
+    if server:
+        return lambda: server.replace("http://", "qdrant://")
+    return lambda: f"qdrant://{tmp_path_factory.mktemp('qdrant')}"
+
+
+@pytest.fixture
+def address(new_address):
+    """An empty database."""
+    return new_address()
+
+
+@pytest.fixture
+def database(postgres):
+    """An empty database of PostgreSQL."""
+    return postgres(f"d{next(NUMBERS)}")

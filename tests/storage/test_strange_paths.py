@@ -11,10 +11,13 @@ from tests.helpers.clusters import clusters, store_of
 
 WORKING = {
     "hash": "a#b", "percent": "a%20b", "star": "a*b", "brackets": "a[b]c", "quote": "a'b", "double quote": 'a"b',
-    "spaces": " a b ", "newline": "a\nb", "tab": "a\tb", "braces": "a{b,c}d", "range": "a{1..3}", "dollar": "$HOME",
-    "semicolon": "a;b", "tilde": "~x", "letters": "日本é", "emoji": "😀", "colon": "a:b", "scheme": "s3:",
-    "equals": "a=b&c",
-    "hidden": ".hid", "dash": "-x", "long": "x" * 200, "comma": "a,b", "at": "@a", "plus": "a+b", "escape": "a\x1b[2J",
+    "newline": "a\nb", "dollar": "$HOME", "range": "a{1..3}", "scheme": "s3:", "escape": "a\x1b[2J", "dash": "-x",
+    "several": ".~a b;{c,d}=e&f@g+h😀日本é:i\t ",
+}  # fmt: skip
+ALONE = {
+    "spaces": " a b ", "tab": "a\tb", "braces": "a{b,c}d", "semicolon": "a;b", "tilde": "~x", "letters": "日本é",
+    "emoji": "😀", "colon": "a:b", "equals": "a=b&c", "hidden": ".hid", "long": "x" * 200, "comma": "a,b", "at": "@a",
+    "plus": "a+b",
 }  # fmt: skip
 REFUSED = {
     "question": "a?b", "parameter": "a?access_mode=READ_ONLY", "backslash": "a\\b", "too long": "x" * 300,
@@ -44,22 +47,25 @@ def write_all(store, folder, name):
     yield lambda: es.import_store(folder / f"i{name}", folder / f"a{name}")
 
 
-@pytest.mark.parametrize("name", WORKING)
+@pytest.mark.parametrize(
+    "name", [*WORKING.values(), *(pytest.param(name, marks=pytest.mark.slow) for name in ALONE.values())],
+    ids=[*WORKING, *ALONE],
+)  # fmt: skip
 def test_a_store_works_at_any_path_that_duckdb_can_open(tmp_path, numbers, name):
     """It is created, filled, indexed, searched, verified, copied and restored."""
     X, y = numbers
-    store = store_of(tmp_path / WORKING[name], X, label=y)
+    store = store_of(tmp_path / name, X, label=y)
     store.save_head("kept", store.probe(head="ridge"))
     store.build_index(kind="ivf")
     expected = [h.item for h in store.search(1, exact=True)]
     assert [h.item for h in es.open(store.path).search(1)] == expected
-    for write in write_all(store, tmp_path, WORKING[name]):
+    for write in write_all(store, tmp_path, name):
         write()
-    assert [h.item for h in es.open(tmp_path / f"r{WORKING[name]}").search(1)] == expected
-    assert [h.item for h in es.open(tmp_path / f"i{WORKING[name]}").search(1, exact=True)] == expected
+    assert [h.item for h in es.open(tmp_path / f"r{name}").search(1)] == expected
+    assert [h.item for h in es.open(tmp_path / f"i{name}").search(1, exact=True)] == expected
     np.save(tmp_path / "v.npy", X)
-    (tmp_path / "v.npy").rename(tmp_path / f"v{WORKING[name]}.npy")
-    assert store.add_vectors(tmp_path / f"v{WORKING[name]}.npy", space="again").rows == 40
+    (tmp_path / "v.npy").rename(tmp_path / f"v{name}.npy")
+    assert store.add_vectors(tmp_path / f"v{name}.npy", space="again").rows == 40
     store.compact()
     assert es.open(store.path).verify().ok
     assert es.repair_store(store.path).n_lost_vectors == 0

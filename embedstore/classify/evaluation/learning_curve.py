@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -91,7 +92,7 @@ class LearningCurvePoint:
     @property
     def std(self) -> float:
         """Return the standard deviation over the draws, 0 for a single draw."""
-        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+        return float(statistics.stdev(self.values)) if len(self.values) > 1 else 0.0  # exact: 0 for equal values
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def single_example_notes(data: Features, split: str, chooses_c: Features | None)
         out.append(f"{list_single_examples(data.y, data.groups)}: trained on, not evaluated")
     if chooses_c is not None and (single := single_examples(chooses_c.y, chooses_c.groups)):
         side = f" among the {len(chooses_c):,} training items"
-        chosen = f"C = {SINGLE_EXAMPLE_C:g} was not chosen"
+        chosen = f"C is {SINGLE_EXAMPLE_C:g}, since nothing is left to choose it by"
         if inner_folds(chooses_c.y, chooses_c.groups):
             chosen = f"C was chosen without {'it' if len(single) == 1 else 'them'}"
         out.append(f"{list_single_examples(chooses_c.y, chooses_c.groups, side=side)}: {chosen}")

@@ -25,7 +25,7 @@ from embedstore.storage.sql import (
     parquet_source,
     utc_now,
 )  # fmt: skip
-from embedstore.storage.wider_types import every_value_survives, wider_type
+from embedstore.storage.wider_types import conversion, every_value_survives, wider_type
 from embedstore.types import ContentInfo
 
 _ITEM_VALUES = (
@@ -137,7 +137,8 @@ def retype(con: duckdb.DuckDBPyConnection, column: str, present: str, kind: str)
         empty = f"CASE WHEN {name} IS NOT NULL THEN []::{kind} END" if kind.endswith("[]") else f"NULL::{kind}"
         con.execute(f"ALTER TABLE items ALTER COLUMN {name} SET DATA TYPE {kind} USING {empty}")
     elif _can_widen(con, column, present, kind):
-        con.execute(f"ALTER TABLE items ALTER COLUMN {name} SET DATA TYPE {kind}")
+        values = conversion(name, present, kind)
+        con.execute(f"ALTER TABLE items ALTER COLUMN {name} SET DATA TYPE {kind} USING {values}")
 
 
 def check_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:

@@ -12,8 +12,7 @@ import numpy as np
 
 from embedstore.errors import StoreDamaged, StoreIOError, StoreUnreadable
 from embedstore.space import Space
-from embedstore.storage import connection, layout, shard
-from embedstore.storage.catalog import Catalog
+from embedstore.storage import commit_counter, connection, layout, migrations, shard
 from embedstore.storage.catalog_errors import is_disk_error, read_problem
 from embedstore.storage.integrity.sidecars import require_readable
 from embedstore.storage.integrity.verify import verify
@@ -72,8 +71,7 @@ def _fill(folder: Path, manifest: ArchiveManifest, at: Layout) -> None:
     Raises:
         StoreDamaged: if a file of the archive is missing, changed, or contradicts another.
     """
-    Catalog(at.catalog).create()
-    with _attached_catalog(at) as con:
+    with _new_catalog(at) as con:
         for name, file in manifest.tables.items():
             _read_table(con, folder, name, file)
         _read_vectors(con, folder, manifest.vectors, at)
@@ -95,11 +93,13 @@ def _fill(folder: Path, manifest: ArchiveManifest, at: Layout) -> None:
 
 
 @contextmanager
-def _attached_catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Attach the new catalog to a new connection."""
+def _new_catalog(at: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Create a catalog and keep it attached: DuckDB empties a file that it cannot see when it is attached again."""
     with connection.connect() as con:
         connection.attach_new_file(con, at.catalog)
         try:
+            migrations.apply_pending(con)
+            commit_counter.reset(at.root, 0)
             yield con
         finally:
             with suppress(duckdb.Error):  # a failure of the disk may have detached it
