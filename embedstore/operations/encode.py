@@ -159,7 +159,7 @@ def encode_images(
         for done, image in enumerate(encoded, 1):
             stored = _as_stored(record, image)
             failed += stored.failure is not None
-            report(EmbedProgress(done, total, done - failed, failed))
+            report(EmbedProgress(done, total, done - failed, failed, record.space.modality))
             yield stored
         for notice in encoder.notices:
             notify(notice)

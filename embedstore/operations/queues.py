@@ -256,8 +256,7 @@ def _near_duplicates(session: Session, settings: QueueSettings) -> list[QueueRow
         groups[member.group].append(member.item)
         cosine[member.group] = min(cosine.get(member.group, 1.0), member.min_cosine)
     found = [
-        QueueRow(tuple(g), f"{counted(len(g), 'image')} that look alike", round(cosine[n], 4))
-        for n, g in groups.items()
+        QueueRow(tuple(g), f"{counted(len(g), 'item')} that are alike", round(cosine[n], 4)) for n, g in groups.items()
     ]
     return sorted(found, key=lambda row: -(row.score or 0))
 
@@ -266,7 +265,7 @@ def _leaks(session: Session, settings: QueueSettings) -> list[QueueRow]:
     """Return pairs of items in different splits that look alike."""
     pairs = _duplicate_groups(session, settings).cross_split_pairs
     return [
-        QueueRow((p.item, p.other_item), f"{p.split} and {p.other_split} look alike", round(p.score, 4)) for p in pairs
+        QueueRow((p.item, p.other_item), f"{p.split} and {p.other_split} are alike", round(p.score, 4)) for p in pairs
     ]
 
 
@@ -274,7 +273,7 @@ def _conflicting_copies(session: Session, settings: QueueSettings) -> list[Queue
     """Return items with the same bytes and different labels."""
     with session.storage.catalog.read() as con:
         found = faults.conflicting_copies(con, settings.column, _MAX_ROWS)
-    return [QueueRow(tuple(items), f"the same image is {' and '.join(values)}") for items, values in found]
+    return [QueueRow(tuple(items), f"the same content is labeled {' and '.join(values)}") for items, values in found]
 
 
 def _outliers(session: Session, settings: QueueSettings) -> list[QueueRow]:

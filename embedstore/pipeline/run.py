@@ -74,12 +74,14 @@ class EmbedProgress:
         total: files to read; 0 while the source is scanned.
         embedded: files whose content got a new vector.
         failed: files that failed.
+        modality: what is read.
     """
 
     done: int
     total: int
     embedded: int
     failed: int
+    modality: Modality = Modality.IMAGE
 
 
 def embed_source(
@@ -221,6 +223,7 @@ def embed_files(
     """Read, decode, embed and commit the files of the plan, all stages at once."""
     threads = job.options.threads or default_decode_threads()
     batch_size, max_files = job.options.batch_size, job.options.commit_rows
+    modality = job.space.space.modality
     with _open(job, plan, open_encoder, threads, isolate_all=isolate_all) as run, ExitStack() as stack:
         settings = run.decode_settings(threads, isolate_all=isolate_all)
         timers, recorder = StageTimers(), stack.enter_context(closing(ProgressRecorder(job.storage.layout)))
@@ -233,13 +236,13 @@ def embed_files(
         stack.enter_context(commits.on_thread(timers.write, stop))
         for batch in forward.run(files):
             commits.add(batch)
-            totals = commits.totals
-            job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, totals.failures.total()))
+            totals, failed = commits.totals, commits.totals.failures.total()
+            job.progress(EmbedProgress(totals.files, plan.counts.todo, totals.embedded, failed, modality))
             recorder.record(totals.files, plan.counts.todo)
         stack.close()
         return EncodingResult(
             run,
-            _times(run, forward, timers, threads, job.space.space.modality),
+            _times(run, forward, timers, threads, modality),
             batch_size or run.batch_size,
             commits.totals.files,
         )

@@ -42,7 +42,7 @@ def comparison_table(comparison: HeadComparison) -> TextTable:
     """Return one row per space and head, the best first."""
     columns = (
         "space", "head", "accuracy", "95% interval", "mean recall", "log-loss", "gap to the best", "p", "items needed",
-        "seconds", "images/s", "bytes/item",
+        "seconds", "items/s", "bytes/item",
     )  # fmt: skip
     rows = []
     for result in comparison.results:

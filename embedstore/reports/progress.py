@@ -48,7 +48,7 @@ def embedding_progress(progress: Progress) -> Iterator[Callable[[EmbedProgress],
                 description="embedding",
                 total=p.total,
                 completed=p.done,
-                speed=f"{speed:.0f} images/s" if speed else "",
+                speed=f"{speed:.0f} {p.modality.plural}/s" if speed else "",
                 failed=f"{p.failed} failed" if p.failed else "",
             )
 

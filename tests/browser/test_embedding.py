@@ -37,7 +37,7 @@ def test_the_page_follows_an_embed_of_another_process(writer, visits, tmp_path):
         try:
             status = page.locator("p.status")
             expect(status).to_contain_text(f"(process {process.pid}) writes to this store")
-            expect(status).to_contain_text(re.compile(rf"[1-9]\d* of {PHOTOS} files"))
+            expect(status).to_contain_text(re.compile(rf"[1-9]\d* of {PHOTOS} read"))
             assert page.get_by_label("Another process is at work").get_attribute("max") == str(PHOTOS)
             page.get_by_label("Search", exact=True).fill("a red heart")
             page.keyboard.press("Enter")

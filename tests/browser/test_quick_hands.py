@@ -161,6 +161,28 @@ def test_two_people_label_the_same_batch(labelling, visits):
     expect(page.locator(".strip button").first).to_contain_text("digit 1")
 
 
+def test_undo_takes_back_what_was_overwritten(labelling):
+    """Somebody else was quicker, Overwrite, Ctrl+Z: the item has their label again, and the label before stays."""
+    page, path = labelling
+    strip = page.locator(".strip button")
+    page.keyboard.press("1")
+    expect(strip.nth(1)).to_have_attribute("aria-current", "true")
+    first, second = (strip.nth(place).get_attribute("id").removeprefix("batch-") for place in (0, 1))
+    label = "SELECT label FROM items WHERE item = {}"
+    with slow(page, "/labels$") as held:
+        page.keyboard.press("1")
+        held.wait_for(1)
+        with es.open(path) as store:
+            store.edit({"label": "'digit 1'"}, where=f"item = {second}")
+    page.get_by_role("button", name="Overwrite").click()
+    expect_rows(path, label.format(second), [("digit 0",)])
+    page.keyboard.press("Control+z")
+    expect_rows(path, label.format(second), [("digit 1",)])
+    expect(strip.nth(1)).to_contain_text("digit 1")
+    expect(strip.nth(1)).to_have_attribute("aria-current", "true")
+    assert store_rows(path, label.format(first)) == [("digit 0",)]
+
+
 def test_everything_is_labelled_without_waiting(visits, writer):
     """Ctrl+A, L, a value and Enter before the server has the selection: all items of the filter, and no others."""
     page = opened(visits, writer)

@@ -44,6 +44,9 @@ def test_a_text_is_read_in_the_grid_and_in_the_panel(texts, visits):
     page.keyboard.press("Enter")
     panel = page.get_by_test_id("item-panel")
     expect(panel.locator("blockquote.whole")).to_have_text(TEXTS[3].strip())
+    expect(panel.get_by_role("heading", name="row 3 of notes.csv")).to_be_visible()
+    expect(panel.locator("th").get_by_text("label")).to_be_visible()
+    expect(panel.locator("th").get_by_text("text", exact=True)).to_have_count(0)  # it is above
     expect(panel.get_by_test_id("neighbours").locator("blockquote")).to_have_count(len(TEXTS) - 1)
     assert page.locator("[data-testid=grid] img").count() == 0
     expect(page.get_by_role("button", name="Picture…")).to_have_count(0)
@@ -71,12 +74,15 @@ def test_a_sound_is_played_by_mouse_and_by_key(sounds, visits):
 
 
 def test_texts_and_sounds_are_labelled(texts, sounds, visits):
-    """Label mode shows the whole text, or plays the sound by the space bar."""
+    """Label mode shows the whole text, or plays the sound by the space bar. Texts have no queue of pictures."""
     page = visits.open(texts, "mode=label")
     page.get_by_label("New column to label").fill("topic")
     page.keyboard.press("Enter")
     expect(page.locator(".stage > blockquote.whole")).not_to_be_empty()
     expect(page.locator(".strip blockquote").first).not_to_be_empty()
+    page.get_by_role("navigation").get_by_role("button", name="Clean").click()
+    expect(page.get_by_role("button", name="Outliers")).to_be_visible()
+    expect(page.get_by_role("button", name="Blurred")).to_have_count(0)
     page = visits.open(sounds, "mode=label")
     page.get_by_label("New column to label").fill("pitch")
     page.keyboard.press("Enter")

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import embedstore as es
+from embedstore.server.routes.items import item_name
 from tests.server.conftest import HOSTILE
 
 
@@ -125,3 +126,18 @@ def test_errors_of_a_filter_are_those_of_the_command_line(client, server, where,
     with pytest.raises(es.QueryError) as raised:
         server.store.search(1, where=where)
     assert "; ".join(filter(None, (body["error"], body["cure"]))) == str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("/photos/cat.jpg", "cat.jpg"),
+        ("/data/notes.csv#column=the%20text&row=17", "row 17 of notes.csv"),
+        ("/data/notes.csv.gz#encoding=cp1252&column=text&row=0", "row 0 of notes.csv.gz"),
+        ("/data/scan.pdf#page=3", "scan.pdf#page=3"),
+        ("/photos/a#column=b", "a#column=b"),
+    ],
+)
+def test_an_item_is_called_by_what_tells_it_from_others(uri, name):
+    """The rows of one table differ in the number, which comes first: a name is cut at its end."""
+    assert item_name(uri) == name

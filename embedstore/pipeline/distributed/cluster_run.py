@@ -45,7 +45,7 @@ class NodeWork:
         limit = f"; {self.bottlenecks.most_common(1)[0][0]}" if self.bottlenecks else ""
         rate = self.files / self.seconds if self.seconds else 0.0
         return (
-            f"{name}: {counted(self.parts, 'part')}, {counted(self.files, 'file')}, {rate:,.0f} images/s per worker"
+            f"{name}: {counted(self.parts, 'part')}, {counted(self.files, 'file')}, {rate:,.0f} files/s per worker"
             f"{limit}"
         )
 
@@ -189,8 +189,8 @@ class _PartsRun:
         """Register the results that wait, in order only those before the first part that has none."""
         self._registrar.register_waiting(before=self._first_open() if self._in_order else None)
         total = self._registrar.total
-        failed = total.failures.total()
-        self._job.progress(EmbedProgress(total.files, self._registrar.plan.files, total.embedded, failed))
+        failed, modality = total.failures.total(), self._job.space.space.modality
+        self._job.progress(EmbedProgress(total.files, self._registrar.plan.files, total.embedded, failed, modality))
 
     def _failed_parts(self, ended: EndedPart) -> set[int]:
         """Return the parts that failed, or whose results were torn when they were registered."""

@@ -74,7 +74,7 @@ class PartReport(OneRow):
         failures = f", {failed:,} failed" if failed else ""
         return (
             f"part {self.part}/{self.parts}: {counted(self.files, 'file')}, {self.embedded:,} embedded{failures} in "
-            f"{self.seconds:.1f} s, {self.images_per_second:,.0f} images/s; {self.bottleneck}"
+            f"{self.seconds:.1f} s, {self.images_per_second:,.0f} files/s; {self.bottleneck}"
         )
 
 

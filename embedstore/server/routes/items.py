@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Annotated, Any
 
@@ -45,6 +46,7 @@ _FACT_NAMES = ("item", "uri", "label", "split", "content")
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _WEBP = {"image/webp": _BYTES}
 _WAVE = {"audio/wav": _BYTES}
+_ROW_NAME = re.compile(r"(?P<file>.+)#(?:[^#]*&)?column=[^&#]+&row=(?P<row>[0-9]{1,18})", re.DOTALL)
 _CACHED = "private, max-age=300"
 
 
@@ -168,15 +170,17 @@ def item_body(row: dict[str, Any]) -> ItemBody:
 
 def _names(row: dict[str, Any]) -> dict[str, Any]:
     """Return what every body of an item begins with."""
-    return {"id": row["item"], "uri": row["uri"], "name": file_name(row["uri"])} | {
+    return {"id": row["item"], "uri": row["uri"], "name": item_name(row["uri"])} | {
         "label": row["label"],
         "split": row["split"],
     }
 
 
-def file_name(uri: str) -> str:
-    """Return the last part of a uri."""
-    return uri.rstrip("/").rsplit("/", 1)[-1] or uri
+def item_name(uri: str) -> str:
+    """Return the last part of a uri; the number of a row of a table comes before the name of its file."""
+    name = uri.rstrip("/").rsplit("/", 1)[-1] or uri
+    row = _ROW_NAME.fullmatch(name)
+    return f"row {row['row']} of {row['file']}" if row else name
 
 
 def _image(item: int, context: Context, request: Request, size: int) -> Response:

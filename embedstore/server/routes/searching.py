@@ -16,7 +16,7 @@ from embedstore.server.context import Context, ServerContext
 from embedstore.server.errors import Refusal
 from embedstore.server.models import MAX_TEXT, HitBody, HitsBody, SearchBody
 from embedstore.server.replica import ReplicaChoice
-from embedstore.server.routes.items import file_name
+from embedstore.server.routes.items import item_name
 
 router = APIRouter(tags=["search"])
 
@@ -71,7 +71,7 @@ def run_search(context: ServerContext, request: SearchBody, image: bytes | None)
                 rank=hit.rank,
                 score=round(hit.score, 6),
                 uri=hit.uri,
-                name=file_name(hit.uri),
+                name=item_name(hit.uri),
                 label=hit.label,
                 split=hit.split,
                 fits=cut_off is None or hit.score >= cut_off,

@@ -2,7 +2,9 @@
 
 import { api, body, type Schemas } from "./api";
 import { Latest } from "./order";
-import { page, type Change } from "./page.svelte";
+import { edits, type Made } from "./edits.svelte";
+import { messages } from "./messages.svelte";
+import { query } from "./query.svelte";
 import { StepHistory } from "./steps";
 
 export type Queue = Schemas["QueueBody"];
@@ -11,11 +13,14 @@ export type Decision = Queue["decisions"][number];
 
 const PART = 200; // rows that are read at once
 
-/** A row that was decided, and the rows it was among; or that rows were taken out. */
-interface Decided {
-  readonly rows: readonly Row[] | null;
+/** A row of a queue that was read. */
+interface Place {
+  readonly rows: readonly Row[];
   readonly place: number;
 }
+
+/** A row that was decided; or that rows were taken out. */
+type Decided = Place | { readonly rows: null; readonly place: 0 };
 
 class Cleaning {
   queues: readonly Queue[] = $state.raw([]);
@@ -46,7 +51,7 @@ class Cleaning {
   /** Go on where the person was; another filter looks again. */
   async resume(): Promise<void> {
     await this.readQueues();
-    if (this.kind !== null && this.where !== page.where) await this.open(this.kind);
+    if (this.kind !== null && this.where !== query.where) await this.open(this.kind);
   }
 
   async readQueues(): Promise<void> {
@@ -55,14 +60,14 @@ class Cleaning {
       const { queues } = await body(api.GET("/api/v1/queues"));
       if (isLatest()) this.queues = queues;
     } catch (error) {
-      page.complain(error);
+      messages.complain(error);
     }
   }
 
   async open(kind: Queue["kind"], refresh = false): Promise<void> {
     const isLatest = this.#opens.begin();
     this.kind = kind;
-    this.where = page.where;
+    this.where = query.where;
     this.busy = true;
     this.problem = null;
     this.note = null;
@@ -71,8 +76,8 @@ class Cleaning {
     this.#count();
     try {
       const where = this.where ? { where: this.where } : {};
-      const query = { limit: PART, refresh, ...where };
-      const answer = await body(api.GET("/api/v1/queues/{kind}", { params: { path: { kind }, query } }));
+      const params = { path: { kind }, query: { limit: PART, refresh, ...where } };
+      const answer = await body(api.GET("/api/v1/queues/{kind}", { params }));
       if (!isLatest()) return;
       this.rows = answer.rows;
       this.total = answer.total;
@@ -98,14 +103,14 @@ class Cleaning {
       this.move(1);
       return;
     }
-    const request = { ids, decision, who: page.name };
-    const made = page.change(async () => {
+    const request = { ids, decision, who: edits.name };
+    const made = edits.change(async () => {
       const path = { kind };
       const { change } = await body(api.POST("/api/v1/queues/{kind}/decisions", { params: { path }, body: request }));
-      page.say(`${row.items[0]?.name ?? "the item"}: ${decision}`);
+      messages.say(`${row.items[0]?.name ?? "the item"}: ${decision}`);
       return change;
     });
-    await this.#step(made);
+    await this.#step(this.#here(), made);
   }
 
   /** Give every item of the row the suggested label. */
@@ -114,19 +119,25 @@ class Cleaning {
     if (!row?.suggested) return;
     const ids = row.items.map(({ id }) => id);
     const expected = row.items.map(({ label }) => label);
-    await this.#step(page.label({ ids, column: "label", value: row.suggested, expected }));
+    const at = this.#here();
+    const request = { ids, column: "label", value: row.suggested, expected };
+    await this.#step(at, edits.label(request, (made) => void this.#step(at, made)));
   }
 
   /** Go on to the next row while the change of this one is made; return to it where the server refuses it at the end. */
-  async #step(made: Promise<Change | null>): Promise<void> {
-    const { rows, place } = this;
-    this.move(1);
+  async #step({ rows, place }: Place, made: Made): Promise<void> {
+    if (this.rows === rows && this.place === place) this.move(1);
     const saved = this.#steps.add({ rows, place }, made);
     this.#count();
     const change = await saved;
     this.#count();
     if (change === null && this.rows === rows && this.place === rows.length) this.place = place;
     await this.readQueues();
+  }
+
+  #here(): Place {
+    const { rows, place } = this;
+    return { rows, place };
   }
 
   #count(): void {
@@ -145,7 +156,7 @@ class Cleaning {
   async #went(decided: Decided | null, step: number): Promise<void> {
     if (decided?.rows === this.rows) this.place = decided.place + step;
     this.#count();
-    await page.settled();
+    await edits.settled();
     if (decided?.rows === null && this.kind !== null) await this.open(this.kind);
     await this.readQueues();
   }
@@ -154,12 +165,12 @@ class Cleaning {
   async remove(): Promise<void> {
     const { kind } = this;
     if (kind === null) return;
-    const made = page.change(async () => {
-      const request = { params: { path: { kind } }, body: { who: page.name } };
+    const made = edits.change(async () => {
+      const request = { params: { path: { kind } }, body: { who: edits.name } };
       const removed = await body(api.POST("/api/v1/queues/{kind}/removal", request));
-      if (removed.change === null) page.say("No item of this queue is decided as “Remove”.");
-      else if (removed.items === 1) page.changed("1 item was taken out; its file stays", removed.change);
-      else page.changed(`${removed.items.toLocaleString()} items were taken out; their files stay`, removed.change);
+      if (removed.change === null) messages.say("No item of this queue is decided as “Remove”.");
+      else if (removed.items === 1) edits.made("1 item was taken out; its file stays", removed.change);
+      else edits.made(`${removed.items.toLocaleString()} items were taken out; their files stay`, removed.change);
       return removed.change;
     });
     await this.#steps.add({ rows: null, place: 0 }, made);

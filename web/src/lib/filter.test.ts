@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { combined, folderClause, folderOf, quoteName, quoteValue, toggled, valuesClause } from "./filter";
+import { columnOf, combined, folderClause, folderOf, quoteName, quoteValue, toggled, valuesClause } from "./filter";
 
 it("quotes names and values of strangers", () => {
   expect(quoteName("year")).toBe("year");
@@ -31,6 +31,12 @@ it("toggles values and forgets empty facets", () => {
   expect(one).toEqual({ label: ["cat"] });
   expect(toggled(toggled(one, "label", null), "label", "cat")).toEqual({ label: [null] });
   expect(toggled(one, "label", "cat")).toEqual({});
+});
+
+it("finds the column that a row of a table is read from", () => {
+  expect(columnOf("/data/notes.csv#column=the%20text&row=17")).toBe("the text");
+  expect(columnOf("/data/photo#1.jpg")).toBeNull();
+  expect(columnOf("/data/column=text/1.jpg")).toBeNull();
 });
 
 it("finds the folder of a uri", () => {

@@ -45,6 +45,11 @@ export function folderOf(uri: string): string {
   return uri.slice(0, uri.lastIndexOf("/") + 1);
 }
 
+/** The column that a uri of a row of a table reads, as in `notes.csv#column=text&row=17`. */
+export function columnOf(uri: string): string | null {
+  return new URLSearchParams(uri.slice(uri.lastIndexOf("#") + 1)).get("column");
+}
+
 /** A condition for the items of one folder. `starts_with` needs no escapes of `%` and `_`. */
 export function folderClause(folder: string): string {
   return `starts_with(uri, ${quoteValue(folder)})`;

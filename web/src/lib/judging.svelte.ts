@@ -2,7 +2,7 @@
 
 import { api, ApiError, body, type Schemas } from "./api";
 import { Latest } from "./order";
-import { page } from "./page.svelte";
+import { query } from "./query.svelte";
 
 export const KINDS = ["probe", "knn", "zero-shot"] as const;
 export type Kind = (typeof KINDS)[number];
@@ -27,18 +27,19 @@ class Judging {
 
   async judge(): Promise<void> {
     const { kind, column, by } = this;
-    const { where } = page;
-    const query = { column, ...(where ? { where } : {}), ...(by ? { by } : {}) };
+    const { where } = query;
+    const params = { path: { name: kind }, query: { column, ...(where ? { where } : {}), ...(by ? { by } : {}) } };
     await this.#work(async () => {
-      const report = await body(api.GET("/api/v1/reports/{name}", { params: { path: { name: kind }, query } }));
+      const report = await body(api.GET("/api/v1/reports/{name}", { params }));
       return { judged: { report, by, where }, compared: null };
     });
   }
 
   async compare(): Promise<void> {
     const { column } = this;
-    const query = { column, heads: ["logistic", "knn", "prototype"], ...(page.where ? { where: page.where } : {}) };
-    await this.#work(async () => ({ judged: null, compared: await body(api.GET("/api/v1/comparison", { params: { query } })) }));
+    const { where } = query;
+    const params = { query: { column, heads: ["logistic", "knn", "prototype"], ...(where ? { where } : {}) } };
+    await this.#work(async () => ({ judged: null, compared: await body(api.GET("/api/v1/comparison", { params })) }));
   }
 
   async #work(run: () => Promise<Pick<Judging, "judged" | "compared">>): Promise<void> {

@@ -3,6 +3,7 @@
 import { api, body, type Schemas } from "./api";
 import { extendedBy } from "./choices";
 import { Latest } from "./order";
+import { edits, type Made } from "./edits.svelte";
 import { page } from "./page.svelte";
 import { StepHistory } from "./steps";
 import { parseValue } from "./values";
@@ -103,7 +104,7 @@ class Labelling {
   async #addColumn(column: string): Promise<void> {
     const { items } = await body(api.GET("/api/v1/items", { params: { query: { limit: 1 } } }));
     const ids = items.map(({ id }) => id);
-    const made = await page.label({ ids, column, value: null, create_column: true, overwrite: true });
+    const made = await edits.label({ ids, column, value: null, create_column: true, overwrite: true });
     if (made === null) throw new Error(`there is no column ${column}`);
     await page.readStore();
   }
@@ -173,12 +174,28 @@ class Labelling {
   async give(value: string): Promise<void> {
     const { current: entry, batch, column } = this;
     if (!entry || this.busy) return;
-    const before = entry.value;
-    entry.value = value;
     this.values = extendedBy(this.values, [value]);
-    this.#advance();
+    const given = { entry, before: entry.value, value, batch };
+    await this.#step(given, this.#send(given, column));
+  }
+
+  /** Send a label. To overwrite what somebody else gave meanwhile is a step of its own. */
+  #send(given: Given, column: string): Made {
+    const { entry, before, value } = given;
+    const kind = page.store?.columns.find(({ name }) => name === column)?.kind;
+    const expected = [before === null ? null : parseValue(before, kind)];
+    const request = { ids: [entry.id], column, value: parseValue(value, kind), expected };
+    return edits.label(request, (made) => {
+      if (this.column === column) void this.#step({ ...given, before: entry.value }, made);
+    });
+  }
+
+  async #step(given: Given, made: Made): Promise<void> {
+    const { entry, before, value, batch } = given;
+    entry.value = value;
+    if (this.current === entry) this.#advance();
     this.#saving++;
-    const saved = this.#steps.add({ entry, before, value, batch }, this.#save(entry, column, value, before));
+    const saved = this.#steps.add(given, made);
     this.#count();
     const change = await saved;
     this.#saving--;
@@ -187,12 +204,6 @@ class Labelling {
     if (this.#saving > 0) return;
     if (this.isDone && this.batch === batch && !this.busy) await this.next();
     else await this.reread();
-  }
-
-  #save(entry: Entry, column: string, value: string, before: string | null): ReturnType<typeof page.label> {
-    const kind = page.store?.columns.find(({ name }) => name === column)?.kind;
-    const expected = [before === null ? null : parseValue(before, kind)];
-    return page.label({ ids: [entry.id], column, value: parseValue(value, kind), expected });
   }
 
   /** Go to the next item; at the end to one without a label, or behind the last one where all have one. */
@@ -231,7 +242,7 @@ class Labelling {
       given.entry.value = valueOf(given);
       if (this.batch === given.batch) this.place = given.batch.indexOf(given.entry);
     }
-    await page.settled();
+    await edits.settled();
     await this.reread();
   }
 

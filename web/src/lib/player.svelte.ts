@@ -1,7 +1,7 @@
 // Plays one sound at a time, from a card of the grid.
 
 import { api, body, sound } from "./api";
-import { page } from "./page.svelte";
+import { messages } from "./messages.svelte";
 
 class Player {
   /** The item that is heard. */
@@ -38,7 +38,7 @@ class Player {
     } catch {
       if (this.playing !== id) return; // another sound was chosen meanwhile
       this.playing = null;
-      page.complain(new Error("The sound cannot be played: its file is not where it was, or it cannot be decoded."));
+      messages.complain(new Error("The sound cannot be played: its file is not where it was, or it cannot be decoded."));
     }
   }
 }

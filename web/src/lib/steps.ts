@@ -1,11 +1,10 @@
 // What a person did in a view, in order: each step can be taken back and done again, also before the server answered.
 
-import { page, type Change } from "./page.svelte";
+import { edits, type Made } from "./edits.svelte";
 
 interface Step<What> {
   readonly what: What;
-  /** The change of the server; null if it refused it. */
-  readonly made: Promise<Change | null>;
+  readonly made: Made;
 }
 
 export class StepHistory<What> {
@@ -13,7 +12,7 @@ export class StepHistory<What> {
   #undone: Step<What>[] = [];
 
   /** Remember a step whose change is under way. One that is refused was none. */
-  async add(what: What, made: Promise<Change | null>): Promise<Change | null> {
+  async add(what: What, made: Made): Made {
     const step = { what, made };
     this.#done.push(step);
     this.#undone = [];
@@ -25,7 +24,7 @@ export class StepHistory<What> {
   /** Take back the last step at once; without one, the last change that this person made elsewhere. */
   undo(): What | null {
     const step = this.#done.pop();
-    const made = page.takeBack(step?.made);
+    const made = edits.takeBack(step?.made);
     if (!step) return null;
     this.#undone.push({ what: step.what, made });
     return step.what;
@@ -34,7 +33,7 @@ export class StepHistory<What> {
   /** Do again the last step that was taken back; without one, the last change that this person took back elsewhere. */
   redo(): What | null {
     const step = this.#undone.pop();
-    const made = page.doAgain(step?.made);
+    const made = edits.doAgain(step?.made);
     if (!step) return null;
     this.#done.push({ what: step.what, made });
     return step.what;
