@@ -12,3 +12,14 @@ def counted(count: int, one: str, several: str | None = None) -> str:
         several: the words after other numbers; ``one`` and an s by default.
     """
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
+def per_second(rate: float, several: str) -> str:
+    """Return a rate: "2,000 images/s", below ten with a digit after the point: "0.5 clips/s".
+
+    Args:
+        rate: how many in one second.
+        several: what is counted.
+    """
+    digits = ",.0f" if rate >= 10 else ".1f" if rate >= 1 else ".1g"
+    return f"{rate:{digits}} {several}/s"

@@ -12,6 +12,7 @@ from embedstore.pipeline.plan import PlanCounts
 from embedstore.pipeline.stage_times import StageTimes
 from embedstore.sources.skip_rules import skipped_summary
 from embedstore.tables import OneRow
+from embedstore.wording import per_second
 
 # The keys of the stored reports (table ``runs``) that differ from the attributes.
 _JSON_KEYS = {
@@ -115,9 +116,8 @@ class EmbedReport(OneRow):
             parts.append(f"{self.failures:,} failed ({reasons})")
         if self.skipped_by_kind:
             parts.append(skipped_summary(self.skipped_by_kind))
-        speed = (
-            f", {self.images_per_second:,.0f} {self._unit}/s on {self.device} ({self.runtime})" if self.embedded else ""
-        )
+        rate = per_second(self.images_per_second, self._unit)
+        speed = f", {rate} on {self.device} ({self.runtime})" if self.embedded else ""
         files = "file" if self.scanned == 1 else "files"
         return f"{self.scanned:,} {files}: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
 

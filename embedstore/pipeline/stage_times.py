@@ -12,6 +12,7 @@ from typing import Any
 
 from embedstore.modality import Modality
 from embedstore.resources import available_cores
+from embedstore.wording import per_second
 
 MIN_CPU_UTILIZATION = 0.85  # of the cores' time: more is seldom reached with threads that wait for each other
 MIN_DEVICE_UTILIZATION = 0.9  # of the device's rate: as much as can be reached while cores decode
@@ -174,7 +175,7 @@ class StageTimes:
         backbone = self.images / max(self.forward_seconds, 1e-9)
         decoding = self.images * self.threads / max(self.read.wall + self.decode.wall, 1e-9)
         share = reached / backbone
-        of = f"{share:.0%} of the device's rate ({backbone:,.0f} {self.modality.plural}/s)"
+        of = f"{share:.0%} of the device's rate ({per_second(backbone, self.modality.plural)})"
         if decoding >= backbone or share >= MIN_DEVICE_UTILIZATION:
             return f"backbone-bound: {of}; a smaller backbone or a faster device would lift it"
         threads = min(self.cores, math.ceil(self.threads * backbone / decoding))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from embedstore.finetuning.history import AugmentationSheet, Epoch, TrainingStep
 from embedstore.reports.terminal_text import raw_stream, visible
+from embedstore.wording import per_second
 
 if TYPE_CHECKING:
     from embedstore.pipeline.run import EmbedProgress
@@ -48,7 +49,7 @@ def embedding_progress(progress: Progress) -> Iterator[Callable[[EmbedProgress],
                 description="embedding",
                 total=p.total,
                 completed=p.done,
-                speed=f"{speed:.0f} {p.modality.plural}/s" if speed else "",
+                speed=per_second(speed, p.modality.plural) if speed else "",
                 failed=f"{p.failed} failed" if p.failed else "",
             )
 

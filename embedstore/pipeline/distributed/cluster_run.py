@@ -18,7 +18,7 @@ from embedstore.pipeline.run import EmbedJob, EmbedProgress
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.storage.inbox.inbox import Inbox
 from embedstore.storage.inbox.register import Registrar
-from embedstore.wording import counted
+from embedstore.wording import counted, per_second
 
 MAX_AHEAD = 4  # parts per worker that may wait for an earlier one, where parts are registered in order
 HOPELESS = (BackboneError, SpaceError, MissingExtra, UnsafeStore)  # another attempt ends in the same way
@@ -45,8 +45,8 @@ class NodeWork:
         limit = f"; {self.bottlenecks.most_common(1)[0][0]}" if self.bottlenecks else ""
         rate = self.files / self.seconds if self.seconds else 0.0
         return (
-            f"{name}: {counted(self.parts, 'part')}, {counted(self.files, 'file')}, {rate:,.0f} files/s per worker"
-            f"{limit}"
+            f"{name}: {counted(self.parts, 'part')}, {counted(self.files, 'file')}, "
+            f"{per_second(rate, 'files')} per worker{limit}"
         )
 
 

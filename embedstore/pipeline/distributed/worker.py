@@ -31,7 +31,7 @@ from embedstore.storage.inbox.part_result import PartResult, result_of_batch
 from embedstore.storage.inbox.work_plan import WorkPlan
 from embedstore.storage.storage import Storage
 from embedstore.tables import OneRow
-from embedstore.wording import counted
+from embedstore.wording import counted, per_second
 
 DEATHS_OF_CHANCE = 2  # of workers of one part, before its files are suspected one by one
 
@@ -74,7 +74,7 @@ class PartReport(OneRow):
         failures = f", {failed:,} failed" if failed else ""
         return (
             f"part {self.part}/{self.parts}: {counted(self.files, 'file')}, {self.embedded:,} embedded{failures} in "
-            f"{self.seconds:.1f} s, {self.images_per_second:,.0f} files/s; {self.bottleneck}"
+            f"{self.seconds:.1f} s, {per_second(self.images_per_second, 'files')}; {self.bottleneck}"
         )
 
 
