@@ -27,11 +27,27 @@ class Panel(StrEnum):
     MEASURE = "Measure"
 
 
+_TOO_MANY = "Got unexpected extra argument"  # as Typer begins the message
+_QUOTES = 'put quotes around words that belong together ("a dog")'
+_BACKBONE = "a backbone is named with --backbone NAME"
+
 FIRST_VERBS = frozenset({"quickstart", "create", "embed", "search", "probe", "checkup"})  # of their panels
 
 
 class PanelGroup(TyperGroup):
     """A group that lists its verbs by panel, in plain text; those that a newcomer needs come first."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb; if there is a word too many, say how words are joined and how a backbone is named."""
+        try:
+            return super().invoke(ctx)
+        except Exception as e:
+            error: Any = e
+            if str(getattr(e, "message", "")).startswith(_TOO_MANY):
+                error.message += f"; {_QUOTES}"
+                if any(parameter.name == "backbone" for parameter in error.ctx.command.params):
+                    error.message += f"; {_BACKBONE}"
+            raise
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section per panel."""

@@ -194,3 +194,16 @@ def test_a_quickstart_into_a_file_is_one_line(tmp_path, run, output):
     status, err = run("quickstart", "-o", tmp_path / output)
     assert status == 1
     assert err.startswith(f"embedstore: cannot write {tmp_path / output}")
+
+
+def test_a_word_too_many_is_answered_with_quotes_or_the_option_of_a_backbone(tmp_path, run):
+    """`search STORE a dog` and `create STORE timm/resnet50`; the first with quotes then only lacks its store."""
+    status, said = run("search", tmp_path / "s", "a", "dog")
+    assert status == 2
+    assert 'put quotes around words that belong together ("a dog")' in said
+    assert "--backbone" not in said
+    assert run("search", tmp_path / "s", "a dog")[0] == 1
+    status, said = run("create", tmp_path / "s", "embedstore/tiny")
+    assert status == 2
+    assert "a backbone is named with --backbone NAME" in said
+    assert run("create", tmp_path / "s", "--backbone", "embedstore/tiny")[0] == 0
