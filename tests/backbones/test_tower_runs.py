@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pytest
 
 import embedstore as es
 from embedstore.backbones import loading
-from embedstore.backbones.runtimes import tower_encoder
+from embedstore.backbones.runtimes import runtime, tower_encoder
 from embedstore.backbones.runtimes.runtime import Tower, compare_vectors
 from embedstore.devices import may_have_gpu
 from embedstore.errors import BadBackbone, BadOption
@@ -219,3 +220,19 @@ def test_a_clip_has_both_towers_after_its_first_command(tmp_path, jpegs):
     assert "exported the text tower" in embed.stderr
     hits = run(f"import sys; sys.modules['torch'] = None; {command}", "search", tmp_path / "s", "a dog", "--uris")
     assert len(hits.splitlines()) == 10
+
+
+def test_a_build_of_onnxruntime_under_another_name_is_used(empty, jpegs, monkeypatch):
+    """``onnxruntime-gpu`` has the module and no package of its name: its towers are written and opened all the same."""
+
+    def other_name(name):
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(runtime, "version", other_name)
+    report = es.open(empty, device="cpu").embed(jpegs, progress=False)
+    assert (report.runtime, report.embedded) == ("onnx", 11)
+    picture(12, (90, 70)).save(jpegs / "new.jpg")
+    report = es.open(empty, device="cpu").embed(jpegs, progress=False)
+    assert (report.runtime, report.embedded) == ("onnx", 1)

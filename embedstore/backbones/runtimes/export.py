@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,14 @@ from embedstore.backbones.runtimes.onnx_encoder import (
     create_session,
     tower_folder,
 )
-from embedstore.backbones.runtimes.runtime import MIN_COSINE, Agreement, Tower, compare_vectors, require_onnx_export
+from embedstore.backbones.runtimes.runtime import (
+    MIN_COSINE,
+    Agreement,
+    Tower,
+    compare_vectors,
+    library_version,
+    require_onnx_export,
+)
 from embedstore.errors import BadBackbone, RuntimeMismatch
 from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.resources import available_cores
@@ -312,7 +318,7 @@ def _write_manifest(
         space=backbone.space.key,
         files={n: [(folder / n).stat().st_size, durable_files.file_xxh3(folder / n)] for n in names},
         context_length=example.context_length,
-        onnxruntime=version("onnxruntime"),
+        onnxruntime=library_version("onnxruntime"),
         torch=torch.__version__,
         agreement=agreement,
         logit_scale=backbone.logit_scale if tower is Tower.TEXT else None,

@@ -13,7 +13,6 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from embedstore.backbones.batch_runner import BatchRunner, require_pixels
 from embedstore.backbones.error_text import one_line
 from embedstore.backbones.runtimes import bpe
 from embedstore.backbones.runtimes.onnx_format import check_graph_file
-from embedstore.backbones.runtimes.runtime import Agreement, Tower, has_onnxruntime, no_text_tower
+from embedstore.backbones.runtimes.runtime import Agreement, Tower, has_onnxruntime, library_version, no_text_tower
 from embedstore.json_objects import parse_json_object
 from embedstore.space import Space
 from embedstore.storage import durable_files
@@ -143,8 +142,8 @@ def read_manifest(towers_folder: Path, tower: Tower, space_key: str) -> TowerMan
         return Unavailable(f"it belongs to space {manifest.space}")
     if not has_onnxruntime():
         return Unavailable("onnxruntime is not installed")
-    if manifest.onnxruntime != version("onnxruntime"):
-        installed = version("onnxruntime")
+    installed = library_version("onnxruntime")
+    if manifest.onnxruntime != installed:
         return Unavailable(f"it was checked with onnxruntime {manifest.onnxruntime}, and {installed} is installed")
     return manifest
 
@@ -177,7 +176,7 @@ def _refusal_file(towers_folder: Path, tower: Tower) -> Path:
 
 def _export_versions() -> str:
     """Return the versions on which an export depends."""
-    return " ".join(f"{name} {version(name)}" for name in ("torch", "onnx", "onnxruntime"))
+    return " ".join(f"{name} {library_version(name)}" for name in ("torch", "onnx", "onnxruntime"))
 
 
 class OnnxTower:
