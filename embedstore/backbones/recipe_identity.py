@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from embedstore.backbones.stored_recipes import names_code, own_folder
 from embedstore.space import Recipe
 from embedstore.storage import durable_files
 from embedstore.storage.store_files import read_bounded
+from embedstore.versions import package_version
 
 IDENTITY_FILE = "recipe.json"
 _LIBRARIES = ("embedstore", "torch", "timm", "open_clip_torch", "transformers")
@@ -35,7 +35,7 @@ def recipe_identity(recipe: Recipe) -> str | None:
         weights = durable_files.file_xxh3(Path(recipe.weights)) if recipe.weights else ""
     except OSError:
         return None
-    versions = {name: _installed_version(name) for name in _LIBRARIES}
+    versions = {name: package_version(name) for name in _LIBRARIES}
     return json.dumps({"recipe": recipe.to_json(), "weights": weights, "versions": versions}, indent=1) + "\n"
 
 
@@ -63,11 +63,3 @@ def has_identity(towers_folder: Path, recipe: Recipe) -> bool:
         return False
     identity = recipe_identity(recipe)
     return identity is not None and kept == identity.encode()
-
-
-def _installed_version(name: str) -> str:
-    """Return the version of a package, or "" if it is not installed."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

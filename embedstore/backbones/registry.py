@@ -10,12 +10,12 @@ import functools
 import os
 import re
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 
 from embedstore.backbones.error_text import join_names
 from embedstore.backbones.hf_table import HF_FACTS
 from embedstore.errors import UnknownBackbone, did_you_mean
+from embedstore.versions import package_version
 
 ALIASES = {
     "clip": "open_clip/ViT-B-32:laion2b_s34b_b79k",
@@ -209,11 +209,7 @@ def _name_of_other_version(name: str, package: str) -> str:
     Raises:
         UnknownBackbone: when the installed version is the one from which the table was generated.
     """
-    try:
-        is_same = version(package) == _table().versions.get(package)
-    except PackageNotFoundError:
-        is_same = True
-    if is_same:
+    if package_version(package) in ("", _table().versions.get(package)):
         raise _unknown_error(name)
     return name
 

@@ -10,8 +10,9 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from embedstore.versions import package_version
 
 PACKAGES = (
     "embedstore", "torch", "timm", "open_clip_torch", "faiss-cpu", "scikit-learn", "numpy", "duckdb", "pillow",
@@ -43,15 +44,7 @@ def report_text(error: BaseException, arguments: Sequence[str], now: datetime) -
     """Return the text of a report."""
     command = shlex.join(["embedstore", *arguments])
     system = f"Python {platform.python_version()}, {platform.platform()}"
-    packages = ", ".join(f"{name} {found}" for name in PACKAGES if (found := _version(name)))
+    packages = ", ".join(f"{name} {found}" for name in PACKAGES if (found := package_version(name)))
     trace = "".join(traceback.format_exception(error))
     title = f"embedstore stopped with an unexpected error on {now.isoformat()}"
     return f"{title}\n\n{command}\n{system}\n{packages}\n\n{trace}"
-
-
-def _version(package: str) -> str | None:
-    """Return the version of a package without importing it; None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 from embedstore.media.image.formats import registry
 from embedstore.modality import Modality
+from embedstore.versions import package_version
 
 _TEXT_VERSION = "text-1"
 _SOUND_PACKAGES = ("soundfile", "soxr")
@@ -23,12 +22,4 @@ def decoder_version(modality: Modality) -> str:
         case Modality.TEXT:
             return _TEXT_VERSION
         case Modality.AUDIO:
-            return "+".join(["sound-2", *(f"{name}-{v}" for name in _SOUND_PACKAGES if (v := _version(name)))])
-
-
-def _version(package: str) -> str:
-    """Return the version of a package, or "" if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
+            return "+".join(["sound-2", *(f"{name}-{v}" for name in _SOUND_PACKAGES if (v := package_version(name)))])

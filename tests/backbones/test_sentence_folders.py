@@ -167,3 +167,15 @@ def test_lower_case_holds_for_the_prompt_too(tmp_path, bert):
     (folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))
     backbone = load_folder(folder)
     np.testing.assert_array_equal(backbone.encode_texts(["DOG runs"]), items(backbone, ["the dog runs"]))
+
+
+@pytest.mark.parametrize("path", ["..", "../1_Pooling", "/etc"])
+def test_a_module_outside_of_its_folder_is_refused(tmp_path, bert, path):
+    """The list of modules comes from somebody else."""
+    folder = shutil.copytree(bert, tmp_path / "sentences")
+    write_modules(folder, ["Transformer", "Pooling"])
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[1]["path"] = path
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(BadBackbone, match="Pooling"):
+        load_folder(folder)

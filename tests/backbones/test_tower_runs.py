@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import embedstore as es
+from embedstore import versions
 from embedstore.backbones import loading
-from embedstore.backbones.runtimes import runtime, tower_encoder
+from embedstore.backbones.runtimes import tower_encoder
 from embedstore.backbones.runtimes.runtime import Tower, compare_vectors
 from embedstore.devices import may_have_gpu
 from embedstore.errors import BadBackbone, BadOption
@@ -20,6 +21,7 @@ from tests.conftest import ROOT, TINY, picture
 EMBED = """
 import sys
 import embedstore as es
+from embedstore import versions
 store = es.open(sys.argv[1], device="cpu")
 report = store.embed(sys.argv[2], progress=False)
 print(report.runtime, report.decoder, report.embedded, [m for m in ("torch", "timm", "open_clip") if m in sys.modules])
@@ -230,7 +232,7 @@ def test_a_build_of_onnxruntime_under_another_name_is_used(empty, jpegs, monkeyp
             raise PackageNotFoundError(name)
         return version(name)
 
-    monkeypatch.setattr(runtime, "version", other_name)
+    monkeypatch.setattr(versions, "version", other_name)
     report = es.open(empty, device="cpu").embed(jpegs, progress=False)
     assert (report.runtime, report.embedded) == ("onnx", 11)
     picture(12, (90, 70)).save(jpegs / "new.jpg")

@@ -3,9 +3,10 @@
 import pytest
 from playwright.sync_api import expect
 
+import embedstore as es
 from tests.browser.conftest import serving
 from tests.browser.test_accessibility import AXE, serious
-from tests.helpers.sequence_stores import TEXTS, sound_store, text_store
+from tests.helpers.sequence_stores import PITCHES, TEXTS, sound_store, text_store
 
 pytest.importorskip("transformers", reason="transformers is not installed (extra [audio])")
 pytest.importorskip("soundfile", reason="soundfile is not installed (extra [audio])")
@@ -52,11 +53,30 @@ def test_a_text_is_read_in_the_grid_and_in_the_panel(texts, visits):
     expect(page.get_by_role("button", name="Picture…")).to_have_count(0)
 
 
+def test_news_of_the_store_read_no_text_again(texts, visits):
+    """Another process labels an item: its cell shows the label, and the texts on the screen are not asked for again."""
+    page = visits.open(texts)
+    expect(page.locator("#cell-0 blockquote")).to_have_text(TEXTS[0])
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    with es.open(texts.store) as store:
+        store.edit({"label": "'renamed'"}, "item = 1")
+    expect(page.locator("#cell-0 .caption")).to_contain_text("renamed")
+    assert any("/items" in url for url in asked)
+    assert [url for url in asked if "/preview" in url] == []
+    with es.open(texts.store) as store:
+        store.edit({"label": "'animal'"}, "item = 1")
+
+
 def test_a_sound_is_played_by_mouse_and_by_key(sounds, visits):
     """The button of a card, the key P in the grid, and the player of the panel; one sound at a time."""
     page = visits.open(sounds)
     buttons = page.locator(".sound-card.playable")
     expect(buttons).to_have_count(3)
+    with es.open(sounds.store) as store:
+        store.edit({"label": "'tone'"}, "item = 1")
+    expect(page.locator("#cell-0 .caption")).to_have_text("tone")
+    expect(page.locator("#cell-0 .sound-cell .clip")).to_have_text(f"{PITCHES[0]}.flac")
     with page.expect_response(lambda answer: answer.url.endswith("/sound")) as sent:
         buttons.first.click()
     assert sent.value.status in (200, 206)

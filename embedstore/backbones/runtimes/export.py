@@ -36,7 +36,6 @@ from embedstore.backbones.runtimes.runtime import (
     Agreement,
     Tower,
     compare_vectors,
-    library_version,
     require_onnx_export,
 )
 from embedstore.errors import BadBackbone, RuntimeMismatch
@@ -44,6 +43,7 @@ from embedstore.media.image.warnings_filter import suppress_warnings
 from embedstore.resources import available_cores
 from embedstore.space import Family
 from embedstore.storage import durable_files
+from embedstore.versions import library_version
 
 OPSET = 17  # the first with LayerNormalization; the tracing exporter goes up to 20
 MAX_PARAMETER_BYTES = 2_000_000_000  # bytes of parameters: a graph in one protobuf message may have 2 GiB

@@ -23,7 +23,7 @@ from embedstore.backbones.batch_runner import BatchRunner, require_pixels
 from embedstore.backbones.error_text import one_line
 from embedstore.backbones.runtimes import bpe
 from embedstore.backbones.runtimes.onnx_format import check_graph_file
-from embedstore.backbones.runtimes.runtime import Agreement, Tower, has_onnxruntime, library_version, no_text_tower
+from embedstore.backbones.runtimes.runtime import Agreement, Tower, has_onnxruntime, no_text_tower
 from embedstore.json_objects import parse_json_object
 from embedstore.space import Space
 from embedstore.storage import durable_files
@@ -33,6 +33,7 @@ from embedstore.storage.description_checksum import (
     dump_description,
 )  # fmt: skip
 from embedstore.storage.store_files import read_bounded
+from embedstore.versions import library_version
 
 MANIFEST_FORMAT = 2  # with a checksum of its own
 MANIFEST_FILE, GRAPH_FILE, WEIGHTS_FILE, MERGES_FILE = "tower.json", "graph.onnx", "weights.bin", "merges.txt.gz"

@@ -6,11 +6,9 @@ the user's own images before a runtime is used, and a runtime that is further of
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -77,17 +75,6 @@ def parse_runtime(value: str) -> Runtime:
         return Runtime(value)
     except ValueError:
         raise BadOption(f"unknown runtime {value!r}; use one of {', '.join(Runtime)}") from None
-
-
-def library_version(name: str) -> str:
-    """Return the version of a library that is installed, as its package says it, else as its module does.
-
-    Builds for other devices, such as ``onnxruntime-gpu``, have the module and a package of another name.
-    """
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return str(importlib.import_module(name).__version__)
 
 
 def has_onnxruntime() -> bool:

@@ -85,7 +85,7 @@ def _modules(folder: ModelFolder) -> list[tuple[str, str]]:
         raise BadBackbone(f"{folder.path / 'modules.json'} is no list of modules; bring the file of the model back")
     modules = [(str(m.get("type", "")).rpartition(".")[2], str(m.get("path", ""))) for m in listed]
     kinds = [kind for kind, _ in modules]
-    unknown = sorted({kind for kind, path in modules if kind not in _ORDER or Path(path).name != path})
+    unknown = sorted({kind for kind, path in modules if kind not in _ORDER or path == ".." or Path(path).name != path})
     if unknown:
         raise BadBackbone(
             f"{folder.name} has a module {', '.join(unknown)} after its network, which is not supported; name a model "

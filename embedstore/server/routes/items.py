@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import Annotated, Any
 
@@ -35,6 +34,7 @@ from embedstore.server.models import (
 from embedstore.server.sounds import PLAYED_RATE, ranged_response
 from embedstore.server.thumbnails import IMAGE_SIZE, THUMBNAIL_SIZES, content_etag
 from embedstore.sources.locations import read_item
+from embedstore.sources.parquet.row_uri import split_table_row
 from embedstore.tables import to_json_value
 
 router = APIRouter(tags=["items"])
@@ -46,7 +46,6 @@ _FACT_NAMES = ("item", "uri", "label", "split", "content")
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _WEBP = {"image/webp": _BYTES}
 _WAVE = {"audio/wav": _BYTES}
-_ROW_NAME = re.compile(r"(?P<file>.+)#(?:[^#]*&)?column=[^&#]+&row=(?P<row>[0-9]{1,18})", re.DOTALL)
 _CACHED = "private, max-age=300"
 
 
@@ -179,8 +178,8 @@ def _names(row: dict[str, Any]) -> dict[str, Any]:
 def item_name(uri: str) -> str:
     """Return the last part of a uri; the number of a row of a table comes before the name of its file."""
     name = uri.rstrip("/").rsplit("/", 1)[-1] or uri
-    row = _ROW_NAME.fullmatch(name)
-    return f"row {row['row']} of {row['file']}" if row else name
+    found = split_table_row(name)
+    return f"row {found[1]} of {found[0]}" if found else name
 
 
 def _image(item: int, context: Context, request: Request, size: int) -> Response:

@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _ROW_URI = re.compile(r"(.+\.(?:parquet|pq))#column=([^&#/]+)&row=([0-9]{1,18})", re.IGNORECASE | re.DOTALL)
+_TABLE_ROW = re.compile(r"(.+)#(?:[^#]*&)?column=[^&#]+&row=([0-9]{1,18})", re.DOTALL)  # of any table
 _RESERVED = "%&#/\\"  # what would end the name of the column, or look like a folder
 
 
@@ -45,6 +46,12 @@ def parse_row_uri(uri: str) -> RowUri | None:
     if match is None or os.path.lexists(uri):
         return None
     return RowUri(match[1], unquote(match[2]), int(match[3]))
+
+
+def split_table_row(uri: str) -> tuple[str, int] | None:
+    """Return the table and the number of the row that the uri of an item of any table names; None for other items."""
+    match = _TABLE_ROW.fullmatch(uri)
+    return (match[1], int(match[2])) if match else None
 
 
 def has_parquet_suffix(name: str) -> bool:

@@ -37,6 +37,7 @@ it("finds the column that a row of a table is read from", () => {
   expect(columnOf("/data/notes.csv#column=the%20text&row=17")).toBe("the text");
   expect(columnOf("/data/photo#1.jpg")).toBeNull();
   expect(columnOf("/data/column=text/1.jpg")).toBeNull();
+  expect(columnOf("column=text.jpg")).toBeNull();
 });
 
 it("finds the folder of a uri", () => {

@@ -47,7 +47,8 @@ export function folderOf(uri: string): string {
 
 /** The column that a uri of a row of a table reads, as in `notes.csv#column=text&row=17`. */
 export function columnOf(uri: string): string | null {
-  return new URLSearchParams(uri.slice(uri.lastIndexOf("#") + 1)).get("column");
+  const [, row] = uri.split(/#(?=[^#]*$)/);
+  return row === undefined ? null : new URLSearchParams(row).get("column");
 }
 
 /** A condition for the items of one folder. `starts_with` needs no escapes of `%` and `_`. */

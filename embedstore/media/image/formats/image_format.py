@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from PIL import Image
+
+from embedstore.versions import package_version
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,4 @@ class ImageFormat:
     @property
     def package_version(self) -> str | None:
         """The version of the package, or None if it is not installed."""
-        try:
-            return importlib.metadata.version(self.package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
+        return package_version(self.package) or None
