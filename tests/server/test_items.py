@@ -90,6 +90,21 @@ def test_facets_count_values_of_what_matches(client):
     assert [v["value"] for v in body["facets"][0]["values"]] == ["green", "red"]
 
 
+def test_each_tag_is_a_value_of_its_own(client):
+    """An item with two tags counts for both; the same text in another column is one value."""
+    for name in ("tags", "other"):
+        for item, value in ((1, "old;odd"), (2, "old"), (3, "odd;odd;")):
+            body = {"ids": [item], "column": name, "value": value, "create_column": True, "overwrite": True}
+            assert client.post("/api/v1/labels", json=body).status_code == 200
+    facets = client.get("/api/v1/facets", params={"columns": ["tags", "other"]}).json()["facets"]
+    counts = [{v["value"]: v["count"] for v in f["values"]} for f in facets]
+    assert counts[0] == {"odd": 2, "old": 2, "": 1}
+    assert counts[1] == {"old;odd": 1, "old": 1, "odd;odd;": 1}
+    assert [(f["distinct"], f["absent"]) for f in facets] == [(3, 9), (3, 9)]
+    found = client.get("/api/v1/items", params={"where": "list_contains(string_split(tags, ';'), 'old')"}).json()
+    assert [row["id"] for row in found["items"]] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

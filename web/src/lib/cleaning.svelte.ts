@@ -6,6 +6,7 @@ import { edits, type Made } from "./edits.svelte";
 import { messages } from "./messages.svelte";
 import { query } from "./query.svelte";
 import { StepHistory } from "./steps";
+import { counted } from "./values";
 
 export type Queue = Schemas["QueueBody"];
 export type Row = Schemas["QueueRowBody"];
@@ -170,7 +171,7 @@ class Cleaning {
       const removed = await body(api.POST("/api/v1/queues/{kind}/removal", request));
       if (removed.change === null) messages.say("No item of this queue is decided as “Remove”.");
       else if (removed.items === 1) edits.made("1 item was taken out; its file stays", removed.change);
-      else edits.made(`${removed.items.toLocaleString()} items were taken out; their files stay`, removed.change);
+      else edits.made(`${counted(removed.items, "item")} taken out; the files stay`, removed.change);
       return removed.change;
     });
     await this.#steps.add({ rows: null, place: 0 }, made);
