@@ -90,6 +90,18 @@ def test_facets_count_values_of_what_matches(client):
     assert [v["value"] for v in body["facets"][0]["values"]] == ["green", "red"]
 
 
+def test_facets_of_a_selection(client):
+    """Values are counted among the items of a selection, those of a filter among its own part."""
+    handle = client.post("/api/v1/selections", json={"ids": [1, 2, 3, 4]}).json()["handle"]
+    ask = {"columns": ["label", "item"], "selection": handle}
+    label, item = client.get("/api/v1/facets", params=ask).json()["facets"]
+    assert sum(v["count"] for v in label["values"]) == 4
+    assert (item["low"], item["high"], item["distinct"]) == (1, 4, 4)
+    filtered = client.get("/api/v1/facets", params=ask | {"where": "item > 2"}).json()["facets"][1]
+    assert (filtered["low"], filtered["high"]) == (3, 4)
+    assert client.get("/api/v1/facets", params=ask | {"selection": "gone"}).status_code == 404
+
+
 def test_each_tag_is_a_value_of_its_own(client):
     """An item with two tags counts for both; the same text in another column is one value."""
     for name in ("tags", "other"):

@@ -2908,6 +2908,7 @@ export interface operations {
                 columns?: string[];
                 /** @description A filter, as on the command line. */
                 where?: string | null;
+                selection?: string | null;
             };
             header?: never;
             path?: never;

@@ -153,7 +153,13 @@ def item_format(con: duckdb.DuckDBPyConnection, item: int) -> str | None:
 
 
 def column_values(
-    con: duckdb.DuckDBPyConnection, column: str, where: str | None, *, limit: int, is_ordered: bool
+    con: duckdb.DuckDBPyConnection,
+    column: str,
+    where: str | None,
+    *,
+    limit: int,
+    is_ordered: bool,
+    within: NDArray[np.int64] | None = None,
 ) -> ColumnValues:
     """Return the values of a column among the present items that match a filter.
 
@@ -165,6 +171,7 @@ def column_values(
         where: the filter.
         limit: how many values to return.
         is_ordered: whether the least and the greatest value are wanted.
+        within: int64 ``(n,)`` ids of the items to count among; None counts among all.
 
     Raises:
         BadFilter: if the filter cannot be used.
@@ -176,7 +183,9 @@ def column_values(
     condition = filters.compile_filter(con, where)
     if found.lower() == TAGS and types[found] == "VARCHAR":
         name = f"unnest(coalesce(list_distinct(string_split({name}, '{SEPARATOR}')), [NULL]))"
-    rows = f"(SELECT {name} AS v FROM items WHERE present AND ({condition}))"
+    wanted = {"item": within}  # noqa: F841 - read by SQL
+    among = "true" if within is None else "item IN (SELECT item FROM wanted)"
+    rows = f"(SELECT {name} AS v FROM items WHERE present AND ({condition}) AND {among})"
     ends = "min(v), max(v)" if is_ordered else "NULL, NULL"
     with filters.filter_errors(con, where):
         distinct, absent, low, high = first_row(
