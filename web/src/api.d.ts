@@ -953,6 +953,16 @@ export interface components {
             /** Rows */
             rows: components["schemas"]["ComparedBody"][];
             /**
+             * Leak
+             * @description How many held-out items have a near copy in training, and what that does.
+             */
+            leak: string | null;
+            /**
+             * Notes
+             * @description How to read the comparison, one sentence per fact.
+             */
+            notes: string[];
+            /**
              * Comparison
              * @description All figures, as `--json` of the command line.
              */
@@ -1596,6 +1606,16 @@ export interface components {
             seconds: number;
             /** Classes */
             classes: string[];
+            /**
+             * Leak
+             * @description How many held-out items have a near copy in training, and what that does.
+             */
+            leak: string | null;
+            /**
+             * Notes
+             * @description What limits the figures, one sentence per fact.
+             */
+            notes: string[];
             /**
              * Report
              * @description All figures, as `--json` of the command line.
