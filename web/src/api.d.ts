@@ -1666,10 +1666,9 @@ export interface components {
             hybrid?: string | null;
             /**
              * Strictness
-             * @description From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most.
-             * @default 0.5
+             * @description From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most. By default 0.5, and 0 among texts.
              */
-            strictness?: number;
+            strictness?: number | null;
         };
         /**
          * SelectionBody
@@ -3243,7 +3242,7 @@ export interface operations {
                 where?: string | null;
                 selection?: string | null;
                 space?: string | null;
-                strictness?: number;
+                strictness?: number | null;
                 replica?: string | null;
             };
             header?: never;
