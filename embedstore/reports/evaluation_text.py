@@ -200,7 +200,8 @@ def _uncertainty_notes(e: Evaluation) -> list[str]:
         out.append(
             f"answers with sets of classes (chosen for coverage {s['target_coverage']:g} on "
             f"{counted(s['rows'], 'item')}): "
-            f"{s['coverage']:.3f} {interval(*s['coverage_interval'])} of the sets hold the true class; {s['mean_size']:.2f} classes per set on average, "
+            f"{s['coverage']:.3f} {interval(*s['coverage_interval'])} of the sets hold the true class; "
+            f"{s['mean_size']:.2f} classes per set on average, "
             f"{s['single']:.3f} of the sets have one class, {s['empty']:.3f} none"
         )
         out += _low_coverage_notes(s)

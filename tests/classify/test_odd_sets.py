@@ -243,6 +243,17 @@ def test_a_threshold_needs_groups_where_a_group_is_one_draw(tmp_path):
     assert note.endswith("about 31 groups would show one")
 
 
+def test_val_items_that_are_copies_of_test_items_are_counted(tmp_path):
+    """They calibrate nothing, which no line said."""
+    X, labels = clusters(90, 3)
+    X[30:40] = X[60:70] + np.float32(1e-4)
+    store = store_of(tmp_path / "s", X, label=labels, split=["train"] * 30 + ["val"] * 30 + ["test"] * 30)
+    result = store.probe(calibrate="temperature")
+    assert result.calibration["rows"] == 20
+    (note,) = (n for n in result.split_notes if "split val" in n)
+    assert note.startswith("10 items of the split val share a picture or a group with training or held-out items")
+
+
 def test_one_imperfect_ranking_leaves_the_interval_of_a_share():
     """Resamplings that mostly lack the only imperfect query gave an interval from 0 to 1 to a mean of 0.9996."""
     values = np.r_[np.full(234, 1.0), 0.9]
