@@ -215,16 +215,12 @@ def _abstention_note(a: dict[str, Any]) -> str:
         needed = a["rows_needed"]
         unit = "item" if a["groups"] == a["rows"] else "group"
         cure = (
-            f"about {counted(needed, unit)} would show one"
-            if needed
-            else "the head reaches it on no part of the items"
+            f"about {counted(needed, unit)} would show one" if needed else "the head reaches it on no part of the items"
         )
         rows = counted(a["rows"], "item shows", "items show")
         if unit == "group":
             rows = f"{counted(a['rows'], 'item')} of {counted(a['groups'], 'group shows', 'groups show')}"
-        return (
-            f"answers nothing: {rows} no threshold with a {promise}; {cure}"
-        )
+        return f"answers nothing: {rows} no threshold with a {promise}; {cure}"
     precision = "none" if a["precision"] is None else f"{a['precision']:.3f} {interval(*a['precision_interval'])}"
     return (
         f"abstains below {a['threshold']:.3f} (chosen on {counted(a['rows'], 'item')} for a {promise}): answers "
@@ -344,7 +340,8 @@ def curve_notes(curve: LearningCurve) -> list[str]:
     one = f"{unit.replace('labels', 'label', 1)} was"
     return [
         *curve.notes,
-        *(            f"{', '.join(skipped)} {one if skipped == ['1'] else f'{unit} were'} skipped: {reason}"
+        *(
+            f"{', '.join(skipped)} {one if skipped == ['1'] else f'{unit} were'} skipped: {reason}"
             for reason, skipped in budgets.items()
         ),
     ]
