@@ -124,7 +124,7 @@ def test_half_precision_and_memory_maps_give_the_same_head(tmp_path):
 
 
 def test_the_block_size_does_not_change_the_result(monkeypatch):
-    """Small blocks and rows that are neither projected nor kept by feature give the same C and objective as all rows at once."""
+    """Small blocks, and rows neither projected nor kept by feature, give the same C and objective."""
     X, y = overlapping(500)
     whole = LogisticProbe(CS).fit(X, y)
     monkeypatch.setattr("embedstore.classify.heads.linear.softmax._BLOCK_LOGITS", 700)
