@@ -114,6 +114,8 @@ def label_errors(
     if report.skipped_labels:
         skipped = ", ".join(report.skipped_labels[:20])
         console.print_note(f"not checked, because too few or too many items have them: {skipped}")
+    for note in report.notes:
+        console.print_note(note)
     if report.n_confirmed:
         console.print_note(
             f"{counted(report.n_confirmed, 'label was', 'labels were')} confirmed before and are not listed"

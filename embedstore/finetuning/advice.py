@@ -132,7 +132,7 @@ class FinetuningAdvice(OneRow):
         train_accuracy: of the probe on its own training items.
         last_doubling_gain: accuracy with all labels minus that with half of them; None where half cannot be drawn.
         expected_gain: range of accuracy that may be expected.
-        notes: what a person should know about items on one side of the split, one sentence each.
+        notes: what was left out, and what a person should know about labels and sides of the split, one sentence each.
     """
 
     label: str
@@ -234,7 +234,7 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
         train_accuracy=float((predicted.astype(str) == train.y.astype(str)).mean()),
         last_doubling_gain=_last_doubling_gain(data, median, probe.accuracy, seed),
         expected_gain=(round(low * error, 4), round(high * error, 4)),
-        notes=probe.split_notes,
+        notes=(*data.notes, *probe.split_notes),
     )
 
 

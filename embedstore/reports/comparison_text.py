@@ -10,7 +10,7 @@ from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower
 from embedstore.classify.heads import HEAD_NAMES
 from embedstore.classify.metrics import MetricName
-from embedstore.reports.evaluation_text import TextTable, leak_count
+from embedstore.reports.evaluation_text import TextTable, group_notes, leak_count, split_notes
 from embedstore.wording import counted
 
 
@@ -105,8 +105,8 @@ def comparison_notes(comparison: HeadComparison) -> list[str]:
 
 
 def _comparison_row_notes(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Return which items no classifier was fitted to, or were fitted to without a split of their own."""
-    out = []
+    """Return which items were left out, which no classifier was fitted to, and what the held-out ones are."""
+    out: list[str] = []
     idle = [e for e in evaluations if e.n_unused_validation and e.head in HEAD_NAMES]
     if idle:
         names = ", ".join(dict.fromkeys(e.head for e in idle))
@@ -115,17 +115,18 @@ def _comparison_row_notes(evaluations: Sequence[Evaluation]) -> list[str]:
             f"{counted(n, 'item of the split val was', 'items of the split val were')} not used by {names}; --refit "
             "trains on them"
         )
-    if n := max(e.n_train_without_split for e in evaluations):
-        out.append(
-            f"{counted(n, 'item without a split of its own trains', 'items without a split of their own train')}, too"
-        )
-    return [*out, *dict.fromkeys(note for e in evaluations for note in e.split_notes)]
+    return [*out, *dict.fromkeys(note for e in evaluations for note in (*split_notes(e), *group_notes(e)))]
 
 
 def power_notes(power: ComparisonPower, n_held_out: int) -> list[str]:
     """Return which differences the held-out items can show."""
     if not math.isfinite(power.detectable_difference):
         return [f"{counted(n_held_out, 'held-out item')} of one group show no difference; label items of other groups"]
+    if power.detectable_difference > 1:
+        return [
+            f"{counted(n_held_out, 'held-out item')} of so few groups show no difference; for one point about "
+            f"{power.items_for_one_point:,} would be needed"
+        ]
     return [
         f"{counted(n_held_out, 'held-out item shows', 'held-out items show')} a true difference of "
         f"{100 * power.detectable_difference:.1f} points or more "

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from embedstore.classify.data.label_text import unlabeled_notes
 from embedstore.classify.data.split_leaks import SplitNearDuplicates
 from embedstore.classify.evaluation import Evaluation, ProbeResult
 from embedstore.classify.evaluation.evaluation import LeakedAccuracy
@@ -87,28 +88,27 @@ def split_notes(e: ProbeResult) -> list[str]:
             f"{counted(e.n_leaks, 'training item was', 'training items were')} left out: their content or group is "
             "held out"
         )
-    if e.n_unlabeled:
-        out.append(
-            counted(
-                e.n_unlabeled, f"item has no {e.label} and was left out", f"items have no {e.label} and were left out"
-            )
-        )
-    out += [*e.label_notes, *e.split_notes]
+    out += [*unlabeled_notes(e.n_unlabeled, e.label), *e.label_notes, *e.split_notes]
     if e.n_train_without_split:
         one, several = "item without a split of its own trains", "items without a split of their own train"
         out.append(f"{counted(e.n_train_without_split, one, several)}, too")
     return out
 
 
+def group_notes(e: ProbeResult) -> list[str]:
+    """Return how many groups the held-out items are, where some of them share one."""
+    n_groups = len(np.unique(e.held_out_predictions.groups))
+    if n_groups == e.n_held_out:
+        return []
+    return [
+        f"the {counted(e.n_held_out, 'held-out item is', 'held-out items are')} {counted(n_groups, 'group')}; a "
+        "group is one draw in every interval"
+    ]
+
+
 def _rows_notes(e: Evaluation) -> list[str]:
     """Return what the held-out rows cannot show."""
-    out = []
-    n_groups = len(np.unique(e.held_out_predictions.groups))
-    if n_groups < e.n_held_out:
-        out.append(
-            f"the {counted(e.n_held_out, 'held-out item is', 'held-out items are')} {counted(n_groups, 'group')}; a "
-            "group is one draw in every interval"
-        )
+    out = group_notes(e)
     if rare := e.report.rare_classes:
         names = ", ".join(rare[:MAX_LISTED_CLASSES]) + (", …" if len(rare) > MAX_LISTED_CLASSES else "")
         have = "class has" if len(rare) == 1 else "classes have"
@@ -200,7 +200,8 @@ def _uncertainty_notes(e: Evaluation) -> list[str]:
         out.append(
             f"answers with sets of classes (chosen for coverage {s['target_coverage']:g} on "
             f"{counted(s['rows'], 'item')}): "
-            f"{s['coverage']:.3f} of the sets hold the true class; {s['mean_size']:.2f} classes per set on average, "
+            f"{s['coverage']:.3f} {interval(*s['coverage_interval'])} of the sets hold the true class; "
+            f"{s['mean_size']:.2f} classes per set on average, "
             f"{s['single']:.3f} of the sets have one class, {s['empty']:.3f} none"
         )
         out += _low_coverage_notes(s)
@@ -212,15 +213,15 @@ def _abstention_note(a: dict[str, Any]) -> str:
     promise = f"precision of at least {a['target_precision']:g} on new items, in 95% of such samples"
     if a["threshold"] is None:
         needed = a["rows_needed"]
+        unit = "item" if a["groups"] == a["rows"] else "group"
         cure = (
-            f"about {counted(needed, 'item')} would show one"
-            if needed
-            else "the head reaches it on no part of the items"
+            f"about {counted(needed, unit)} would show one" if needed else "the head reaches it on no part of the items"
         )
-        return (
-            f"answers nothing: {counted(a['rows'], 'item shows', 'items show')} no threshold with a {promise}; {cure}"
-        )
-    precision = "none" if a["precision"] is None else f"{a['precision']:.3f}"
+        rows = counted(a["rows"], "item shows", "items show")
+        if unit == "group":
+            rows = f"{counted(a['rows'], 'item')} of {counted(a['groups'], 'group shows', 'groups show')}"
+        return f"answers nothing: {rows} no threshold with a {promise}; {cure}"
+    precision = "none" if a["precision"] is None else f"{a['precision']:.3f} {interval(*a['precision_interval'])}"
     return (
         f"abstains below {a['threshold']:.3f} (chosen on {counted(a['rows'], 'item')} for a {promise}): answers "
         f"{a['coverage']:.3f} of the held-out items with precision {precision}"
@@ -332,14 +333,17 @@ def curve_table(curve: LearningCurve) -> TextTable:
 
 
 def curve_notes(curve: LearningCurve) -> list[str]:
-    """Return the label budgets that were skipped, once for each reason."""
+    """Return what was left out, and the label budgets that were skipped, once for each reason."""
     unit, budgets = budget_unit(curve), dict[str, list[str]]()
     for budget, reason in curve.skipped_budgets:
         budgets.setdefault(reason, []).append(f"{budget:,}")
     one = f"{unit.replace('labels', 'label', 1)} was"
     return [
-        f"{', '.join(skipped)} {one if skipped == ['1'] else f'{unit} were'} skipped: {reason}"
-        for reason, skipped in budgets.items()
+        *curve.notes,
+        *(
+            f"{', '.join(skipped)} {one if skipped == ['1'] else f'{unit} were'} skipped: {reason}"
+            for reason, skipped in budgets.items()
+        ),
     ]
 
 

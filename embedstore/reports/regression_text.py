@@ -16,6 +16,7 @@ from embedstore.reports.evaluation_text import (
     MAX_LISTED_CLASSES,
     TextTable,
     finite,
+    group_notes,
     near_duplicate_notes,
     split_notes,
 )
@@ -57,7 +58,8 @@ def regression_table(e: RegressionEvaluation) -> TextTable:
 def largest_error_table(e: RegressionEvaluation, uris: dict[int, str]) -> TextTable:
     """Return the items with the largest errors."""
     rows = [
-        (uris.get(m.item, str(m.item)), m.true, m.predicted, number_interval(m.low, m.high)) for m in e.largest_errors
+        (uris.get(m.item, str(m.item)), f"{m.true:.10g}", f"{m.predicted:.5g}", number_interval(m.low, m.high))
+        for m in e.largest_errors
     ]
     return TextTable(("item", "true", "predicted", "prediction interval"), rows)
 
@@ -66,12 +68,8 @@ def regression_notes(e: RegressionEvaluation) -> list[str]:
     """Return what limits the figures, one sentence per fact."""
     out = split_notes(e)
     out += near_duplicate_notes(e.near_duplicates)
+    out += group_notes(e)
     n_groups = len(np.unique(e.held_out_predictions.groups))
-    if n_groups < e.n_held_out:
-        out.append(
-            f"the {counted(e.n_held_out, 'held-out item is', 'held-out items are')} {counted(n_groups, 'group')}; a "
-            "group is one draw in every interval"
-        )
     if n_groups < MIN_GROUPS:
         out.append(
             f"{counted(n_groups, 'group of held-out items is', 'groups of held-out items are')} too few for "
@@ -201,7 +199,8 @@ def regression_comparison_notes(c: RegressionComparison) -> list[str]:
                 "labeled items have no vector in one of the spaces and were left out",
             )
         )
-    return [*c.results[0].evaluation.label_notes, *out]
+    evaluations = [r.evaluation for r in c.results]
+    return [*dict.fromkeys(n for e in evaluations for n in (*split_notes(e), *group_notes(e))), *out]
 
 
 def number_interval(low: float, high: float) -> str | None:

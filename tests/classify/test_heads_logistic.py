@@ -124,11 +124,12 @@ def test_half_precision_and_memory_maps_give_the_same_head(tmp_path):
 
 
 def test_the_block_size_does_not_change_the_result(monkeypatch):
-    """Small blocks and unprojected rows give the same C and objective as all rows at once."""
+    """Small blocks, and rows neither projected nor kept by feature, give the same C and objective."""
     X, y = overlapping(500)
     whole = LogisticProbe(CS).fit(X, y)
     monkeypatch.setattr("embedstore.classify.heads.linear.softmax._BLOCK_LOGITS", 700)
-    monkeypatch.setattr("embedstore.classify.heads.linear.coordinates._PROJECTED_ROWS", 0)
+    monkeypatch.setattr("embedstore.classify.heads.linear.softmax._BY_FEATURE", 0)
+    monkeypatch.setattr("embedstore.classify.heads.linear.probe._PASSES", 0)
     parts = LogisticProbe(CS).fit(X, y)
     assert parts.C_ == whole.C_
     assert objective(X, y, parts, parts.C_) == pytest.approx(objective(X, y, whole, parts.C_), rel=1e-6)

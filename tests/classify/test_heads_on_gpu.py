@@ -49,7 +49,7 @@ def pass_cost(monkeypatch, memory: int) -> dict[str, int]:
     X, y = rows_of(4)
     with pretended_gpus(monkeypatch, memory=memory) as machine:
         be = select_backend("cuda", np.dtype(np.float32))
-        rows, basis = prepare_rows(be, X, y, 4, n_folds=2, standardize=False)
+        rows, basis = prepare_rows(be, X, y, 4, n_folds=2, standardize=False, n_passes=50)
         problem = SoftmaxProblem(rows, np.arange(ROWS) % 2 == np.arange(2)[:, None])
         theta = problem.initial_parameters(basis)
         machine.gpus[0].counts.clear()

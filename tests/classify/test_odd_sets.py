@@ -11,7 +11,10 @@ from embedstore.classify.evaluation.curve_interval import HeldOutScore, mean_int
 from embedstore.classify.metrics.intervals import metric_interval
 from embedstore.classify.metrics.regression import ordinal_report
 from embedstore.classify.metrics.resampling import studentized_interval
+from embedstore.classify.retrieval.metrics import mean_estimate
 from embedstore.errors import EmbedstoreError, LabelError
+from embedstore.reports.comparison_text import comparison_notes
+from embedstore.reports.evaluation_text import evaluation_notes
 from tests.helpers.clusters import add, clusters, store_of
 
 AB = ["a", "b"]
@@ -189,3 +192,70 @@ def test_the_share_of_wrong_labels_is_not_above_its_own_limit(tmp_path):
     report = store.label_errors(separator="|")
     assert report.error_rate is None
     assert report.error_rate_interval[1] < 0.1
+
+
+LEFT_OUT = {
+    "probe": lambda s: evaluation_notes(s.probe()),
+    "knn": lambda s: evaluation_notes(s.knn()),
+    "compare_heads": lambda s: comparison_notes(s.compare_heads(spaces=["numbers"])),
+    "compare_spaces": lambda s: s.compare_spaces("label", "numbers", "whole").notes,
+    "learning_curve": lambda s: s.learning_curve(head="prototype", repeats=2).notes,
+    "label_errors": lambda s: s.label_errors().notes,
+    "advise": lambda s: s.advise().notes,
+}
+
+
+@pytest.fixture(scope="module")
+def incomplete(tmp_path_factory):
+    """A store of 60 items: two have no label, and three labeled ones no vector in the default space."""
+    X, labels = clusters(60, 3)
+    store = store_of(tmp_path_factory.mktemp("incomplete") / "s", X, space="whole", label=[None, None, *labels[2:]])
+    add(store, X[:57], "numbers")
+    store.set_default("numbers")
+    return store
+
+
+@pytest.mark.parametrize("verb", LEFT_OUT)
+def test_every_verb_says_what_it_left_out(incomplete, verb):
+    """Items without a label, and labeled ones without a vector in the space, are in no figure of any verb."""
+    notes = " ".join(LEFT_OUT[verb](incomplete))
+    assert "2 items have no label and were left out" in notes
+    assert "3 labeled items have no vector in space numbers and were left out; `embedstore failures STORE`" in notes
+
+
+def test_groups_of_held_out_items_are_counted_in_a_comparison(tmp_path):
+    """Two groups show no difference: a detectable one of 470 points is none."""
+    X, labels = clusters(200, 4)
+    store = store_of(tmp_path / "s", X, label=labels, split=["train"] * 188 + ["test"] * 12,
+                     group=[n // 8 for n in range(200)])  # fmt: skip
+    notes = comparison_notes(store.compare_heads(heads=["logistic", "knn"]))
+    assert "the 12 held-out items are 2 groups; a group is one draw in every interval" in notes
+    assert any(n.startswith("12 held-out items of so few groups show no difference") for n in notes)
+
+
+def test_a_threshold_needs_groups_where_a_group_is_one_draw(tmp_path):
+    """96 items of 12 groups show nothing that 31 groups show."""
+    X, labels = clusters(120, 2)
+    store = store_of(tmp_path / "s", X, label=labels, split=["train"] * 96 + ["test"] * 24,
+                     group=[n // 8 for n in range(120)])  # fmt: skip
+    note = evaluation_notes(store.probe(abstain_precision=0.9))[-1]
+    assert note.startswith("answers nothing: 96 items of 12 groups show no threshold")
+    assert note.endswith("about 31 groups would show one")
+
+
+def test_val_items_that_are_copies_of_test_items_are_counted(tmp_path):
+    """They calibrate nothing, which no line said."""
+    X, labels = clusters(90, 3)
+    X[30:40] = X[60:70] + np.float32(1e-4)
+    store = store_of(tmp_path / "s", X, label=labels, split=["train"] * 30 + ["val"] * 30 + ["test"] * 30)
+    result = store.probe(calibrate="temperature")
+    assert result.calibration["rows"] == 20
+    (note,) = (n for n in result.split_notes if "split val" in n)
+    assert note.startswith("10 items of the split val share a picture or a group with training or held-out items")
+
+
+def test_one_imperfect_ranking_leaves_the_interval_of_a_share():
+    """Resamplings that mostly lack the only imperfect query gave an interval from 0 to 1 to a mean of 0.9996."""
+    values = np.r_[np.full(234, 1.0), 0.9]
+    estimate = mean_estimate(values, np.arange(235))
+    assert 0.97 < estimate.low < estimate.value < estimate.high

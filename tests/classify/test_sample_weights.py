@@ -17,7 +17,7 @@ from embedstore.classify.evaluation.weighted_metrics import add_weighted_metrics
 from embedstore.classify.metrics import compute_metric
 from embedstore.errors import BadHead, BadOption, LabelError
 from tests.classify.test_near_duplicates import features
-from tools.evaluation_promises.sets import coverage_of_weighted_figures
+from tools.evaluation_promises.sets import coverage_of_grouped_errors, coverage_of_weighted_figures
 
 
 def noisy(n, classes=3, seed=0):
@@ -176,6 +176,18 @@ def test_the_interval_of_a_weighted_figure_covers_the_truth(spread, copies):
     """In 300 draws of 80 rows with unequal weights, alone and as five copies: between 0.91 and 0.985."""
     for covered in coverage_of_weighted_figures(80, spread, 300, copies=copies):
         assert 0.91 <= covered <= 0.985
+
+
+@pytest.mark.parametrize("copies", [1, 5])
+def test_a_few_heavy_rows_do_not_make_an_interval_too_short(copies):
+    """With weights that differ like a logarithm of standard deviation 1 it was 0.919 of 1,000: heavy rows had luck."""
+    assert coverage_of_weighted_figures(80, 1.0, 1000, copies=copies)[1] >= 0.94
+
+
+@pytest.mark.parametrize("correlation", [0.3, 1.0])
+def test_a_few_large_groups_do_not_make_an_interval_too_short(correlation):
+    """Groups of very different sizes weigh as rows do: 0.93 of 1,000 before."""
+    assert coverage_of_grouped_errors("geometric", correlation, 1000) >= 0.94
 
 
 @pytest.mark.parametrize("head", [heads.LogisticProbe, heads.MLPHead])

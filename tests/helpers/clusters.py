@@ -25,10 +25,10 @@ def store_of(path, X, space: str = "numbers", **columns):
 
 
 def add(store, X, name: str):
-    """Other vectors of the same contents in one more space."""
+    """Other vectors of the same contents, or of the first of them, in one more space."""
     space = Space(Family.PRECOMPUTED, name, "", None, dim=X.shape[1], unit=False)
     contents = [c.replace("-", "") for (c,) in store.sql("SELECT content::VARCHAR FROM items ORDER BY item").rows]
     with store._session.storage.writer("test") as writer:
         writer.add_space(space, name=name, dtype="float32", recipe=None)
-        batch = CommitBatch(digests=contents, vectors=[np.asarray(X, np.float32)])
+        batch = CommitBatch(digests=contents[: len(X)], vectors=[np.asarray(X, np.float32)])
         writer.commit(batch, space=store._session.storage.space(name))

@@ -14,6 +14,18 @@ def _stored(statement: Statement, table: list[str]) -> str:
     return next((line for line in table if line.startswith(statement.words)), "")
 
 
+def _table() -> list[str]:
+    """Return the lines of the table as the page has them now."""
+    return table_of(PAGE.read_text(encoding="utf-8"))
+
+
+def _write(new: Statement, line: str) -> None:
+    """Write one line into the table; the others stay as the page has them now, in the order of the statements."""
+    table = _table()
+    lines = [line if s.words == new.words else _stored(s, table) for s in statements()]
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), render([x for x in lines if x])), encoding="utf-8")
+
+
 def _is_due(statement: Statement, stored: str, args: argparse.Namespace) -> bool:
     """Return whether the arguments ask for this line."""
     if args.only not in statement.words or (args.missing and stored):
@@ -29,14 +41,12 @@ def main() -> None:
     parser.add_argument("--missing", action="store_true", help="simulate the lines that the table does not have")
     parser.add_argument("--before", metavar="DATE", help="simulate the lines that are older, for example 2026-11-27")
     args = parser.parse_args()
-    lines = {s.words: _stored(s, table_of(PAGE.read_text(encoding="utf-8"))) for s in statements()}
     for statement in statements():
-        if not _is_due(statement, lines[statement.words], args):
+        if not _is_due(statement, _stored(statement, _table()), args):
             continue
-        lines[statement.words] = statement.line(args.runs)
-        print(lines[statement.words], file=sys.stderr, flush=True)
-        page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(with_table(page, render([line for line in lines.values() if line])), encoding="utf-8")
+        line = statement.line(args.runs)
+        print(line, file=sys.stderr, flush=True)
+        _write(statement, line)
     print(f"wrote the table of {PAGE}")
 
 

@@ -13,6 +13,7 @@ from embedstore.classify.evaluation.two_sample import two_sample_test
 from embedstore.classify.metrics.resampling import studentized_interval
 from embedstore.classify.metrics.shares import WeightedRows, share_interval
 from embedstore.classify.retrieval.metrics import mean_estimate
+from tools.evaluation_promises.draws import GROUP_SIZES, N_GROUPS, group_sizes
 from tools.evaluation_promises.heads import labeled
 from tools.evaluation_promises.statement import Statement
 
@@ -90,6 +91,23 @@ def coverage_of_weighted_figures(
     return float(held[0] / runs), float(held[1] / runs)
 
 
+def coverage_of_grouped_errors(kind: str, correlation: float, runs: int) -> float:
+    """Return how often the interval of a mean error over 40 groups holds the truth.
+
+    Args:
+        kind: of the sizes, see :func:`tools.evaluation_promises.draws.group_sizes`.
+        correlation: the share of rows that have the error of their group.
+        runs: held-out sets.
+    """
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(runs):
+        groups = np.repeat(np.arange(N_GROUPS), group_sizes(kind, rng))
+        shared, own = rng.exponential(size=N_GROUPS)[groups], rng.exponential(size=len(groups))
+        low, high = studentized_interval(np.where(rng.random(len(groups)) < correlation, shared, own), groups)
+        held += low <= 1 <= high
+    return held / runs
+
+
 def statements() -> Iterator[Statement]:
     """Return what is promised of shifts, rankings and weights."""
     shift = "equal sets have p of at most 0.05"
@@ -105,6 +123,9 @@ def statements() -> Iterator[Statement]:
         what = f"{items}, weights from equal to a logarithm of standard deviation 1"
         yield Statement("interval of a weighted accuracy", what, "0.95", _weighted(n, copies, 0))
         yield Statement("interval of a weighted mean error", what, "0.95", _weighted(n, copies, 1))
+    for kind in GROUP_SIZES:
+        what = f"{N_GROUPS} groups, sizes: {kind}; correlation within groups 0 to 1"
+        yield Statement("interval of a mean error", what, "0.95", _grouped(kind))
 
 
 def _level(n: int, n_second: int, kind: str, size: int) -> Callable[[int], list[float]]:
@@ -119,3 +140,7 @@ def _weighted(n: int, copies: int, which: int) -> Callable[[int], list[float]]:
     return lambda runs: [
         coverage_of_weighted_figures(n, spread, runs, copies=copies)[which] for spread in (0.0, 0.5, 1.0)
     ]
+
+
+def _grouped(kind: str) -> Callable[[int], list[float]]:
+    return lambda runs: [coverage_of_grouped_errors(kind, correlation, runs) for correlation in (0.0, 0.3, 1.0)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.item_groups import item_groups
-from embedstore.classify.data.label_text import NameCleaner
+from embedstore.classify.data.label_text import NameCleaner, unlabeled_notes, without_vector_notes
 from embedstore.classify.data.task import Task
 from embedstore.errors import LabelError, NoLabels, UnknownColumn, did_you_mean
 from embedstore.storage import filters as item_filter
@@ -56,7 +56,7 @@ class Features:
         multilabel: whether an item may have any number of labels.
         label: the column of the labels.
         space: the name of the space.
-        label_notes: what a person should know about the labels, one sentence each.
+        label_notes: what a person should know about the labels and the labeled items, one sentence each.
         exact_groups: int64 ``(N,)``, the groups before near-duplicates were joined; None where they were not.
         near_duplicates: what was found when they were joined; None where nothing was searched for.
         units: int64 ``(N,)``, the declared group of each item, else its content; None takes the groups.
@@ -89,6 +89,11 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what was left out, and what a person should know about the labels, one sentence each."""
+        return (*unlabeled_notes(self.n_unlabeled, self.label), *self.label_notes)
 
     @property
     def is_numeric(self) -> bool:
@@ -147,6 +152,7 @@ def load_features(
         usable = rows.take(~is_unlabeled & (rows.shard >= 0))
         vectors = storage.vector_reader_in(con, space.space).map_shards(usable.shard)
     n_unlabeled = int(is_unlabeled.sum())
+    n_without_vector = len(rows) - n_unlabeled - len(usable)
     labels, groups = NameCleaner("label"), NameCleaner("group")
     if not len(usable) and label is None:
         raise LabelError(
@@ -173,11 +179,11 @@ def load_features(
         links=usable.item[joined.links],
         splits=object_array([splits[word] for word in usable.split.tolist()]),
         n_unlabeled=n_unlabeled,
-        n_without_vector=len(rows) - n_unlabeled - len(usable),
+        n_without_vector=n_without_vector,
         multilabel=multilabel,
         label=label or "item",
         space=space.name,
-        label_notes=(*labels.notes(), *groups.notes()),
+        label_notes=(*without_vector_notes(n_without_vector, space.name), *labels.notes(), *groups.notes()),
         weights=None if weight is None else _weights(usable, weight),
         unit=space.space.unit,
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
 from embedstore.text_form import clean_name, known_split
+from embedstore.wording import counted
 
 MAX_LISTED_NAMES = 5  # names in a note
 
@@ -55,6 +57,25 @@ class NameCleaner:
             return []
         what = f"{self._kind}s differ in upper and lower case only and count as different ones"
         return [f"{sum(map(len, twins))} {what}: {_listed(twins)}"]
+
+
+def unlabeled_notes(count: int, label: str) -> tuple[str, ...]:
+    """Return one sentence on items without this label, which were left out; nothing if there are none."""
+    if not count:
+        return ()
+    return (counted(count, f"item has no {label} and was left out", f"items have no {label} and were left out"),)
+
+
+def without_vector_notes(count: int, space: str) -> list[str]:
+    """Return one sentence on labeled items without a vector in a space; nothing if there are none."""
+    if not count:
+        return []
+    who = counted(count, "labeled item has no vector", "labeled items have no vector")
+    left_out = f"{who} in space {space} and {'was' if count == 1 else 'were'} left out"
+    return [
+        f"{left_out}; `embedstore failures STORE` says why, or `embedstore reembed STORE --space {shlex.quote(space)}` "
+        f"embeds {'it' if count == 1 else 'them'}"
+    ]
 
 
 def _listed(spellings: list[list[str]]) -> str:

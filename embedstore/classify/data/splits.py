@@ -39,6 +39,7 @@ class TrainTestSplit:
         leaks: int64, the training rows that were left out, ascending.
         n_joined: held-out rows of groups that were joined from both sides of the hashed split.
         n_swapped: rows that are not on the side of their hash, because a class needs rows on both sides.
+        n_shared_validation: ``val`` rows on no side, because they share a group with a training or a held-out row.
     """
 
     train: NDArray[np.int64]
@@ -49,6 +50,7 @@ class TrainTestSplit:
     leaks: NDArray[np.int64] = field(default_factory=lambda: _NONE)
     n_joined: int = 0
     n_swapped: int = 0
+    n_shared_validation: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -66,6 +68,10 @@ class TrainTestSplit:
                 f"{counted(self.n_swapped, one, several)}, because a small class needs both sides; this can change "
                 "when the store grows: a `split` column keeps the sides"
             )
+        if n := self.n_shared_validation:
+            shares = counted(n, "item of the split val shares", "items of the split val share")
+            left_out = "was left out" if n == 1 else "were left out"
+            out.append(f"{shares} a picture or a group with training or held-out items and {left_out}")
         return tuple(out)
 
 
@@ -202,12 +208,13 @@ def _given_split(
     """Split by the items' own split; training rows of a held-out exact group are left out."""
     held_out = splits == name
     train = np.array([s in (None, Split.TRAIN) for s in splits.tolist()], dtype=bool)
-    calibration = (splits == Split.VAL) & ~held_out
+    val = (splits == Split.VAL) & ~held_out
     leaks = train & np.isin(exact, exact[held_out])
     train &= ~leaks
-    calibration &= ~np.isin(groups, groups[held_out | train])
+    calibration = val & ~np.isin(groups, groups[held_out | train])
     rows = [np.flatnonzero(mask) for mask in (train, held_out, calibration, leaks)]
-    return TrainTestSplit(rows[0], rows[1], name, len(rows[3]), rows[2], rows[3])
+    n_shared = int(val.sum()) - len(rows[2])
+    return TrainTestSplit(rows[0], rows[1], name, len(rows[3]), rows[2], rows[3], n_shared_validation=n_shared)
 
 
 def held_out_split(splits: NDArray[np.object_]) -> str | None:

@@ -12,7 +12,7 @@ from embedstore.classify import heads
 from embedstore.classify.data.class_examples import DEFAULT_FOLDS, max_folds, single_examples
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.labels import label_indicators
-from embedstore.classify.evaluation.fit import fit_head, out_of_fold_probabilities
+from embedstore.classify.evaluation.fit import fit_head, out_of_fold_probabilities, selected_hyperparameters
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import BadHead, LabelError
 
@@ -71,6 +71,7 @@ def fit_calibrated_head(
         seed=settings.seed,
         options=options,
         nested=len(train) <= MAX_NESTED_ROWS,
+        fallback_c=selected_hyperparameters(estimator).get("C"),
     )
     precomputed = _PrecomputedHead(estimator.classes_, len(names), train.multilabel)
     rows = _CalibrationRows(proba, _targets(train, names), train.groups)

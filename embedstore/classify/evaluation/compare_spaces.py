@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.label_text import unlabeled_notes
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower, accuracy_difference
@@ -102,9 +104,10 @@ class SpaceComparison(Table):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what a person should know about items on one side of the split, one sentence each."""
-        probe = self.evaluations[0]
-        return tuple(dict.fromkeys(probe.baseline.split_notes + probe.candidate.split_notes))
+        """Return what was left out, and what a person should know about labels and split, one sentence each."""
+        probes = self.evaluations[0].baseline, self.evaluations[0].candidate
+        notes = ((*unlabeled_notes(e.n_unlabeled, e.label), *e.label_notes, *e.split_notes) for e in probes)
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(notes)))
 
     @property
     def per_class(self) -> list[tuple[str, int, float, float]]:

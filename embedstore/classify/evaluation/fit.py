@@ -98,6 +98,7 @@ def out_of_fold_probabilities(
     seed: int = 0,
     options: dict[str, Any] | None = None,
     nested: bool = False,
+    fallback_c: float | None = None,
 ) -> NDArray[np.float32]:
     """Predict every row by a head that was not fitted on it; logistic regression does so in one pass.
 
@@ -109,13 +110,17 @@ def out_of_fold_probabilities(
         seed: of the folds and of the head.
         options: of the head's constructor.
         nested: choose the C of logistic regression inside each fold, not once on all folds.
+        fallback_c: C of a fold whose training rows cannot choose it; by default 1.
 
     Returns:
         Probabilities, float32 ``(N, K)``; those of a class of one group are no prediction, as it is on one side only.
     """
     options = dict(options or {})
     if (nested and not data.multilabel) or data.weights is not None:
-        return _fold_by_fold(data, class_names, head=head, n_folds=n_folds, seed=seed, options=options)
+        fallback = {} if fallback_c is None or not chooses_c(head, options) else {"C": fallback_c}
+        return _fold_by_fold(
+            data, class_names, head=head, n_folds=n_folds, seed=seed, options=options, fallback=fallback
+        )
     if head == "logistic" and data.multilabel and not _has_single_c(options):
         return _out_of_fold_per_label(data, class_names, n_folds, {"random_state": seed} | options)
     if head == "logistic":
@@ -128,13 +133,21 @@ def out_of_fold_probabilities(
 
 
 def _fold_by_fold(
-    data: Features, class_names: Sequence[str], *, head: str, n_folds: int, seed: int, options: dict[str, Any]
+    data: Features,
+    class_names: Sequence[str],
+    *,
+    head: str,
+    n_folds: int,
+    seed: int,
+    options: dict[str, Any],
+    fallback: dict[str, Any] | None = None,
 ) -> NDArray[np.float32]:
-    """Fit one head per fold and predict the rows that the fold holds out."""
+    """Fit one head per fold, with the fallback's options too if it cannot choose C, and predict the held-out rows."""
     proba = np.zeros((len(data), len(class_names)), dtype=np.float32)
     for part in splits.cross_validation_splits(data.y, data.groups, n_folds, seed=seed):
         train = data.take(part.train)
-        estimator = fit_head(head, train, seed=seed, options=options)
+        more = {} if data.multilabel or inner_folds(train.y, train.groups) else fallback or {}
+        estimator = fit_head(head, train, seed=seed, options=options | more)
         held_out = np.asarray(heads.probabilities(estimator, data.take(part.held_out).X), dtype=np.float32)
         proba[part.held_out] = align_columns(held_out, estimator.classes_, class_names)
     return proba

@@ -124,6 +124,7 @@ class LabelErrorReport(Table):
             own errors do not depend on which labels are wrong.
         skipped_labels: labels that cannot be checked, because they occur in one group only, or in all but one.
         n_confirmed: labels that a person has confirmed, which are not listed.
+        notes: what was left out, and what a person should know about the labels, one sentence each.
         ranked_by: the score of the ranking.
         flagged_by: how labels are flagged.
         label: the column.
@@ -139,6 +140,7 @@ class LabelErrorReport(Table):
     error_rate_interval: tuple[float, float]
     skipped_labels: tuple[str, ...]
     n_confirmed: int
+    notes: tuple[str, ...]
     ranked_by: str
     flagged_by: str
     label: str
@@ -161,6 +163,7 @@ class LabelErrorReport(Table):
             "error_rate_interval": [round(end, 6) for end in self.error_rate_interval],
             "unjudged": list(self.skipped_labels),
             "confirmed": self.n_confirmed,
+            "notes": list(self.notes),
             "ranked_by": self.ranked_by,
             "flagged_by": self.flagged_by,
             "seconds": round(self.seconds, 3),
@@ -272,6 +275,7 @@ def label_errors(
         skipped_labels=(*single, *check.skipped_labels),
         n_confirmed=n_labels - len(ranking),
         ranked_by=settings.ranked_by,
+        notes=data.notes,
         flagged_by=settings.flagged_by,
         label=data.label,
         head=settings.head,

@@ -108,6 +108,7 @@ class LearningCurve(Table):
         points: by budget; the last has all labels.
         seconds: of all fits.
         skipped_budgets: budgets that the head cannot learn from, and why.
+        notes: what was left out, and what a person should know about the labels, one sentence each.
         metric: accuracy, or with several labels per item the mean average precision over the labels.
     """
 
@@ -119,6 +120,7 @@ class LearningCurve(Table):
     points: tuple[LearningCurvePoint, ...]
     seconds: float
     skipped_budgets: tuple[tuple[int, str], ...]
+    notes: tuple[str, ...]
     metric: str
 
     def records(self) -> list[Record]:
@@ -146,6 +148,7 @@ class LearningCurve(Table):
             "held_out": self.n_held_out,
             "seconds": round(self.seconds, 3),
             "metric": self.metric,
+            "notes": list(self.notes),
             "skipped": [{"shots": budget, "reason": reason} for budget, reason in self.skipped_budgets],
             "points": [
                 {
@@ -235,6 +238,7 @@ def score_label_budgets(
         points=tuple(points),
         seconds=time.perf_counter() - start,
         skipped_budgets=tuple(skipped),
+        notes=data.notes,
         metric=(multilabel.LEARNING_CURVE_METRIC if data.multilabel else MetricName.ACCURACY).value,
     )
 

@@ -16,6 +16,7 @@ from embedstore.classify.evaluation.fit import align_columns
 from embedstore.classify.evaluation.multilabel import binary_decisions
 from embedstore.classify.evaluation.rounds import HoldoutRound
 from embedstore.classify.metrics import MetricName
+from embedstore.classify.metrics.shares import accuracy_rows, share_interval
 
 
 def calibration_report(
@@ -71,14 +72,17 @@ def abstention_report(rounds: Sequence[HoldoutRound], target_precision: float | 
         return None
     answered = np.concatenate([r.estimator.answers(r.predictions.proba) for r in rounds])
     correct = np.concatenate([r.predictions.correct for r in rounds])
+    groups = np.concatenate([r.predictions.groups for r in rounds])
     threshold = float(rounds[0].estimator.threshold_)
     return {
         "target_precision": target_precision,
         "threshold": threshold if math.isfinite(threshold) else None,
         "precision": float(correct[answered].mean()) if answered.any() else None,
+        "precision_interval": _interval(correct[answered], groups[answered]),
         "answered": int(answered.sum()),
         "coverage": float(answered.mean()),
         "rows": rounds[0].n_calibration,
+        "groups": rounds[0].estimator.n_draws_,
         "rows_needed": rounds[0].estimator.rows_needed_,
     }
 
@@ -97,6 +101,7 @@ def conformal_report(rounds: Sequence[HoldoutRound], alpha: float | None) -> dic
         "target_coverage": 1 - alpha,
         "threshold": _threshold(first),
         "coverage": float(covered.mean()),
+        "coverage_interval": _interval(covered, np.concatenate([r.predictions.groups for r in rounds])),
         "coverage_by_class": [
             {"class": str(c), "rows": int((y == c).sum()), "coverage": float(covered[y == c].mean())}
             for c in np.unique(y)
@@ -106,6 +111,11 @@ def conformal_report(rounds: Sequence[HoldoutRound], alpha: float | None) -> dic
         "single": float((sizes == 1).mean()),
         "rows": first.n_calibration,
     }
+
+
+def _interval(correct: NDArray[np.bool_], groups: NDArray[np.int64]) -> list[float] | None:
+    """Return the 95% interval of a share of held-out rows; None without rows."""
+    return list(share_interval(accuracy_rows(correct, groups))) if len(correct) else None
 
 
 def _threshold(r: HoldoutRound) -> float | dict[str, float]:

@@ -38,6 +38,7 @@ class SelectiveClassifier(HeadWrapper):
         coverage_: share of the rows of ``fit`` that were answered.
         rows_needed_: without a threshold, about how many rows ``fit`` needs for one; None if there is one, or if the
             head reaches the target on no part of the rows.
+        n_draws_: the rows of ``fit`` that were looked at, one of each group.
     """
 
     def __init__(self, head: Any, target_precision: float = 0.95, abstain_label: Any = "none of these") -> None:
@@ -66,7 +67,7 @@ class SelectiveClassifier(HeadWrapper):
         correct = self.classes_[proba.argmax(1)] == np.asarray(y)[rows]
         chosen = choose_threshold(confidence(proba), correct, self.target_precision)
         self.threshold_, self.precision_, self.coverage_ = chosen.threshold, chosen.precision, chosen.coverage
-        self.rows_needed_ = chosen.rows_needed
+        self.rows_needed_, self.n_draws_ = chosen.rows_needed, len(rows)
         return self
 
     def answers(self, proba: FloatArray) -> Array:

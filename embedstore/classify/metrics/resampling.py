@@ -10,6 +10,7 @@ import numpy as np
 from embedstore.arrays import FloatArray, IntArray
 from embedstore.classify.metrics.point_metrics import WEIGHTED_METRICS, MetricName, class_indicators
 from embedstore.classify.metrics.ranking import RankingMetrics, ranking_metrics
+from embedstore.classify.metrics.shares import intraclass_correlation
 
 DEFAULT_REPLICATES = 1000
 _BLOCK = 4_000_000  # weights in memory at once: 16 MB of float32
@@ -106,6 +107,10 @@ def studentized_interval(
 ) -> tuple[float, float]:
     """Return the 95% bootstrap-t interval of a mean (Efron and Tibshirani 1993, section 12.5), for skewed losses.
 
+    The standard error is the larger of two. The first is of the sums by group; a few heavy rows or large groups that
+    happen to have small losses make it too small. The second takes the variance from all rows, as if no weight and no
+    size went with the losses.
+
     Args:
         losses: float ``(N,)``, one per row.
         groups: int ``(N,)``; rows of one group are drawn together. By default every row is one group.
@@ -135,7 +140,7 @@ def studentized_interval(
     if not len(drawn) or error == 0:
         return mean, mean
     low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
-    error = float(error)
+    error = max(float(error), _error_of_exchangeable_rows(losses, weights, codes))
     return min(mean, max(0.0, mean - float(high) * error)), max(mean, mean - float(low) * error)
 
 
@@ -153,6 +158,24 @@ def _standard_errors(sums: FloatArray, sizes: FloatArray, counts: FloatArray) ->
     squares = counts @ sums**2 - 2 * means * (counts @ (sums * sizes)) + means**2 * (counts @ sizes**2)
     factor = len(sizes) / (len(sizes) - 1)
     return means, np.sqrt(factor * np.maximum(squares, 0)) / rows
+
+
+def _error_of_exchangeable_rows(losses: FloatArray, weights: FloatArray, codes: IntArray) -> float:
+    """Return the standard error of a weighted mean of rows with one variance and one correlation within groups.
+
+    Args:
+        losses: float ``(N,)``.
+        weights: float ``(N,)``, above 0.
+        codes: int ``(N,)``, the group of each row, of at least two.
+    """
+    shares = weights / weights.sum()
+    residual = losses - shares @ losses
+    spread = float(shares @ shares)
+    sizes = np.bincount(codes)
+    if len(sizes) < len(codes):
+        by_group = np.bincount(codes, shares)
+        spread += intraclass_correlation(residual, codes, sizes) * (float(by_group @ by_group) - spread)
+    return math.sqrt(float(shares @ residual**2) * spread / (1 - spread))
 
 
 def _influence(ranking: RankingMetrics, metric: MetricName) -> tuple[float, FloatArray]:

@@ -153,7 +153,7 @@ def _design_effect(rows: WeightedRows, codes: IntArray, sizes: IntArray) -> floa
     residual = rows.correct - hits[rows.strata]
     squared_weights = float((rows.weights**2).sum())
     shared = float((np.bincount(codes, rows.weights) ** 2).sum()) - squared_weights
-    correlation = _intraclass_correlation(residual, codes, sizes)
+    correlation = intraclass_correlation(residual, codes, sizes)
     by_correlation = 1 + _cautious(correlation, rows.correct, codes) * shared / squared_weights
     weighted = rows.weights * residual
     independent = float((weighted**2).sum())
@@ -163,8 +163,17 @@ def _design_effect(rows: WeightedRows, codes: IntArray, sizes: IntArray) -> floa
     return max(1.0, by_correlation, by_sums)
 
 
-def _intraclass_correlation(values: FloatArray, codes: IntArray, sizes: IntArray) -> float:
-    """Return the correlation of two rows of one group, in [0, 1]; 1 if no row differs from the others."""
+def intraclass_correlation(values: FloatArray, codes: IntArray, sizes: IntArray) -> float:
+    """Return the correlation of two rows of one group, from the analysis of variance.
+
+    Args:
+        values: float ``(N,)``.
+        codes: int ``(N,)``, the group of each row.
+        sizes: int ``(G,)``, the rows of each group; at least one group has two.
+
+    Returns:
+        A number in [0, 1]; 1 if no row differs from the others.
+    """
     n, n_groups = len(values), len(sizes)
     means = np.bincount(codes, values) / sizes
     between = float((sizes * (means - values.mean()) ** 2).sum()) / (n_groups - 1)

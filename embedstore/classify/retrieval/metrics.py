@@ -63,7 +63,8 @@ def mean_estimate(values: FloatArray, groups: IntArray) -> MetricEstimate:
     """Return a mean of figures between 0 and 1, with its 95% interval.
 
     Shares have Wilson's interval, other means the bootstrap-t interval over groups. Where fewer than ten groups differ
-    from 1 (or from 0), it is at least as wide as Wilson's, whose variance none of such figures can exceed.
+    from 1 (or from 0), resamplings do not show the spread, and the interval is Wilson's: no variance of such figures
+    is larger than that of a share.
 
     Args:
         values: ``(Q,)``, each in [0, 1].
@@ -71,13 +72,13 @@ def mean_estimate(values: FloatArray, groups: IntArray) -> MetricEstimate:
     """
     mean = float(values.mean())
     wilson = share_interval(accuracy_rows(values, groups))  # type: ignore[arg-type] # figures between 0 and 1, too
-    if np.isin(values, (0, 1)).all():
-        return MetricEstimate(mean, *wilson)
     differing = min(len(np.unique(groups[values != end])) for end in (0, 1))
+    if np.isin(values, (0, 1)).all() or differing < _FEW_GROUPS:
+        return MetricEstimate(mean, *wilson)
     low, high = _resampled(values, groups)
-    if differing < _FEW_GROUPS or not np.isfinite(low + high) or low == high:
-        low, high = np.nanmin([low, wilson[0]]), np.nanmax([high, wilson[1]])
-    return MetricEstimate(mean, float(max(low, 0.0)), float(min(high, 1.0)))
+    if not low < high:
+        return MetricEstimate(mean, *wilson)
+    return MetricEstimate(mean, max(low, 0.0), min(high, 1.0))
 
 
 def _resampled(values: FloatArray, groups: IntArray) -> tuple[float, float]:

@@ -70,6 +70,7 @@ def numeric_learning_curve(head: str, data: Features, settings: LearningCurveSet
         points=tuple(points),
         seconds=time.perf_counter() - start,
         skipped_budgets=tuple(skipped),
+        notes=data.notes,
         metric=NumericMetric.MAE.value,
     )
 

@@ -19,15 +19,14 @@ _GRAM_BLOCK = 250_000  # numbers in a block of rows whose products are summed: t
 _GRAM_PARTS = 8  # of the rows, whose products threads compute
 _MIN_VARIANCE = 1e-12  # relative to the largest: below it the rows do not span the direction
 _IN_MEMORY = 1 << 30  # bytes of rows up to which a copy is made where that saves time
-# Projecting the rows costs N D^2 once; projecting parameters and gradients costs 2 D^2 per column in each of about 60
-# passes. So the rows are projected if there are at most this many of them per column.
-_PROJECTED_ROWS = 100
 
 
 def prepare_rows(
-    be: Backend, X: Array, codes: IntArray, n_classes: int, *, n_folds: int, standardize: bool
+    be: Backend, X: Array, codes: IntArray, n_classes: int, *, n_folds: int, standardize: bool, n_passes: int
 ) -> tuple[DeviceRows, EigenBasis]:
     """Return the rows on the device, projected onto the eigenbasis if that saves time, and the basis.
+
+    Projecting the rows costs N D^2 once; projecting parameters and gradients costs 2 D^2 per column in each pass.
 
     Args:
         be: where to compute.
@@ -36,6 +35,7 @@ def prepare_rows(
         n_classes: at least 2.
         n_folds: how many tasks there will be.
         standardize: divide each feature by its standard deviation.
+        n_passes: over the rows, about.
     """
     std = _feature_std(X) if standardize else np.ones(X.shape[1])
     if len(X) < X.shape[1]:
@@ -46,7 +46,7 @@ def prepare_rows(
     rows = DeviceRows(be, X, codes, n_classes)
     basis = _eigenbasis(rows, std)
     columns = max(n_folds, 1) * (1 if n_classes == 2 else n_classes)
-    if be.device is not None or len(X) > _PROJECTED_ROWS * columns or X.nbytes > memory_share(_IN_MEMORY, 4):
+    if be.device is not None or len(X) > 2 * n_passes * columns or X.nbytes > memory_share(_IN_MEMORY, 4):
         return rows, basis
     Z = np.ones((len(X), len(basis.eigenvalues) + 1), be.dtype)
     for s in blocks(len(X), _BLOCK):

@@ -39,6 +39,8 @@ from embedstore.errors import LabelError
 from embedstore.threads import single_threaded_algebra
 
 _REFIT = 0.1  # the tolerance of the last fit is this share of the path's
+_PASSES = 50  # over the rows, of a search that ends behind the best C, with the last fit
+_PASSES_PER_C = 4  # of a search that tries every C
 _BLOCK = 16_384  # rows scored at once
 _DTYPES = (np.float32, np.float64, np.float16)
 
@@ -181,7 +183,10 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Search the path, then fit on all rows."""
         be = select_backend(device, np.dtype(np.float32) if X.dtype == np.float16 else X.dtype)
         standardize = parse_option("scale", self.scale, FeatureScaling) is FeatureScaling.STANDARD
-        rows, basis = prepare_rows(be, X, codes, len(self.classes_), n_folds=len(train), standardize=standardize)
+        n_passes = _PASSES if self.patience is not None else _PASSES + _PASSES_PER_C * len(grid)
+        rows, basis = prepare_rows(
+            be, X, codes, len(self.classes_), n_folds=len(train), standardize=standardize, n_passes=n_passes
+        )
         everything = SoftmaxProblem(rows, np.ones((1, len(codes)), bool), weights)
         self.n_folds_, self.n_unscored_, self.C_ = len(train), 0, grid[0]
         self.path_: list[RegularizationPoint] = []
