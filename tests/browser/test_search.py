@@ -1,5 +1,7 @@
 """Search: words, pictures and examples; the filter of the command line with completion and errors; facets."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -34,6 +36,11 @@ def test_words_by_key(page):
     page.get_by_test_id("unfit").get_by_role("button", name="Show them").click()
     expect(page.get_by_test_id("unfit")).to_be_hidden()
     expect(page.get_by_test_id(COUNT)).not_to_have_text(f"{len(scores)} hits")
+    page.get_by_label("Search", exact=True).fill("a nuclear power station")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("nothing-fits")).to_contain_text("Nothing here fits a nuclear power station")
+    expect(page.get_by_test_id(COUNT)).to_have_text(re.compile(r"nothing fits, \d+ nearest"))
+    expect(page.locator("#cell-0 img")).to_be_visible()
     page.get_by_label("Clear the search").click()
     expect(page.get_by_test_id(COUNT)).to_have_text(f"{ITEMS} of {ITEMS} items")
 

@@ -164,7 +164,8 @@ class Page {
 
   #listHits(): void {
     const hits = this.hits?.hits ?? [];
-    this.list = new HitList(this.showUnfit ? hits : hits.filter((hit) => hit.fits));
+    const all = this.showUnfit || this.hits?.nothing_fits; // what is nearest, though it does not fit, is more than an empty page
+    this.list = new HitList(all ? hits : hits.filter((hit) => hit.fits));
   }
 
   #refused(error: unknown): void {
