@@ -32,6 +32,11 @@ def blas_threads():
     return max(info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas")
 
 
+def process_threads():
+    """Return the most threads of a library whose limit is one of the process."""
+    return max(info["num_threads"] for info in threadpool_info() if info.get("threading_layer") == "pthreads")
+
+
 @settings(max_examples=20, deadline=None)
 @given(count=st.integers(0, 20), n_cores=st.integers(1, 4))
 def test_results_come_in_order(count, n_cores):
@@ -61,19 +66,14 @@ def test_an_error_of_a_part_is_that_of_the_call(cores):
 
 def test_the_limit_of_one_thread_ends_with_the_last_that_needs_it():
     """Two that overlap do not leave the process with one thread."""
-    before = blas_threads()
+    before = process_threads()
     first, second = threads.single_threaded_algebra(), threads.single_threaded_algebra()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert blas_threads() == 1
+    assert process_threads() == 1
     second.__exit__(None, None, None)
-    assert blas_threads() == before
-
-
-def process_threads():
-    """Return the most threads of a library whose limit is one of the process."""
-    return max(info["num_threads"] for info in threadpool_info() if info.get("threading_layer") == "pthreads")
+    assert process_threads() == before
 
 
 def openmp_threads():

@@ -312,8 +312,15 @@ class Browser:
         with self._session.storage.catalog.read() as con:
             return _column_facts(con)
 
-    def facets(self, columns: Sequence[str], where: str | None) -> list[ColumnValues]:
+    def facets(
+        self, columns: Sequence[str], where: str | None, within: NDArray[np.int64] | None = None
+    ) -> list[ColumnValues]:
         """Return the most frequent values of columns among the items that match a filter.
+
+        Args:
+            columns: the columns.
+            where: the filter.
+            within: int64 ``(n,)`` ids of the items to count among; None counts among all.
 
         Raises:
             BadFilter: if the filter cannot be used.
@@ -324,7 +331,12 @@ class Browser:
             ordered = {name for name, kind in kinds.items() if kind in (ColumnKind.NUMBER, ColumnKind.DATE)}
             return [
                 queries.column_values(
-                    con, c, where, limit=MAX_FACET_VALUES, is_ordered=find_item_column(c, kinds) in ordered
+                    con,
+                    c,
+                    where,
+                    limit=MAX_FACET_VALUES,
+                    is_ordered=find_item_column(c, kinds) in ordered,
+                    within=within,
                 )
                 for c in columns
             ]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.backbones.runtimes.runtime import Tower
+from embedstore.modality import Modality
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
 from embedstore.operations.text_encoder import TextEncoder
@@ -17,6 +18,7 @@ from embedstore.storage.queries import counts
 from embedstore.storage.spaces import SpaceRecord
 
 _BLOCK_ROWS = 16384
+USUAL_STRICTNESS = 0.5
 _GROWTH = 0.1  # of a collection from which the best scores are found again
 
 
@@ -33,7 +35,7 @@ class Fitting:
         self._best: dict[str, tuple[int, NDArray[np.float32]]] = {}  # vectors, best scores
         self._lock = threading.Lock()
 
-    def cut_off(self, space: str | None, strictness: float) -> float | None:
+    def cut_off(self, space: str | None, strictness: float | None) -> float | None:
         """Return the least score with which an item fits a text; None where the space reads no text, or all shall fit.
 
         The first call in a space encodes the reference texts and searches for each; later ones look it up, until the
@@ -41,9 +43,13 @@ class Fitting:
 
         Args:
             space: the space.
-            strictness: from 0 (everything fits) to 1; at 0.5 an absent text has a hit in at most 5% of cases.
+            strictness: from 0 (everything fits) to 1; at 0.5 an absent text has a hit in at most 5% of cases. None is
+                0.5, and 0 among texts: a broad collection of texts mentions many of the references.
         """
-        record, alpha = self._session.space(space), alpha_of(strictness)
+        record = self._session.space(space)
+        if strictness is None:
+            strictness = 0.0 if record.space.modality is Modality.TEXT else USUAL_STRICTNESS
+        alpha = alpha_of(strictness)
         if alpha is None or not record.space.text:
             return None
         with self._lock:

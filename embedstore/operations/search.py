@@ -46,6 +46,7 @@ from embedstore.search.projection import project, show_places
 from embedstore.search.query_arithmetic import combine_vectors, query_from_examples
 from embedstore.sources.locations import load_image, read_location
 from embedstore.storage.spaces import SpaceRecord
+from embedstore.wording import counted
 
 if TYPE_CHECKING:
     from embedstore.backbones.sequence import SequenceBackbone
@@ -209,7 +210,12 @@ def _query_vector(session: Session, record: SpaceRecord, parts: QueryParts, text
         return base, " ".join(names)
     examples = [[_part_vector(session, record, p, text)[0] for p in side] for side in (parts.like, parts.unlike)]
     vector, method = query_from_examples(base, *examples)
-    names.append(f"{method} of {len(parts.like)} like and {len(parts.unlike)} unlike")
+    sides = [
+        counted(len(side), f"example {how}", f"examples {how}")
+        for side, how in ((parts.like, "like this"), (parts.unlike, "not like this"))
+        if side
+    ]
+    names.append(f"{'+ ' if names else ''}{' and '.join(sides)} ({method})")
     return vector, " ".join(names)
 
 

@@ -52,7 +52,7 @@ def query_from_examples(query: Vector | None, like: Sequence[Vector], unlike: Se
         unlike: vectors of any length.
 
     Returns:
-        float32 ``(D,)``, and ``logistic`` or ``rocchio``.
+        float32 ``(D,)``, and ``logistic regression`` or ``Rocchio``.
 
     Raises:
         QueryError: if there is neither a query nor ``like``, or the examples cancel out.
@@ -60,14 +60,14 @@ def query_from_examples(query: Vector | None, like: Sequence[Vector], unlike: Se
     if query is None and not like:
         raise QueryError("the query has only examples of what is not wanted; add at least one example with like")
     if query is None and min(len(like), len(unlike)) >= MIN_CLASSIFIER_EXAMPLES:
-        return _separating_direction(like, unlike), "logistic"
+        return _separating_direction(like, unlike), "logistic regression"
     terms = [] if query is None else [(ALPHA, query)]
     if like:
         terms.append((BETA, np.mean([normalize(v) for v in like], axis=0)))
     if unlike:
         terms.append((-GAMMA, np.mean([normalize(v) for v in unlike], axis=0)))
     total = np.sum([w * v for w, v in terms], axis=0) if query is None else combine_vectors(terms)
-    return combine_vectors([(1.0, total.astype(np.float32))]), "rocchio"
+    return combine_vectors([(1.0, total.astype(np.float32))]), "Rocchio"
 
 
 def normalize(vector: NDArray[np.floating[Any]]) -> Vector:

@@ -241,9 +241,10 @@ class SearchBody(Model):
         description="A column of texts: the ranking by vectors is joined with one by the words in it. Scores are then "
         "sums of reciprocal ranks, which no cut-off fits.",
     )
-    strictness: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.5,
-        description="From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most.",
+    strictness: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most. "
+        "By default 0.5, and 0 among texts.",
     )
 
 

@@ -46,8 +46,8 @@ _CLASSES = {
 _FUNCTIONS = set(
     "+ - * / // % ** ^ || ~~ !~~ ~~* !~~* ~~~ abs round floor ceil ceiling sqrt ln log log10 exp power pow sign mod "
     "greatest least coalesce nullif ifnull lower upper lcase ucase length strlen trim ltrim rtrim substring substr "
-    "left right contains starts_with ends_with prefix suffix replace strip_accents reverse split_part concat "
-    "like_escape not_like_escape ilike_escape not_ilike_escape regexp_matches regexp_full_match regexp_extract "
+    "left right contains starts_with ends_with string_split prefix suffix replace strip_accents reverse split_part "
+    "concat like_escape not_like_escape ilike_escape not_ilike_escape regexp_matches regexp_full_match regexp_extract "
     "levenshtein jaccard "
     "year month day hour minute second quarter week dayofweek dayofyear date_part datepart date_diff date_trunc "
     "epoch strftime strptime make_date to_days to_months to_years "

@@ -20,6 +20,9 @@ def test_a_report_has_intervals_and_a_cell_opens_its_items(visits, reader):
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_test_id("figures")).to_contain_text(re.compile(r"accuracy\s*\d\.\d+ to \d\.\d+"))
+    expect(page.get_by_test_id("judge-mode").get_by_role("button", name="Judge", exact=True)).to_be_focused()
+    page.get_by_test_id("report-notes").locator("summary").click()
+    expect(page.get_by_test_id("report-notes").get_by_role("listitem").first).to_be_visible()
     cell = page.get_by_test_id("confusion").locator("td.right button").first
     count = cell.inner_text()
     cell.click()

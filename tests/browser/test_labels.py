@@ -1,5 +1,7 @@
 """Select and label: whole selections, undo, redo, history, and two people at once."""
 
+import re
+
 from playwright.sync_api import expect
 
 from tests.browser.conftest import expect_rows, store_rows
@@ -46,6 +48,31 @@ def test_three_items_are_labelled_and_unlabelled_by_keyboard(visits, writer):
     expect_rows(writer.store, count, [(3,)])
 
 
+def test_an_open_item_is_labelled_and_tagged_by_key(visits, writer):
+    """L and T are for the open item where nothing is selected; its values are filters, each tag one of them."""
+    page = opened(visits, writer)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # skip to the items
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    panel = page.get_by_test_id("item-panel")
+    panel.get_by_test_id("neighbours").wait_for()
+    label_selection(page, "odd")
+    label = panel.get_by_role("button", name="odd", exact=True)
+    expect(label).to_be_visible()
+    for tag in ("old", "it's"):
+        label_selection(page, tag, key="t")
+        expect(panel.get_by_role("button", name=tag, exact=True)).to_be_visible()
+    expect_rows(writer.store, "SELECT label, tags FROM items WHERE tags IS NOT NULL", [("odd", "old;it's")])
+    tags = page.get_by_role("region", name="tags")
+    expect(tags.get_by_role("button", name="it's")).to_contain_text("1")
+    panel.get_by_role("button", name="it's", exact=True).click()
+    expect(page.get_by_test_id("count")).to_have_text(f"1 of {ITEMS} items")
+    page.get_by_role("button", name="Remove the filter tags: it's").click()
+    label.click()
+    expect(page.get_by_test_id("count")).to_have_text(f"1 of {ITEMS} items")
+
+
 def test_everything_that_a_filter_matches_is_tagged_by_mouse(visits, writer):
     """Ctrl+A selects what the filter matches, not only what is loaded; two tags stay next to each other."""
     page = opened(visits, writer)
@@ -74,6 +101,9 @@ def test_a_selection_limits_the_search_and_is_left_again(visits, writer):
         page.locator(f"#cell-{place} .tick").click(modifiers=[])
     page.get_by_role("button", name="Show only these").click()
     expect(page.get_by_test_id("count")).to_have_text(f"4 of {ITEMS} items")
+    splits = page.get_by_role("region", name="split").get_by_role("listitem")
+    expect(splits.first).not_to_contain_text(re.compile(r"\d\d"))  # counted inside the selection
+    assert sum(int(text.split()[-1]) for text in splits.all_inner_texts()) == 4
     page.get_by_label("Search", exact=True).fill("a red heart")
     page.keyboard.press("Enter")
     expect(page.get_by_test_id("count")).to_contain_text(" hit")

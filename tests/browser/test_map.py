@@ -73,6 +73,17 @@ def test_colours_have_a_legend_and_pictures_appear_when_zoomed_in(chart):
     expect(thumbnail).to_have_js_property("complete", True)
 
 
+def test_the_hits_of_a_search_are_not_faint(charted, visits):
+    """A search, then the map: the mask has the hits only."""
+    page = visits.open(charted, "words=a%20red%20heart")
+    page.get_by_test_id("unfit").wait_for()
+    with page.expect_response(lambda answer: "/map/mask" in answer.url and answer.ok) as mask:
+        page.get_by_role("navigation").get_by_role("button", name="Map").click()
+    assert "selection=" in mask.value.url
+    hits = int(page.get_by_test_id("count").inner_text().split()[0])
+    assert sum(byte.bit_count() for byte in mask.value.body()[24:]) == hits
+
+
 def test_a_filter_limits_what_is_selected(chart):
     """Only what matches is inside a selection of the whole screen."""
     box = chart.get_by_label("Filter", exact=True)

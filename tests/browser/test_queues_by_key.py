@@ -25,10 +25,20 @@ DECISIONS = "SELECT count(*) FROM runs WHERE verb = 'decide'"
 
 
 def test_every_queue_is_decided_by_keys(faulty, visits, tmp_path):  # noqa: F811 - the fixture
-    """Enter opens a queue; K, R or S decides its first row, U takes that back; a failure can only be looked at."""
+    """Enter opens a queue; a digit, K, R or S decides its first row, U takes that back; failures are only looked at."""
     path = shutil.copytree(faulty, tmp_path / "s")
     with serving(path) as server:
         page = visits.open(server, "mode=clean")
+        conflicts = page.locator(".queues li button").filter(has_text="Copies with two labels")
+        conflicts.focus()
+        page.keyboard.press("Enter")
+        labels = page.get_by_role("button", name=re.compile("^[12] Label: "))
+        expect(labels).to_have_count(2)
+        chosen = labels.nth(1).inner_text().partition("Label: ")[2]
+        page.keyboard.press("2")
+        expect(page.get_by_test_id("message")).to_contain_text(f"2 items: label = {chosen}")
+        page.keyboard.press("u")
+        expect(labels).to_have_count(2)
         for name, key in KEYS.items():
             queue = page.locator(".queues li button").filter(has_text=name)
             queue.focus()

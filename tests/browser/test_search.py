@@ -31,6 +31,9 @@ def test_words_by_key(page):
     expect(page.get_by_test_id(COUNT)).to_contain_text("hit")
     scores = [float(label.rpartition("score ")[2]) for label in labels(page)]
     assert scores == sorted(scores, reverse=True)
+    page.get_by_test_id("unfit").get_by_role("button", name="Show them").click()
+    expect(page.get_by_test_id("unfit")).to_be_hidden()
+    expect(page.get_by_test_id(COUNT)).not_to_have_text(f"{len(scores)} hits")
     page.get_by_label("Clear the search").click()
     expect(page.get_by_test_id(COUNT)).to_have_text(f"{ITEMS} of {ITEMS} items")
 

@@ -47,7 +47,7 @@ def test_few_examples_use_rocchio(store):
     """The query is 0.75 of the mean of the wanted examples minus 0.15 of the mean of the others."""
     x, y = np.eye(2, dtype=np.float32)
     vector, how = query_from_examples(None, [x, x], [y])
-    assert how == "rocchio"
+    assert how == "Rocchio"
     assert vector.tolist() == pytest.approx((np.array([0.75, -0.15]) / np.hypot(0.75, 0.15)).tolist())
     assert [h.item for h in store.search(like=[1, 5], unlike=[2], k=2)] == [1, 5]
 
@@ -58,7 +58,7 @@ def test_many_examples_fit_a_classifier():
     like = [np.array([1, 0.5 + 0.1 * e, 0], np.float32) for e in rng.standard_normal(9)]
     unlike = [np.array([1, -0.5 + 0.1 * e, 0], np.float32) for e in rng.standard_normal(9)]
     vector, how = query_from_examples(None, like, unlike)
-    assert how == "logistic"
+    assert how == "logistic regression"
     assert vector[1] / np.linalg.norm(vector) > 0.99
 
 

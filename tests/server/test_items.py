@@ -1,13 +1,14 @@
 """What a person looks at: the store, pages of items, one item, facets, completion."""
 
 import io
+import shutil
 
 import pytest
 from PIL import Image
 
 import embedstore as es
 from embedstore.server.routes.items import item_name
-from tests.server.conftest import HOSTILE
+from tests.server.conftest import HOSTILE, running
 
 
 def test_the_store_says_what_it_holds(client):
@@ -88,6 +89,36 @@ def test_facets_count_values_of_what_matches(client):
     assert (item["low"], item["high"], item["distinct"]) == (1, 12, 12)
     body = client.get("/api/v1/facets", params={"columns": ["label"], "where": "label > 'c'"}).json()
     assert [v["value"] for v in body["facets"][0]["values"]] == ["green", "red"]
+
+
+def test_facets_of_a_selection(client):
+    """Values are counted among the items of a selection, those of a filter among its own part."""
+    handle = client.post("/api/v1/selections", json={"ids": [1, 2, 3, 4]}).json()["handle"]
+    ask = {"columns": ["label", "item"], "selection": handle}
+    label, item = client.get("/api/v1/facets", params=ask).json()["facets"]
+    assert sum(v["count"] for v in label["values"]) == 4
+    assert (item["low"], item["high"], item["distinct"]) == (1, 4, 4)
+    filtered = client.get("/api/v1/facets", params=ask | {"where": "item > 2"}).json()["facets"][1]
+    assert (filtered["low"], filtered["high"]) == (3, 4)
+    assert client.get("/api/v1/facets", params=ask | {"selection": "gone"}).status_code == 404
+
+
+def test_each_tag_is_a_value_of_its_own(color_store, tmp_path):
+    """An item with two tags counts for both; the same text in another column is one value."""
+    shutil.copytree(color_store, tmp_path / "s")
+    with running(es.open(tmp_path / "s")) as server, server.client() as client:
+        for name in ("tags", "other"):
+            for item, value in ((1, "old;odd"), (2, "old"), (3, "odd;odd;")):
+                body = {"ids": [item], "column": name, "value": value, "create_column": True, "overwrite": True}
+                assert client.post("/api/v1/labels", json=body).status_code == 200
+        facets = client.get("/api/v1/facets", params={"columns": ["tags", "other"]}).json()["facets"]
+        where = "list_contains(string_split(tags, ';'), 'old')"
+        found = client.get("/api/v1/items", params={"where": where}).json()
+    counts = [{v["value"]: v["count"] for v in f["values"]} for f in facets]
+    assert counts[0] == {"odd": 2, "old": 2, "": 1}
+    assert counts[1] == {"old;odd": 1, "old": 1, "odd;odd;": 1}
+    assert [(f["distinct"], f["absent"]) for f in facets] == [(3, 9), (3, 9)]
+    assert [row["id"] for row in found["items"]] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_a_fault_of_most_pictures_is_how_they_are(tmp_path):
 
 
 def test_an_item_with_a_new_label_leaves_its_queue(faulty, tmp_path):
-    """A label that is set takes the item out of the queue without finding the errors again."""
+    """A label that is set takes the item out of the queue without finding the errors again; an undo brings it back."""
     shutil.copytree(faulty, tmp_path / "s")
     with running(es.open(tmp_path / "s")) as server, server.client() as client:
         before = queue(client, "label-errors")
@@ -190,3 +190,7 @@ def test_an_item_with_a_new_label_leaves_its_queue(faulty, tmp_path):
         body = {"ids": [item], "column": "label", "value": before["rows"][0]["suggested"], "overwrite": True}
         assert client.post("/api/v1/labels", json=body).status_code == 200
         assert queue(client, "label-errors")["total"] == before["total"] - 1
+        steps = {"undo": 0, "redo": -1}
+        for step in ("undo", "redo", "undo", "redo", "undo"):
+            assert client.post(f"/api/v1/{step}", json={}).status_code == 200
+            assert queue(client, "label-errors")["total"] == before["total"] + steps[step]

@@ -74,6 +74,7 @@ def test_a_search_says_from_which_score_on_hits_fit(client):
         assert [h["fits"] for h in body["hits"]] == [h["score"] >= body["cut_off"] for h in body["hits"]]
         assert body["nothing_fits"] == (not any(h["fits"] for h in body["hits"]))
     assert (search(0)["cut_off"], search(0)["nothing_fits"]) == (None, False)
+    assert search(None)["cut_off"] == usual["cut_off"]
     by_item = client.post("/api/v1/search", json={"item": 1, "k": 3}).json()
     assert (by_item["cut_off"], all(h["fits"] for h in by_item["hits"])) == (None, True)
 

@@ -92,6 +92,16 @@ def test_what_cannot_be_shown_is_refused(kind):
     assert client.get(f"/api/v1/items/999/{route}").status_code == 404
 
 
+def test_among_texts_everything_fits_unless_somebody_chooses(kind):
+    """A collection of texts mentions many things, so that the usual cut-off would hide what is there."""
+    client, path = kind
+    if path.name == "clips.store":
+        pytest.skip("this network of sounds reads no words")
+    search = {"words": "a dog", "k": len(TEXTS)}
+    assert client.post("/api/v1/search", json=search).json()["cut_off"] is None
+    assert client.post("/api/v1/search", json=search | {"strictness": 0.5}).json()["cut_off"] is not None
+
+
 def test_only_the_first_minutes_of_a_sound_are_played(monkeypatch):
     """What is sent has a limit, and what was decoded once is kept."""
     monkeypatch.setattr("embedstore.server.sounds.PLAYED_SECONDS", 1)

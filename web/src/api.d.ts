@@ -953,6 +953,16 @@ export interface components {
             /** Rows */
             rows: components["schemas"]["ComparedBody"][];
             /**
+             * Leak
+             * @description How many held-out items have a near copy in training, and what that does.
+             */
+            leak: string | null;
+            /**
+             * Notes
+             * @description How to read the comparison, one sentence per fact.
+             */
+            notes: string[];
+            /**
              * Comparison
              * @description All figures, as `--json` of the command line.
              */
@@ -1597,6 +1607,16 @@ export interface components {
             /** Classes */
             classes: string[];
             /**
+             * Leak
+             * @description How many held-out items have a near copy in training, and what that does.
+             */
+            leak: string | null;
+            /**
+             * Notes
+             * @description What limits the figures, one sentence per fact.
+             */
+            notes: string[];
+            /**
              * Report
              * @description All figures, as `--json` of the command line.
              */
@@ -1646,10 +1666,9 @@ export interface components {
             hybrid?: string | null;
             /**
              * Strictness
-             * @description From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most.
-             * @default 0.5
+             * @description From 0 (everything fits) to 1; at 0.5 words for what is absent have a hit in 5% of cases at most. By default 0.5, and 0 among texts.
              */
-            strictness?: number;
+            strictness?: number | null;
         };
         /**
          * SelectionBody
@@ -2908,6 +2927,7 @@ export interface operations {
                 columns?: string[];
                 /** @description A filter, as on the command line. */
                 where?: string | null;
+                selection?: string | null;
             };
             header?: never;
             path?: never;
@@ -3222,7 +3242,7 @@ export interface operations {
                 where?: string | null;
                 selection?: string | null;
                 space?: string | null;
-                strictness?: number;
+                strictness?: number | null;
                 replica?: string | null;
             };
             header?: never;

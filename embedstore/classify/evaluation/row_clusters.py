@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 
 from embedstore.arrays import FloatArray, IntArray, unit_rows
+from embedstore.threads import single_threaded_algebra
 
 _ITERATIONS = 20
+_SMALL = (
+    1e10  # multiplications in under a second of one core, which many products of several cores would only slow down
+)
 
 
 def centered_unit_rows(X: FloatArray) -> FloatArray:
@@ -28,11 +34,12 @@ def centers_of(X: FloatArray, k: int, *, weights: FloatArray | None = None, seed
 
     X = np.ascontiguousarray(X)
     weights = None if weights is None else weights.astype(np.float32)
-    first, _ = kmeans_plusplus(X, k, sample_weight=weights, random_state=seed)
     kmeans = faiss.Kmeans(
         X.shape[1], k, niter=_ITERATIONS, seed=seed, min_points_per_centroid=1, max_points_per_centroid=max(1, len(X))
     )
-    kmeans.train(X, weights, init_centroids=first)
+    with single_threaded_algebra() if X.size * k * _ITERATIONS < _SMALL else nullcontext():
+        first, _ = kmeans_plusplus(X, k, sample_weight=weights, random_state=seed)
+        kmeans.train(X, weights, init_centroids=first)
     return np.asarray(kmeans.centroids)
 
 

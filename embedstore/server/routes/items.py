@@ -135,9 +135,14 @@ async def get_sound(item: ItemId, context: Context, request: Request) -> Respons
 
 
 @router.get("/facets")
-def get_facets(context: Context, columns: Columns = ["label", "split"], where: Where = None) -> FacetsBody:  # noqa: B006
+def get_facets(
+    context: Context,
+    columns: Columns = ["label", "split"],  # noqa: B006 - FastAPI copies it
+    where: Where = None,
+    selection: str | None = None,
+) -> FacetsBody:
     """Return the most frequent values of columns among the items that match a filter."""
-    facets = context.browser.facets(columns, where)
+    facets = context.browser.facets(columns, where, context.selected(selection))
     return FacetsBody(
         facets=[
             FacetBody(

@@ -11,7 +11,12 @@ from pydantic import Field
 
 from embedstore.classify.data.slices import SliceValues, load_slices
 from embedstore.classify.evaluation import Evaluation
+from embedstore.classify.evaluation.compare_heads import HeadComparison
+from embedstore.classify.evaluation.regression.compare import RegressionComparison
 from embedstore.errors import LabelError
+from embedstore.reports.comparison_text import comparison_leak_headline, comparison_notes
+from embedstore.reports.evaluation_text import evaluation_notes, leak_headline
+from embedstore.reports.regression_text import regression_comparison_notes, regression_notes
 from embedstore.server.context import Context, ServerContext
 from embedstore.server.models import MAX_TEXT, ItemBody, Model, SelectionBody
 from embedstore.server.reports import KeptReport
@@ -65,6 +70,8 @@ class ReportBody(Model):
     score: EstimateBody
     seconds: float
     classes: list[str]
+    leak: str | None = Field(description="How many held-out items have a near copy in training, and what that does.")
+    notes: list[str] = Field(description="What limits the figures, one sentence per fact.")
     report: dict[str, Any] = Field(description="All figures, as `--json` of the command line.")
 
 
@@ -99,6 +106,8 @@ class ComparisonBody(Model):
     metric: str
     held_out: int
     rows: list[ComparedBody]
+    leak: str | None = Field(description="How many held-out items have a near copy in training, and what that does.")
+    notes: list[str] = Field(description="How to read the comparison, one sentence per fact.")
     comparison: dict[str, Any] = Field(description="All figures, as `--json` of the command line.")
 
 
@@ -200,6 +209,8 @@ def get_comparison(
         metric=next(iter(evaluation.scores)),
         held_out=evaluation.n_held_out,
         rows=rows,
+        leak=comparison_leak_headline(compared) if isinstance(compared, HeadComparison) else None,
+        notes=_comparison_notes(compared),
         comparison=to_json_value(compared.to_json()),
     )
 
@@ -255,6 +266,13 @@ def _compared(result: Any) -> ComparedBody:
     )
 
 
+def _comparison_notes(compared: HeadComparison | RegressionComparison) -> list[str]:
+    """Return how to read a comparison."""
+    if isinstance(compared, HeadComparison):
+        return comparison_notes(compared)
+    return regression_comparison_notes(compared)
+
+
 def _estimate(estimate: Any) -> EstimateBody:
     """Return a figure with its interval."""
     return EstimateBody(
@@ -267,6 +285,7 @@ def _report(context: ServerContext, result: Any, slices: SliceValues | None = No
     metric, estimate = next(iter(result.scores.items()), (None, None))
     if metric is None or estimate is None:
         raise LabelError("the report has no figures: too few items have a label; label more of them")
+    is_classifier = isinstance(result, Evaluation)
     return ReportBody(
         handle=context.reports.add(KeptReport(result, slices)),
         head=result.head,
@@ -277,6 +296,8 @@ def _report(context: ServerContext, result: Any, slices: SliceValues | None = No
         metric=metric,
         score=_estimate(estimate),
         seconds=round(result.seconds, 3),
-        classes=list(result.classes) if isinstance(result, Evaluation) else [],
+        classes=list(result.classes) if is_classifier else [],
+        leak=leak_headline(result) if is_classifier else None,
+        notes=evaluation_notes(result) if is_classifier else regression_notes(result),
         report=to_json_value(result.to_json()),
     )

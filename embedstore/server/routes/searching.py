@@ -42,7 +42,7 @@ async def search_by_image(
     where: Annotated[str | None, Query(max_length=MAX_TEXT)] = None,
     selection: str | None = None,
     space: str | None = None,
-    strictness: Annotated[float, Query(ge=0, le=1)] = 0.5,
+    strictness: Annotated[float | None, Query(ge=0, le=1)] = None,
     replica: Annotated[str | None, Query(max_length=100)] = None,
 ) -> HitsBody:
     """Return the items nearest to an image, whose bytes are the body of the request."""

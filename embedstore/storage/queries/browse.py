@@ -14,10 +14,12 @@ from embedstore.storage import filters
 from embedstore.storage.python_values import described, exact_query, execute_exact
 from embedstore.storage.queries.search import item_columns, require_item_column
 from embedstore.storage.quoting import quote_identifier
-from embedstore.storage.sql import content_hex, first_row, int64_column
+from embedstore.storage.sql import column_types, content_hex, first_row, int64_column
 
 Row = tuple[Any, ...]
 _ROW_COLUMNS = ("item", "uri", "label", "split")
+TAGS = "tags"  # the column whose texts are several values
+SEPARATOR = ";"  # what separates them
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,17 @@ def item_format(con: duckdb.DuckDBPyConnection, item: int) -> str | None:
 
 
 def column_values(
-    con: duckdb.DuckDBPyConnection, column: str, where: str | None, *, limit: int, is_ordered: bool
+    con: duckdb.DuckDBPyConnection,
+    column: str,
+    where: str | None,
+    *,
+    limit: int,
+    is_ordered: bool,
+    within: NDArray[np.int64] | None = None,
 ) -> ColumnValues:
     """Return the values of a column among the present items that match a filter.
+
+    Each tag of the text column ``tags`` is a value of its own.
 
     Args:
         con: the open catalog.
@@ -161,22 +171,28 @@ def column_values(
         where: the filter.
         limit: how many values to return.
         is_ordered: whether the least and the greatest value are wanted.
+        within: int64 ``(n,)`` ids of the items to count among; None counts among all.
 
     Raises:
         BadFilter: if the filter cannot be used.
         UnknownColumn: if the items lack the column, or a column that the filter names.
     """
+    types = column_types(con, "items")
     found = require_item_column(column, item_columns(con))
     name = f"items.{quote_identifier(found)}"
     condition = filters.compile_filter(con, where)
-    rows = f"FROM items WHERE present AND ({condition})"
-    ends = f", min({name}), max({name})" if is_ordered else ", NULL, NULL"
+    if found.lower() == TAGS and types[found] == "VARCHAR":
+        name = f"unnest(coalesce(list_distinct(string_split({name}, '{SEPARATOR}')), [NULL]))"
+    wanted = {"item": within}  # noqa: F841 - read by SQL
+    among = "true" if within is None else "item IN (SELECT item FROM wanted)"
+    rows = f"(SELECT {name} AS v FROM items WHERE present AND ({condition}) AND {among})"
+    ends = "min(v), max(v)" if is_ordered else "NULL, NULL"
     with filters.filter_errors(con, where):
         distinct, absent, low, high = first_row(
-            con.execute(f"SELECT count(DISTINCT {name}), count(*) FILTER ({name} IS NULL){ends} {rows}")
+            con.execute(f"SELECT count(DISTINCT v), count(*) FILTER (v IS NULL), {ends} FROM {rows}")
         )
         values = con.execute(
-            f"SELECT {name} AS v, count(*) AS n {rows} AND {name} IS NOT NULL GROUP BY 1 ORDER BY n DESC, v LIMIT ?",
+            f"SELECT v, count(*) AS n FROM {rows} WHERE v IS NOT NULL GROUP BY 1 ORDER BY n DESC, v LIMIT ?",
             [limit],
         ).fetchall()
     return ColumnValues(found, values, distinct, absent, low, high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -185,15 +185,26 @@ def decisions(con: duckdb.DuckDBPyConnection, queue: str) -> dict[int, str]:
 
 
 def changed_items(con: duckdb.DuckDBPyConnection, *, after: int) -> set[int]:
-    """Return the items of which a value was set by a run after the one with a number."""
+    """Return the items with another value than after the run of a number; what was set and taken back is none."""
     rows = con.execute(
-        f"SELECT result->'$.groups' FROM runs WHERE {_OPERATIONS} AND run > ? "
+        f"SELECT run, (settings->>'$.reverses')::BIGINT, result->'$.groups' FROM runs WHERE {_OPERATIONS} AND run > ? "
         f"AND NOT starts_with(settings->>'$.column', '{QUEUE_PREFIX}') AND NOT (verb IN ('{UNDO}', '{REDO}') "
         f"AND starts_with(settings->>'$.column', '{REMOVAL_PREFIX}'))",
         [after],
     ).fetchall()
-    spans = [span for (groups,) in rows for *_, spans in json.loads(groups) for span in spans]
+    reverses = {run: reversed_run for run, reversed_run, _ in rows}
+    taken_back = {run for (run,) in con.execute(f"SELECT r FROM {_REVERSED_BY} t(r)").fetchall()}
+    lasting = [groups for run, _, groups in rows if run not in taken_back and _is_change(run, reverses)]
+    spans = [span for groups in lasting for *_, spans in json.loads(groups) for span in spans]
     return {item for first, last in spans for item in range(first, last + 1)}
+
+
+def _is_change(run: int | None, reverses: Mapping[int, int | None]) -> bool:
+    """Return whether a run, the one that it reverses, the one that this reverses and so on are an odd number."""
+    count = 0
+    while run is not None and run in reverses:
+        count, run = count + 1, reverses[run]
+    return count % 2 == 1
 
 
 def changed_values(con: duckdb.DuckDBPyConnection, number: int) -> ChangedValues:

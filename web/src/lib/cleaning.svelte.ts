@@ -6,6 +6,7 @@ import { edits, type Made } from "./edits.svelte";
 import { messages } from "./messages.svelte";
 import { query } from "./query.svelte";
 import { StepHistory } from "./steps";
+import { counted } from "./values";
 
 export type Queue = Schemas["QueueBody"];
 export type Row = Schemas["QueueRowBody"];
@@ -115,12 +116,23 @@ class Cleaning {
 
   /** Give every item of the row the suggested label. */
   async accept(): Promise<void> {
+    if (this.row?.suggested) await this.relabel(this.row.suggested);
+  }
+
+  /** The labels of the items of the row, where they differ. */
+  get labels(): readonly string[] {
+    const labels = new Set(this.row?.items.map(({ label }) => label).filter((label) => label != null));
+    return labels.size > 1 ? [...labels] : [];
+  }
+
+  /** Give every item of the row one label. */
+  async relabel(value: string): Promise<void> {
     const { row } = this;
-    if (!row?.suggested) return;
+    if (!row) return;
     const ids = row.items.map(({ id }) => id);
     const expected = row.items.map(({ label }) => label);
     const at = this.#here();
-    const request = { ids, column: "label", value: row.suggested, expected };
+    const request = { ids, column: "label", value, expected };
     await this.#step(at, edits.label(request, (made) => void this.#step(at, made)));
   }
 
@@ -170,7 +182,7 @@ class Cleaning {
       const removed = await body(api.POST("/api/v1/queues/{kind}/removal", request));
       if (removed.change === null) messages.say("No item of this queue is decided as “Remove”.");
       else if (removed.items === 1) edits.made("1 item was taken out; its file stays", removed.change);
-      else edits.made(`${removed.items.toLocaleString()} items were taken out; their files stay`, removed.change);
+      else edits.made(`${counted(removed.items, "item")} were taken out; their files stay`, removed.change);
       return removed.change;
     });
     await this.#steps.add({ rows: null, place: 0 }, made);

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { columnOf, combined, folderClause, folderOf, quoteName, quoteValue, toggled, valuesClause } from "./filter";
+import { columnOf, combined, folderClause, folderOf, quoteName, quoteValue, toggled, valuesClause, valuesOf } from "./filter";
 
 it("quotes names and values of strangers", () => {
   expect(quoteName("year")).toBe("year");
@@ -15,6 +15,13 @@ it("writes one condition per facet", () => {
   expect(valuesClause("label", ["cat", "dog"])).toBe("label in ('cat', 'dog')");
   expect(valuesClause("label", [null])).toBe("label is null");
   expect(valuesClause("year", [2020, null])).toBe("(year = 2020 or year is null)");
+});
+
+it("filters by single tags", () => {
+  expect(valuesOf("tags", "old;it's")).toEqual(["old", "it's"]);
+  expect(valuesOf("label", "old;new")).toEqual(["old;new"]);
+  expect(valuesClause("tags", ["it's"])).toBe("list_contains(string_split(tags, ';'), 'it''s')");
+  expect(valuesClause("tags", ["a", null])).toBe("(list_contains(string_split(tags, ';'), 'a') or tags is null)");
 });
 
 it("keeps a text with `or` and a comment together", () => {

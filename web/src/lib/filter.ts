@@ -13,12 +13,22 @@ export function quoteValue(value: Value): string {
   return String(value);
 }
 
+/** The column whose texts are several values, and what separates them. */
+export const TAGS = "tags";
+const SEPARATOR = ";";
+
+/** The values of an item's column that are filtered by, one by one. */
+export function valuesOf(column: string, value: Value): Value[] {
+  return column === TAGS && typeof value === "string" ? value.split(SEPARATOR) : [value];
+}
+
 export function valuesClause(column: string, values: readonly Value[]): string {
   const name = quoteName(column);
   const present = values.filter((value) => value !== null);
   const parts: string[] = [];
-  if (present.length === 1) parts.push(`${name} = ${quoteValue(present[0] ?? null)}`);
-  if (present.length > 1) parts.push(`${name} in (${present.map(quoteValue).join(", ")})`);
+  if (column === TAGS) parts.push(...present.map((value) => `list_contains(string_split(${name}, '${SEPARATOR}'), ${quoteValue(value)})`));
+  else if (present.length === 1) parts.push(`${name} = ${quoteValue(present[0] ?? null)}`);
+  else if (present.length > 1) parts.push(`${name} in (${present.map(quoteValue).join(", ")})`);
   if (present.length < values.length) parts.push(`${name} is null`);
   return parts.length > 1 ? `(${parts.join(" or ")})` : (parts[0] ?? "");
 }

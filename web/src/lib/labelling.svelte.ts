@@ -46,7 +46,8 @@ class Labelling {
   course: readonly Forecast[] = $state.raw([]);
   /** Why there is no accuracy, in the server's words. */
   noJudgement: string | null = $state(null);
-  remaining = $state(0);
+  /** How many items had no label when the batch was chosen; null until the server says it. */
+  unlabelled: number | null = $state(null);
   problem: string | null = $state(null);
   busy = $state(false);
 
@@ -59,6 +60,12 @@ class Labelling {
 
   get current(): Entry | undefined {
     return this.batch[this.place];
+  }
+
+  /** How many items have no label now, as far as is known. */
+  get remaining(): number | null {
+    const labelled = this.batch.filter(({ value }) => value !== null).length;
+    return this.unlabelled === null ? null : Math.max(0, this.unlabelled - labelled);
   }
 
   get isDone(): boolean {
@@ -84,6 +91,7 @@ class Labelling {
     this.values = [];
     this.batch = [];
     this.place = 0;
+    this.unlabelled = null;
     this.#steps = new StepHistory();
     this.#count();
     try {
@@ -121,7 +129,7 @@ class Labelling {
     const { column } = this;
     this.busy = true;
     this.problem = null;
-    void this.judge(); // labels can be given meanwhile
+    if (this.values.length > 0) void this.judge(); // labels can be given meanwhile
     try {
       const answer = await body(api.GET("/api/v1/suggestions", { params: { query: { column, n: BATCH } } }));
       if (!isLatest()) return;
@@ -131,7 +139,7 @@ class Labelling {
         reason: reasonOf(answer.strategy, predicted, confidence),
         value: null,
       }));
-      this.remaining = answer.unlabelled;
+      this.unlabelled = answer.unlabelled;
       this.place = 0;
     } catch (error) {
       if (isLatest()) this.problem = error instanceof Error ? error.message : String(error);

@@ -27,6 +27,11 @@ class Messages {
     this.show({ text: known ? error.message : String(error), cure: known ? error.cure : null, bad: true });
   }
 
+  /** Take an error away that says nothing of what is asked for now; one with an offer stays. */
+  settle(): void {
+    if (this.current?.bad && !this.current.action) this.close();
+  }
+
   close(): void {
     this.current = null;
   }

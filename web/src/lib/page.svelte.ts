@@ -131,6 +131,7 @@ class Page {
 
   async #refresh(): Promise<void> {
     const isLatest = this.#lists.begin();
+    messages.settle();
     this.busy = true;
     this.remember();
     try {

@@ -31,7 +31,8 @@ class Query {
   lessLike: readonly Example[] = $state.raw([]);
   image: File | null = $state.raw(null);
   /** How strict the cut-off is below which a hit does not fit: 0 takes everything. */
-  strictness = $state(0.5);
+  /** By default the server chooses it. */
+  strictness: number | null = $state(null);
   /** The column of texts whose words count, too; "" for none. */
   hybrid = $state("");
   /** True where searches go by the store itself, though the server has a replica. */

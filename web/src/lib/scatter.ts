@@ -14,7 +14,14 @@ export interface ScatterEvents {
   readonly ondrawn: () => void;
 }
 
-const FILL = 0.92; // of the screen, when the whole map is shown
+/** Pixels at the edges of the screen that something covers. */
+export interface Margins {
+  readonly top: number;
+  readonly right: number;
+  readonly bottom: number;
+}
+
+const FILL = 0.92; // of the room between the margins, when the whole map is shown
 const MAX_ZOOM_IN = 14;
 
 export class Scatter {
@@ -23,6 +30,7 @@ export class Scatter {
   #xy: Float32Array = new Float32Array();
   #colors: Uint8Array = new Uint8Array();
   #fit = 0;
+  #isWhole = false;
   #size: Place;
   #drawn = false;
 
@@ -74,16 +82,28 @@ export class Scatter {
     this.#deck.setProps({ width: size[0], height: size[1] });
   }
 
-  /** Show the whole map. */
-  fit(bounds: Bounds): void {
+  /** Show the whole map, between those of some margins that leave it the most room. */
+  fit(bounds: Bounds, choices: readonly Margins[]): void {
     const [width, height] = this.#size;
     const wide = Math.max(bounds.right - bounds.left, 1e-9);
     const tall = Math.max(bounds.high - bounds.low, 1e-9);
-    this.#fit = Math.log2(Math.min((width * FILL) / wide, (height * FILL) / tall));
-    this.look({ target: [(bounds.left + bounds.right) / 2, (bounds.low + bounds.high) / 2], zoom: this.#fit });
+    const scaleOf = ({ top, right, bottom }: Margins): number =>
+      FILL * Math.min(Math.max(width - right, 1) / wide, Math.max(height - top - bottom, 1) / tall);
+    const { top, right, bottom } = choices.reduce((best, other) => (scaleOf(other) > scaleOf(best) ? other : best));
+    const scale = scaleOf({ top, right, bottom });
+    this.#fit = Math.log2(scale);
+    const centre = [(bounds.left + bounds.right) / 2, (bounds.low + bounds.high) / 2] as const;
+    this.look({ target: [centre[0] + right / 2 / scale, centre[1] - (top - bottom) / 2 / scale], zoom: this.#fit });
+    this.#isWhole = true;
+  }
+
+  /** Whether nobody moved the map since all of it was shown. */
+  get isWhole(): boolean {
+    return this.#isWhole;
   }
 
   look(view: OrthographicViewState): void {
+    this.#isWhole = false;
     const zoom = Math.min(Math.max(zoomOf(view), this.#fit - 1), this.#fit + MAX_ZOOM_IN);
     this.#view = { ...view, zoom };
     this.#deck.setProps({ viewState: this.#view });

@@ -7,6 +7,7 @@ import { Latest } from "./order";
 import { page } from "./page.svelte";
 import { query, type Scope } from "./query.svelte";
 import * as select from "./selection";
+import { counted } from "./values";
 
 /** What was selected, and the list of which it is everything. */
 interface Found {
@@ -87,8 +88,13 @@ class Selected {
     if (count === 0) throw new ApiError(0, "nothing is selected", "select items first");
     const label = `${count.toLocaleString()} selected`;
     if (handle !== null) return { handle, label, count };
-    const answer = await this.create({ ids: [...ids] });
-    return { handle: answer.handle, label, count: answer.count };
+    return { ...(await this.of([...ids])), label };
+  }
+
+  /** A selection of these items, whatever is selected. */
+  async of(ids: number[]): Promise<Scope> {
+    const { handle, count } = await this.create({ ids });
+    return { handle, label: counted(count, "item"), count };
   }
 
   /** The ids of what is selected, in the order of addition. */

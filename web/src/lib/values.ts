@@ -17,6 +17,14 @@ export function counted(count: number, noun: string): string {
   return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
 }
 
+/** A value of a column to be read; times without fractions of a second. */
+export function shownValue(value: unknown): string {
+  if (value === null) return "no value";
+  if (value === "") return "(empty text)";
+  if (typeof value === "string") return value.replace(/^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.\d+/, "$1");
+  return typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(6))) : JSON.stringify(value);
+}
+
 /** A time of the server in the words of the browser's language. */
 export function when(text: string): string {
   const time = new Date(text);
