@@ -275,6 +275,11 @@ def interval(low: float, high: float) -> str | None:
     return f"[{low:.3f}, {high:.3f}]" if math.isfinite(low + high) else None
 
 
+def all_pairs(count: int) -> str:
+    """Return that an interval holds for several pairs together, as the end of a note; no text for a single pair."""
+    return f"; the interval holds for all {count:,} pairs together" if count > 1 else ""
+
+
 def finite(value: float) -> float | None:
     """Return a number, or None for NaN and infinity."""
     return value if math.isfinite(value) else None

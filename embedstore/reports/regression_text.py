@@ -15,6 +15,7 @@ from embedstore.classify.metrics.regression import MIN_GROUPS, NumericMetric
 from embedstore.reports.evaluation_text import (
     MAX_LISTED_CLASSES,
     TextTable,
+    all_pairs,
     finite,
     group_notes,
     near_duplicate_notes,
@@ -140,8 +141,7 @@ def number_slice_notes(report: NumericSliceReport) -> list[str]:
     shown = "" if gap.is_shown else ", and does not show a difference"
     return [
         f"largest gap in mean absolute error: {_value(gap.high)} over {_value(gap.low)} by {gap.gap:.4g} "
-        f"{number_interval(gap.gap_low, gap.gap_high)}; the interval holds for all "
-        f"{counted(len(report.gaps), 'pair')} together" + shown,
+        f"{number_interval(gap.gap_low, gap.gap_high)}{all_pairs(len(report.gaps))}" + shown,
         *out,
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embedstore.classify.evaluation.slice_report import MIN_SLICE_GROUPS, SliceGap, SliceReport
 from embedstore.classify.metrics import MetricName
-from embedstore.reports.evaluation_text import MAX_LISTED_CLASSES, TextTable, finite, interval
+from embedstore.reports.evaluation_text import MAX_LISTED_CLASSES, TextTable, all_pairs, finite, interval
 from embedstore.wording import counted
 
 NO_VALUE = "(no value)"
@@ -67,7 +67,7 @@ def _gap_notes(report: SliceReport) -> list[str]:
         f"worst of {report.column}: {_name(worst.value)} with {figure} {low.value:.3f} "
         f"[{low.low:.3f}, {low.high:.3f}] on {counted(worst.rows, 'item')}; the lowest of several is too low by "
         "selection",
-        f"largest gap in {figure}: {_gap(gap)}; the interval holds for all {counted(len(report.gaps), 'pair')} together"
+        f"largest gap in {figure}: {_gap(gap)}{all_pairs(len(report.gaps))}"
         + ("" if gap.is_shown else ", and does not show a difference"),
     ]
     surest = max(report.gaps, key=lambda g: g.gap_low)

@@ -13,6 +13,7 @@ import os
 import tarfile
 import time
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +137,7 @@ def table(files, rows):
         line = row_of(name, found)
         near, n_sets = near + ("within 0.2" in line), n_sets + 1
         yield line
-    yield f"| CPU seconds, all | {' | '.join(f'{s:.2f}' for s in total.values())} | |"
+    yield f"| CPU seconds, all | {' | '.join(f'{s:.2f}' for s in total.values())} | run on {datetime.now(UTC).date()} |"
     yield ""
     yield verdict_of(near, n_sets, total)
 

@@ -14,7 +14,7 @@ from embedstore.classify.metrics.resampling import studentized_interval
 from embedstore.classify.retrieval.metrics import mean_estimate
 from embedstore.errors import EmbedstoreError, LabelError
 from embedstore.reports.comparison_text import comparison_notes
-from embedstore.reports.evaluation_text import evaluation_notes
+from embedstore.reports.evaluation_text import all_pairs, evaluation_notes
 from tests.helpers.clusters import add, clusters, store_of
 
 AB = ["a", "b"]
@@ -252,6 +252,12 @@ def test_val_items_that_are_copies_of_test_items_are_counted(tmp_path):
     assert result.calibration["rows"] == 20
     (note,) = (n for n in result.split_notes if "split val" in n)
     assert note.startswith("10 items of the split val share a picture or a group with training or held-out items")
+
+
+def test_an_interval_of_two_slices_is_not_of_all_1_pair():
+    """A statement on several pairs is made of several."""
+    assert all_pairs(1) == ""
+    assert all_pairs(3) == "; the interval holds for all 3 pairs together"
 
 
 def test_one_imperfect_ranking_leaves_the_interval_of_a_share():
