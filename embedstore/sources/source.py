@@ -84,6 +84,11 @@ class Source(Protocol):
         """Write ``uri`` and the user's own columns, typed; called only where there are such columns."""
 
 
+def unit_of(source: Source) -> str:
+    """Return what a person calls one thing that a source contains: a row of a table, or a file."""
+    return "row" if source.tables and not source.roots and not source.archives else "file"
+
+
 class LocationSource:
     """A source of files that their uri locates; by itself it has no columns and covers no folder completely."""
 
