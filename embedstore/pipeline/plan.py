@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedstore.modality import Modality
 from embedstore.pipeline.content_set import ContentSet, MissingItems
 from embedstore.pipeline.read_order import ReadOrder
-from embedstore.sources.source import Scan, Source, unit_of
+from embedstore.sources.source import Scan, Source
 from embedstore.storage.commit import FailureRow
 from embedstore.storage.inbox.inbox import KNOWN, MISSING
 from embedstore.storage.queries import embedding
@@ -222,7 +222,7 @@ def build_plan(
             known_failures=counts["failed"] + counts["known"],
             new_failures=counts["new"],
             skipped=dict(scan.summary.skipped),
-            unit=unit_of(source),
+            unit=source.unit,
         ),
         known_contents,
         missing,

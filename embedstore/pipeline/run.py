@@ -26,7 +26,7 @@ from embedstore.pipeline.report import EmbedReport, EncodingResult, build_report
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.pipeline.stage_times import StageTimers, StageTimes
 from embedstore.sources.skip_rules import skipped_summary
-from embedstore.sources.source import Scan, Source, unit_of
+from embedstore.sources.source import Scan, Source
 from embedstore.storage.run_progress import ProgressRecorder
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.sql import utc_now
@@ -180,7 +180,7 @@ def plan_source(job: EmbedJob, stop: StopSignal) -> EmbedPlan:
     if not plan.counts.scanned:
         skipped = f" to embed, {skipped_summary(plan.counts.skipped)}" if plan.counts.skipped else ""
         cures = [f"name a folder, files or a manifest of {modality.plural}", *job.source.notices]
-        raise NoImages(f"{job.source.description} has no {unit_of(job.source)}s{skipped}; {'; '.join(cures)}")
+        raise NoImages(f"{job.source.description} has no {job.source.unit}s{skipped}; {'; '.join(cures)}")
     return plan
 
 
