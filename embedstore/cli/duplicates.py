@@ -13,6 +13,7 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.cli.item_texts import print_items, texts_of_items
 from embedstore.cli.option_groups import NameOptionGroup, with_option_groups
 from embedstore.tables import Record, save_records
 from embedstore.wording import counted
@@ -107,7 +108,7 @@ def duplicates(
     if as_json:
         console.print_json(groups.to_json())
     elif not names.print_names(opened, items) and not output and rows:
-        console.print_table(list(rows[0]), [list(r.values()) for r in rows])
+        _print_rows(opened, rows)
     console.print_note(_coverage(groups))
     if groups.only_equal:
         console.print_note(
@@ -121,6 +122,12 @@ def duplicates(
             "them again "
             "adds them again"
         )
+
+
+def _print_rows(opened: es.Store, rows: Sequence[Record]) -> None:
+    """Print the rows; groups of texts with their texts."""
+    texts = texts_of_items(opened, {r["item"]: r["uri"] for r in rows}) if "uri" in rows[0] else {}
+    print_items(list(rows[0]), [list(r.values()) for r in rows], texts)
 
 
 def _print_errors(measured: es.CopyErrors, as_json: bool) -> None:

@@ -13,6 +13,7 @@ import embedstore as es
 from embedstore.cli import console
 from embedstore.cli import options as o
 from embedstore.cli.app import Panel, app
+from embedstore.cli.item_texts import print_items, texts_of_items
 from embedstore.cli.option_groups import (
     Folds,
     Head,
@@ -120,7 +121,7 @@ def label_errors(
         console.print_note(
             f"{counted(report.n_confirmed, 'label was', 'labels were')} confirmed before and are not listed"
         )
-    console.print_table(
+    print_items(
         ("score", "flagged", "given", "suggested", "item", "uri"),
         [
             (
@@ -133,6 +134,7 @@ def label_errors(
             )
             for i in shown
         ],
+        texts_of_items(opened, uris),
     )
 
 
@@ -207,21 +209,22 @@ def suggest_labels(
     if names.print_names(opened, [s.item for s in result.suggestions]):
         return
     console.print_line(
-        f"{len(result.suggestions)} of {counted(result.n_candidates, 'image')} without {label}: "
+        f"{len(result.suggestions)} of {counted(result.n_candidates, 'item')} without {label}: "
         f"{_STRATEGIES[result.strategy]} "
         f"({result.n_compared:,} compared, {result.seconds:.2f} s)"
     )
     if expected is not None:
         console.print_line(str(expected))
     if not result.n_candidates:
-        console.print_note(f"every image that matches has a {label}; embed some without a label first")
+        console.print_note(f"every item that matches has a {label}; embed some without a label first")
         return
-    console.print_table(
+    print_items(
         ("margin", "confidence", "predicted", "item", "uri"),
         [
             (_shown(s.margin), _shown(s.confidence), s.predicted or "", s.item, uris.get(s.item))
             for s in result.suggestions
         ],
+        texts_of_items(opened, uris),
     )
 
 

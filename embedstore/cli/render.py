@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from embedstore.cli import console
+from embedstore.cli.item_texts import print_items, text_begin, texts_of_hits
 from embedstore.wording import counted
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from embedstore.reports.classified import ClassifiedImages
     from embedstore.reports.results import Hits
     from embedstore.store import Store
-
-
-SHOWN_TEXT = 60  # characters of a text in a table
 
 
 def print_info(info: StoreInfo, as_json: bool) -> None:
@@ -141,7 +139,7 @@ def print_counts(counts: ImportReport | TableEdit, as_json: bool) -> None:
 def print_hits(hits: Hits) -> None:
     """Print one hit per line."""
     rows = [(h.rank, round(h.score, 4), h.item, h.label, h.split, h.uri) for h in hits]
-    console.print_table(("rank", "score", "item", "label", "split", "uri"), rows)
+    print_items(("rank", "score", "item", "label", "split", "uri"), rows, texts_of_hits(hits))
 
 
 def _print_failures(store: Store, count: int) -> None:
@@ -177,10 +175,7 @@ def print_classified(result: ClassifiedImages) -> None:
 
 def _shown_name(record: dict[str, Any]) -> str:
     """Return the begin of a text of a table, and the name of anything else."""
-    text = " ".join(record.get("text", "").split())
-    if not text:
-        return str(record["image"])
-    return text if len(text) <= SHOWN_TEXT else f"{text[: SHOWN_TEXT - 1]}…"
+    return text_begin(record.get("text", "")) or str(record["image"])
 
 
 def _second(record: dict[str, Any]) -> str:

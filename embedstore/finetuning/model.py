@@ -221,6 +221,7 @@ def add_lora_adapters(module: nn.Module, blocks: Iterable[Block], settings: Fine
     config = LoraConfig(r=settings.lora_rank, lora_alpha=2 * settings.lora_rank, target_modules=names, bias="none")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "fan_in_fan_out is set")  # peft sets it by the layer: a network may have both
+        warnings.simplefilter("ignore", FutureWarning)  # what peft calls of transformers is deprecated in some versions
         torch.default_generator.manual_seed(settings.seed)
         adapted: PeftModel = get_peft_model(module, config)
     return adapted

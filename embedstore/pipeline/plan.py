@@ -55,6 +55,7 @@ class PlanCounts:
         known_failures: files that failed before and have not changed since.
         new_failures: entries that the scan itself could not use.
         skipped: what the scan left out, by kind; it is in no other count.
+        unit: what one of them is called.
     """
 
     scanned: int
@@ -63,6 +64,7 @@ class PlanCounts:
     known_failures: int
     new_failures: int
     skipped: dict[str, int]
+    unit: str = "file"
 
 
 class FilesToRead(Protocol):
@@ -220,6 +222,7 @@ def build_plan(
             known_failures=counts["failed"] + counts["known"],
             new_failures=counts["new"],
             skipped=dict(scan.summary.skipped),
+            unit=source.unit,
         ),
         known_contents,
         missing,

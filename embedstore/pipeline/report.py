@@ -12,7 +12,7 @@ from embedstore.pipeline.plan import PlanCounts
 from embedstore.pipeline.stage_times import StageTimes
 from embedstore.sources.skip_rules import skipped_summary
 from embedstore.tables import OneRow
-from embedstore.wording import per_second
+from embedstore.wording import counted, per_second
 
 # The keys of the stored reports (table ``runs``) that differ from the attributes.
 _JSON_KEYS = {
@@ -30,7 +30,7 @@ class EmbedReport(OneRow):
     """What a run did; every scanned file is in exactly one of the next five counts.
 
     Attributes:
-        scanned: files that the source contains.
+        scanned: files that the source contains; rows, of a table whose rows hold the items.
         embedded: files whose content got a new vector.
         reused: files whose content had a vector already.
         unchanged: files that were not read, because size and mtime are as before.
@@ -56,6 +56,7 @@ class EmbedReport(OneRow):
         bottleneck: one line that says which stage limits the speed.
         space: the space's name.
         notices: what a person should know, one sentence each.
+        unit: what is scanned, ``file`` or ``row``.
     """
 
     scanned: int = 0
@@ -84,6 +85,7 @@ class EmbedReport(OneRow):
     bottleneck: str = ""
     space: str = ""
     notices: list[str] = field(default_factory=list)
+    unit: str = "file"
 
     @property
     def failures(self) -> int:
@@ -118,8 +120,7 @@ class EmbedReport(OneRow):
             parts.append(skipped_summary(self.skipped_by_kind))
         rate = per_second(self.images_per_second, self._unit)
         speed = f", {rate} on {self.device} ({self.runtime})" if self.embedded else ""
-        files = "file" if self.scanned == 1 else "files"
-        return f"{self.scanned:,} {files}: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
+        return f"{counted(self.scanned, self.unit)}: {', '.join(parts)} in {self.seconds:.1f} s{speed}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values, under the keys of the table ``runs``."""
@@ -169,6 +170,7 @@ def build_report(
     """
     return EmbedReport(
         scanned=counts.scanned,
+        unit=counts.unit,
         unchanged=counts.unchanged,
         skipped=sum(counts.skipped.values()),
         skipped_by_kind=counts.skipped,

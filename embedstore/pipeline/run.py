@@ -180,7 +180,7 @@ def plan_source(job: EmbedJob, stop: StopSignal) -> EmbedPlan:
     if not plan.counts.scanned:
         skipped = f" to embed, {skipped_summary(plan.counts.skipped)}" if plan.counts.skipped else ""
         cures = [f"name a folder, files or a manifest of {modality.plural}", *job.source.notices]
-        raise NoImages(f"{job.source.description} has no files{skipped}; {'; '.join(cures)}")
+        raise NoImages(f"{job.source.description} has no {job.source.unit}s{skipped}; {'; '.join(cures)}")
     return plan
 
 

@@ -12,13 +12,18 @@ from typing import Any, cast
 import embedstore as es
 from embedstore.classify.evaluation import Evaluation
 from embedstore.classify.evaluation.learning_curve import LearningCurve
-from embedstore.errors import BadBackbone, BadOption
+from embedstore.classify.heads import make_head
+from embedstore.errors import BadBackbone, BadOption, UnknownColumn, did_you_mean
 from embedstore.reports import evaluation_page
+from embedstore.sources.manifest import is_manifest
+from embedstore.sources.open import open_source
+from embedstore.sources.table_options import TableOptions
 from embedstore.storage import durable_files
+from embedstore.storage.column_names import find_item_column
 from embedstore.storage.disk_errors import output_errors
 from embedstore.store import Store
 
-TEXT_BACKBONE = "minilm"  # 23 million parameters: on ten topics of WordNet it scores 0.85
+TEXT_BACKBONE = "minilm"  # 23 million parameters: on ten topics of WordNet it scores 0.82
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -67,10 +72,17 @@ def folder_report(
     Raises:
         BadBackbone: if the store does not exist and no backbone is named.
         BadOption: if no store is named and the source is the root of the file system.
+        UnknownHead: if there is no such head.
+        UnknownColumn: if the store does not exist and the table has no column to predict; nothing is embedded then.
         OutputError: if the page cannot be written.
     """
+    make_head(head)  # an unknown name is refused before a long run
     path = store_path or _default_store(source)
-    store = es.open(path) if path.exists() else _create(path, backbone or _default_backbone(table), options)
+    if path.exists():
+        store = es.open(path)
+    else:
+        _require_label(source, label, table)
+        store = _create(path, backbone or _default_backbone(table), options)
     embedded = store.embed(source, **table)
     for line in (embedded.summary(), *embedded.notices):
         progress(line)
@@ -94,6 +106,23 @@ def _default_store(source: Path) -> Path:
     if not absolute.name:
         raise BadOption(f"{source} has no folder next to it for the store; name one with --store")
     return absolute.with_name(f"{absolute.stem if absolute.is_file() else absolute.name}.store")
+
+
+def _require_label(source: Path, label: str, table: Mapping[str, Any]) -> None:
+    """Check that a table has the column to predict, before a long run; a folder gives the column ``label``.
+
+    Raises:
+        UnknownColumn: if it has none.
+    """
+    if not is_manifest(str(source)):
+        return
+    opened = open_source(str(source), table=TableOptions(**table))
+    columns = [*opened.stated_columns, *opened.columns]
+    if find_item_column(label, columns) is None:
+        raise UnknownColumn(
+            f"{source} has no column {label!r} to predict{did_you_mean(label, columns)}; name one with --label: "
+            f"{', '.join(columns)}"
+        )
 
 
 def _default_backbone(table: Mapping[str, Any]) -> str | None:

@@ -146,8 +146,7 @@ def near_duplicate_notes(near: SplitNearDuplicates | None) -> list[str]:
     if found.n_groups:
         out.append(
             f"{counted(found.n_grouped, 'item is', 'items are')} near-duplicates of another one (cosine >= "
-            f"{thresholds}), in {found.n_groups} "
-            f"groups that no fold separates"
+            f"{thresholds}), in {counted(found.n_groups, 'group')} that no fold separates"
             + (
                 f"; {counted(found.n_across_labels, 'pair has', 'pairs have')} different labels"
                 if found.n_across_labels

@@ -55,6 +55,7 @@ class Source(Protocol):
         overrides_metadata: whether its label, split and group replace those that the store holds.
         stated_columns: which of ``label``, ``split`` and ``group`` it has a column for.
         notices: what a person should know about the reading, one sentence each; complete after a scan.
+        unit: what a person calls one of the things that a scan finds: a ``file``, or a ``row`` of a table.
     """
 
     @property
@@ -73,6 +74,8 @@ class Source(Protocol):
     def stated_columns(self) -> Collection[str]: ...  # noqa: D102
     @property
     def notices(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def unit(self) -> str: ...  # noqa: D102
 
     def scan(self) -> Scan:
         """Start a pass over every image, in the same order every time and in bounded memory."""
@@ -92,6 +95,7 @@ class LocationSource:
     stated_columns: tuple[str, ...] = ()
     archives: tuple[str, ...] = ()
     tables: tuple[tuple[str, str], ...] = ()
+    unit = "file"
 
     @property
     def columns(self) -> dict[str, str]:

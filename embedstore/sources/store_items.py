@@ -24,6 +24,8 @@ class StoreItemsSource(LocationSource):
         modality: take the items of this modality.
     """
 
+    unit = "item"
+
     def __init__(
         self, storage: Storage, contents: Sequence[str] | None = None, *, modality: Modality = Modality.IMAGE
     ) -> None:

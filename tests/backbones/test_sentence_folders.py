@@ -119,6 +119,14 @@ def test_a_dense_layer_without_weights_is_named(tmp_path, bert):
         load_folder(folder)
 
 
+def test_a_pooling_without_its_settings_is_refused(tmp_path, bert):
+    """A folder that was copied in part: another pooling would give other vectors in silence."""
+    folder = dense_folder(bert, tmp_path / "dense")
+    (folder / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(WeightsNotFound, match=r"no 1_Pooling/config.json in .*tokens are pooled"):
+        load_folder(folder)
+
+
 @pytest.mark.parametrize(
     "kinds",
     [

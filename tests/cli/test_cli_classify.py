@@ -100,7 +100,7 @@ def test_label_errors_and_suggestions(store, tmp_path, ok, run):
     assert all((i - 1) % 10 == 0 for i in items)
     assert (tmp_path / "s.html").exists()
     assert (tmp_path / "n.html").exists()
-    assert "every image that matches has a label" in run("suggest-labels", store, "--where", "label = 'c1'").stderr
+    assert "every item that matches has a label" in run("suggest-labels", store, "--where", "label = 'c1'").stderr
 
 
 def test_classes_are_read_from_files(store, tmp_path, ok):

@@ -19,8 +19,12 @@ PROMPTS = Path("/usr/share/asterisk/sounds")  # of the packages asterisk-core-so
 VOICES: Mapping[str, str] = {"en": "en_US_f_Allison", "fr": "fr_CA_f_June"}
 
 
-def write_glosses(path: Path) -> Path:
-    """Write a table of the glosses of ten topics, 60 each, drawn at random, and return its path.
+def write_glosses(path: Path, draws: int = 1) -> Path:
+    """Write a table of the glosses of ten topics, drawn at random, and return its path.
+
+    Args:
+        path: of the table.
+        draws: how many times 60 glosses of each topic are drawn, none of them twice; the column ``draw`` counts them.
 
     Raises:
         FileNotFoundError: if WordNet is not installed.
@@ -33,11 +37,11 @@ def write_glosses(path: Path) -> Path:
             by_topic[numbers[fields[1]]].add(line.split(" | ", 1)[1].split(";")[0].strip())
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(["gloss", "topic"])
+        rows.writerow(["gloss", "topic", "draw"])
         for topic, found in by_topic.items():
             texts = sorted(found)
-            chosen = np.random.default_rng(0).choice(len(texts), GLOSSES, replace=False)
-            rows.writerows((texts[n], topic) for n in chosen)
+            chosen = np.random.default_rng(0).choice(len(texts), GLOSSES * draws, replace=False)
+            rows.writerows((texts[n], topic, at // GLOSSES) for at, n in enumerate(chosen))
     return path
 
 

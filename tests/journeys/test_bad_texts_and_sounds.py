@@ -166,6 +166,23 @@ def test_pages_and_frames_are_for_images(request, kind, tmp_path):
     assert [notice for notice in notices if cure in notice]
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "reason", "detail"),
+    [
+        ("sounds", "named.mp4", "not_a_sound", "ffmpeg"),
+        ("texts", "named.mp4", "not_a_text", "not UTF-8"),
+        ("texts", "named.pdf", "not_a_text", "pdftotext"),
+    ],
+)
+def test_a_video_or_pdf_file_that_is_named_fails_as_a_whole(request, kind, name, reason, detail, tmp_path):
+    """A space of texts or sounds takes no frames and pages from it: one failure, with what makes a file of it."""
+    store = request.getfixturevalue(kind)
+    (tmp_path / name).write_bytes(VIDEO + b"\xff" if name == "named.mp4" else b"%PDF-1.4")
+    report = store.embed(tmp_path / name)
+    assert report.summary().startswith(f"1 file: 0 embedded, 1 failed (1 {reason})")
+    assert detail in store.sql(f"SELECT detail FROM failures WHERE uri = '{tmp_path / name}'").rows[0][0]
+
+
 def test_a_run_over_texts_offers_no_exported_tower(texts, tmp_path, run):
     """Towers are exported for images only: the end of a run over texts prints nothing about them."""
     (tmp_path / "new.txt").write_text("a small red house")

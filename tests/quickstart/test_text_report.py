@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import embedstore as es
+from embedstore.errors import UnknownColumn, UnknownHead
+from embedstore.quickstart.folder_report import folder_report
 from tests.helpers.labelled_sets import NOUNS, write_glosses
 from tests.helpers.text_models import WORDS, save_model
 
@@ -38,10 +40,33 @@ def test_a_table_of_texts_becomes_a_report_in_one_command(tmp_path):
     command = [sys.executable, "-m", "embedstore", "report", "reviews.csv", *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("60 rows: ")
     assert "texts/s" in done.stderr
     page = (tmp_path / "report.html").read_text()
     assert "sentiment" in page
     assert len(es.open(tmp_path / "reviews.store").search("red", k=5).hits) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"label": "sentimnt"}, UnknownColumn, "no column 'sentimnt' to predict; did you mean sentiment.*text, sentiment"),
+        ({}, UnknownColumn, "no column 'label' to predict"),
+        ({"label": "sentiment", "head": "logstic"}, UnknownHead, "logistic"),
+    ],
+)
+def test_a_report_that_cannot_be_made_is_refused_before_it_embeds(options, error, message, tmp_path):
+    """A column or head that does not exist: no store is made, and the backbone, which is not there, is not looked for."""
+    (tmp_path / "reviews.csv").write_text("text,sentiment\nred,good\nblue,bad\n")
+    with pytest.raises(error, match=message):
+        folder_report(
+            tmp_path / "reviews.csv",
+            tmp_path / "r.html",
+            backbone="hf//nowhere",
+            table={"text_column": "text"},
+            **options,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["reviews.csv"]
 
 
 @pytest.mark.parametrize(("pool", "low", "high"), [("mean", 0.84, 0.90), ("cls", 0.70, 0.80)])

@@ -6,7 +6,7 @@ import json
 import pytest
 
 import embedstore as es
-from embedstore.errors import BadManifest, BadOption, ImageError, TextError
+from embedstore.errors import BadManifest, BadOption, ImageError, NoImages, TextError
 from embedstore.reports.contact_sheet import contact_sheet_html
 from embedstore.sources.locations import read_location, stat_location
 from embedstore.sources.open import open_source
@@ -157,6 +157,11 @@ def test_a_table_is_embedded_searched_and_embedded_again(tmp_path):
     )
     report = store.embed(path, text_column="text")
     assert (report.embedded, report.failures_by_reason) == (3, {"blank": 1, "empty": 1})
+    assert report.summary().startswith("5 rows: 3 embedded")
+    assert store.reembed().summary().startswith("3 items: ")
+    (tmp_path / "none.csv").write_text("text,label\n")
+    with pytest.raises(NoImages, match="has no rows"):
+        store.embed(tmp_path / "none.csv", text_column="text")
     assert store.embed(path, text_column="text").unchanged == 3
     hits = list(store.search("the market fell", k=1, where="stars < 3"))
     assert (hits[0].label, hits[0].columns["text"], round(hits[0].score, 3)) == ("bad", "the market fell", 1.0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embedstore.backbones.transformers_models.folder import ModelFolder
-from embedstore.errors import BadBackbone
+from embedstore.errors import BadBackbone, WeightsNotFound
 
 _MODES = {
     "pooling_mode_cls_token": "cls",
@@ -54,6 +54,7 @@ def read_sentence_files(folder: ModelFolder) -> SentenceFiles:
     """Return what the files of a folder say.
 
     Raises:
+        WeightsNotFound: when the settings of the pooling are not in the folder.
         BadBackbone: when they cannot be read, or name a module that is not known here, whose vectors would be others.
     """
     modules = _modules(folder)
@@ -102,7 +103,16 @@ def _modules(folder: ModelFolder) -> list[tuple[str, str]]:
 
 
 def _pool(folder: ModelFolder, file: str, prompts: tuple[str, str]) -> str:
-    """Return the pooling that a file states, several joined by ``+`` in the library's order."""
+    """Return the pooling that a file states, several joined by ``+`` in the library's order.
+
+    Raises:
+        WeightsNotFound: when the file is not there: another pooling would give other vectors.
+        BadBackbone: when it leaves the prompt out.
+    """
+    if not folder.has(file):
+        raise WeightsNotFound(
+            f"{folder.name}: no {file} in {folder.path}, which says how its tokens are pooled; copy it there"
+        )
     facts = folder.facts(file)
     mode = facts.get("pooling_mode")
     if mode is not None:

@@ -16,6 +16,7 @@ BYTE_ORDER_MARKS = (  # longer marks first: that of UTF-32 begins with that of U
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+PDF_MAGIC = b"%PDF-"
 
 
 def decode_text(data: bytes) -> str:
@@ -29,6 +30,9 @@ def decode_text(data: bytes) -> str:
     """
     if not data:
         raise TextError(FailureReason.EMPTY, "the text has no bytes")
+    if data.startswith(PDF_MAGIC):
+        detail = "a PDF file; write the text to a .txt file first: pdftotext FILE.pdf"
+        raise TextError(FailureReason.NOT_A_TEXT, detail)
     mark, encoding = next((m for m in BYTE_ORDER_MARKS if data.startswith(m[0])), (b"", "utf-8"))
     try:
         text = data[len(mark) :].decode(encoding)

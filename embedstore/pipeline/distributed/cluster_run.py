@@ -230,6 +230,7 @@ def _report(plan: PlanReport, registrar: Registrar | None, seconds: float, **fac
     files = total.files if total else 0
     return EmbedReport(
         scanned=counts["found"],
+        unit=counts["unit"],
         embedded=total.embedded if total else 0,
         reused=total.reused if total else 0,
         unchanged=counts["unchanged"],

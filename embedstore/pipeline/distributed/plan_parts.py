@@ -90,9 +90,9 @@ class PlanReport(OneRow):
         """Return one line for a person."""
         scanned, failed = self.counts["found"], sum(self.counts["failed"].values())
         if not self.parts:
-            return f"{counted(scanned, 'file')}: nothing has to be embedded"
+            return f"{counted(scanned, self.counts['unit'])}: nothing has to be embedded"
         failures = f", {failed:,} of them failed in the scan" if failed else ""
-        return f"{counted(scanned, 'file')}{failures}: {self.files:,} to embed in {counted(self.parts, 'part')}"
+        return f"{counted(scanned, self.counts['unit'])}{failures}: {self.files:,} to embed in {counted(self.parts, 'part')}"
 
 
 def plan_parts(
@@ -201,7 +201,7 @@ def _counts(plan: EmbedPlan, failed: dict[str, int]) -> dict[str, Any]:
     """Return what the scan found, under the keys of the table ``runs``."""
     c = plan.counts
     return {
-        "found": c.scanned, "unchanged": c.unchanged, "known_failures": c.known_failures, "failed": failed,
+        "found": c.scanned, "unit": c.unit, "unchanged": c.unchanged, "known_failures": c.known_failures, "failed": failed,
         "skipped": sum(c.skipped.values()), "skipped_by_kind": dict(c.skipped),
     }  # fmt: skip
 

@@ -63,6 +63,7 @@ class SavedDataSet(LocationSource):
     """
 
     overrides_metadata = True
+    unit = "row"
 
     def __init__(self, folder: str, column: str | None, *, splits: bool, of_texts: bool = False) -> None:
         self._folder = os.path.abspath(folder)  # noqa: PTH100

@@ -91,6 +91,7 @@ class ParquetImages(LocationSource):
     """
 
     overrides_metadata = True
+    unit = "row"
 
     def __init__(
         self,

@@ -22,8 +22,8 @@ from embedstore.wording import counted
 _FRAGMENTS = {PDF: "#page=", VIDEO: "#t="}
 _CURES = {  # of what was skipped, by what the space embeds
     Modality.IMAGE: {PDF: "--pages embeds the pages of PDF files", VIDEO: "--every SECONDS embeds frames of videos"},
-    Modality.TEXT: {PDF: "write their text to .txt files first: pdftotext FILE.pdf"},
-    Modality.AUDIO: {VIDEO: "write their sound as FLAC first: ffmpeg -i FILE sound.flac"},
+    Modality.TEXT: {PDF: "write the text to .txt files first: pdftotext FILE.pdf"},
+    Modality.AUDIO: {VIDEO: "write the sound as FLAC first: ffmpeg -i FILE sound.flac"},
 }
 
 
@@ -31,7 +31,7 @@ class PartsSource:
     """The files of another source; of PDF files the pages, and of videos frames.
 
     The group of a page or frame is its file. The other source leaves out PDF files and videos that are not wanted, and
-    all of them where the space embeds texts or sound.
+    all of them where the space embeds texts or sound; one that is named itself fails there as a whole.
 
     Args:
         files: the other source.
@@ -50,7 +50,7 @@ class PartsSource:
         hints: Sequence[str] = (),
     ) -> None:
         self._files, self._hints = files, tuple(hints)
-        self._cures = _CURES[modality]
+        self._cures, self._is_split = _CURES[modality], modality is Modality.IMAGE
         self._every = options.every if options.frames else DEFAULT_SECONDS
         self._key_frames = options.key_frames
         self._listings = {
@@ -105,6 +105,11 @@ class PartsSource:
         skipped = [self._hint(kind) for kind in self._cures if self._count_skipped(kind.suffixes)]
         return [*self._files.notices, *self._hints, *skipped, *self._archive_hints()]
 
+    @property
+    def unit(self) -> str:
+        """What a scan finds."""
+        return self._files.unit
+
     def scan(self) -> Scan:
         """Start a pass over every image, page and frame; a file that cannot be opened is one failure."""
         summary = ScanSummary()
@@ -123,7 +128,7 @@ class PartsSource:
         self._named.clear()
         scan = self._files.scan()
         for entry in scan:
-            kind = kind_of_file(entry.path) if isinstance(entry, ImageRef) else None
+            kind = kind_of_file(entry.path) if self._is_split and isinstance(entry, ImageRef) else None
             if kind is None or not isinstance(entry, ImageRef):
                 yield entry
             else:

@@ -34,6 +34,7 @@ class TextRows(LocationSource):
     """
 
     overrides_metadata = True
+    unit = "row"
 
     def __init__(self, path: str, options: TableOptions) -> None:
         if options.text_column is None or options.uri_column is not None or options.collect_rows:
