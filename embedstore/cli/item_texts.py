@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from embedstore.cli import console
 from embedstore.errors import QueryError
-from embedstore.storage.sql import quote_identifier
+from embedstore.storage.quoting import quote_identifier
 
 if TYPE_CHECKING:
     from embedstore.reports.results import Hits

@@ -50,13 +50,13 @@ def test_a_table_of_texts_becomes_a_report_in_one_command(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"label": "sentimnt"}, UnknownColumn, "no column 'sentimnt' to predict; did you mean sentiment.*text, sentiment"),
+        ({"label": "sentimnt"}, UnknownColumn, "no column 'sentimnt' .*; did you mean sentiment.*text, sentiment"),
         ({}, UnknownColumn, "no column 'label' to predict"),
         ({"label": "sentiment", "head": "logstic"}, UnknownHead, "logistic"),
     ],
 )
 def test_a_report_that_cannot_be_made_is_refused_before_it_embeds(options, error, message, tmp_path):
-    """A column or head that does not exist: no store is made, and the backbone, which is not there, is not looked for."""
+    """A column or head that does not exist: no store is made, and the backbone is not looked for."""
     (tmp_path / "reviews.csv").write_text("text,sentiment\nred,good\nblue,bad\n")
     with pytest.raises(error, match=message):
         folder_report(

@@ -89,10 +89,11 @@ class PlanReport(OneRow):
     def summary(self) -> str:
         """Return one line for a person."""
         scanned, failed = self.counts["found"], sum(self.counts["failed"].values())
+        found = counted(scanned, self.counts["unit"])
         if not self.parts:
-            return f"{counted(scanned, self.counts['unit'])}: nothing has to be embedded"
+            return f"{found}: nothing has to be embedded"
         failures = f", {failed:,} of them failed in the scan" if failed else ""
-        return f"{counted(scanned, self.counts['unit'])}{failures}: {self.files:,} to embed in {counted(self.parts, 'part')}"
+        return f"{found}{failures}: {self.files:,} to embed in {counted(self.parts, 'part')}"
 
 
 def plan_parts(
@@ -201,8 +202,8 @@ def _counts(plan: EmbedPlan, failed: dict[str, int]) -> dict[str, Any]:
     """Return what the scan found, under the keys of the table ``runs``."""
     c = plan.counts
     return {
-        "found": c.scanned, "unit": c.unit, "unchanged": c.unchanged, "known_failures": c.known_failures, "failed": failed,
-        "skipped": sum(c.skipped.values()), "skipped_by_kind": dict(c.skipped),
+        "found": c.scanned, "unit": c.unit, "unchanged": c.unchanged, "known_failures": c.known_failures,
+        "failed": failed, "skipped": sum(c.skipped.values()), "skipped_by_kind": dict(c.skipped),
     }  # fmt: skip
 
 
