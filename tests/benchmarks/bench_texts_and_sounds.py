@@ -2,9 +2,9 @@
 
 Ten topics of WordNet (files of its lexicographers), 60 glosses each, by MiniLM with two poolings, for ten draws of the
 glosses without a common one: which glosses are drawn moves the accuracy by several hundredths. Spoken prompts of
-Debian's asterisk, 60 in English and their 60 translations into French, by the encoder of Whisper tiny.en, with no prompt
-on two sides. Each figure is a logistic probe over five folds, on glosses also with scikit-learn's default of C. The
-weights are those of the shared data ($EMBEDSTORE_SHARED_DATA).
+Debian's asterisk, 60 in English and their 60 translations into French, by the encoder of Whisper tiny.en, with no
+prompt on two sides. Each figure is a logistic probe over five folds, on glosses also with scikit-learn's default of C.
+The weights are those of the shared data ($EMBEDSTORE_SHARED_DATA).
 """
 
 from __future__ import annotations
