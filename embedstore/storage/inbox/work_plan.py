@@ -154,12 +154,13 @@ def _count(value: Any, most: int) -> int:
 
 
 def _counts(values: Any) -> dict[str, Any]:
-    """Return the counts of a scan: numbers, and numbers by kind."""
-    for value in values.values():
+    """Return the counts of a scan: numbers, numbers by kind, and what is counted, which the first plans do not say."""
+    unit = _text(values.get("unit", "file"))
+    for value in [value for name, value in values.items() if name != "unit"]:
         numbers = value.values() if isinstance(value, dict) else [value]
         if any(type(n) is not int or n < 0 for n in numbers):
             raise ValueError("a count that is no number")
-    return dict(values)
+    return {**values, "unit": unit}
 
 
 def _text(value: Any) -> str:
