@@ -28,7 +28,9 @@ def vector_column(vectors: NDArray[np.float32], vector_type: VectorType) -> pa.A
     """Return vectors ``(b, dim)`` as lists of a fixed size."""
     import pyarrow as pa
 
-    flat = pa.array(np.ascontiguousarray(vectors.astype(vector_type.value)).ravel())
+    numbers = np.ascontiguousarray(vectors, dtype=vector_type.value).ravel()
+    kind = pa.from_numpy_dtype(numbers.dtype)
+    flat = pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])  # `pa.array` would import pandas
     return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
 
 
@@ -46,7 +48,11 @@ def write_parquet_vectors(selected: SelectedItems, path: Path, options: ExportOp
     import pyarrow.parquet as pq
 
     first = next(tables)
-    with atomic_write(path) as file, pq.ParquetWriter(file, first.schema) as writer:  # a name may look like an address
+    repeating = [name for name in first.schema.names if name != VECTOR]  # of numbers a dictionary and bounds say nothing
+    with (
+        atomic_write(path) as file,  # a name may look like an address
+        pq.ParquetWriter(file, first.schema, use_dictionary=repeating, write_statistics=repeating) as writer,
+    ):
         writer.write_table(first)
         for table in tables:
             writer.write_table(table)
