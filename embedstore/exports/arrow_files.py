@@ -48,7 +48,7 @@ def write_parquet_vectors(selected: SelectedItems, path: Path, options: ExportOp
     import pyarrow.parquet as pq
 
     first = next(tables)
-    repeating = [name for name in first.schema.names if name != VECTOR]  # of numbers a dictionary and bounds say nothing
+    repeating = [name for name in first.schema.names if name != VECTOR]  # numbers need neither dictionary nor bounds
     with (
         atomic_write(path) as file,  # a name may look like an address
         pq.ParquetWriter(file, first.schema, use_dictionary=repeating, write_statistics=repeating) as writer,
