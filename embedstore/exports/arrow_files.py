@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from embedstore.errors import MissingExtra, OutputError
 from embedstore.exports.formats import ExportOptions, VectorType
 from embedstore.storage.durable_files import atomic_write, sync_tree
+from embedstore.storage.transfer.parquet import BLOCK_ROWS, NumberedVectors
 from embedstore.storage.transfer.selection import SelectedItems
+from embedstore.threads import map_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 VECTOR = "vector"  # the column of the vectors
 
 
-def vector_column(vectors: NDArray[np.float32], vector_type: VectorType) -> pa.Array:
+def vector_column(vectors: NDArray[np.floating[Any]], vector_type: VectorType) -> pa.Array:
     """Return vectors ``(b, dim)`` as lists of a fixed size."""
     import pyarrow as pa
 
@@ -95,13 +97,17 @@ def write_lance(selected: SelectedItems, path: Path, options: ExportOptions) -> 
 
 
 def _tables(selected: SelectedItems, options: ExportOptions) -> Iterator[pa.Table]:
-    """Yield the items block by block, with their vectors if wanted."""
+    """Yield the items block by block, with their vectors if wanted; a few blocks are read ahead."""
     items = selected.arrow(beside=[VECTOR] if options.vectors else [])
-    for block in selected.blocks():
-        table = items.table(block)
+
+    def table(part: NumberedVectors) -> pa.Table:
+        block = selected.block(part)
+        rows = items.table(block)
         if options.vectors:
-            table = table.append_column(VECTOR, vector_column(block.vectors, options.vector_type))
-        yield table
+            rows = rows.append_column(VECTOR, vector_column(block.vectors, options.vector_type))
+        return rows
+
+    return map_parts(table, selected.vectors.split(BLOCK_ROWS))
 
 
 @contextmanager
