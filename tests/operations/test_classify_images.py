@@ -122,11 +122,11 @@ def test_images_come_in_every_form_and_in_order(world, tmp_path):
 
 
 def test_one_image_needs_no_list(world):
-    """A path, bytes, a PIL image, an array of pixels and an open file are one image each, and vectors are of that one."""
+    """A path, bytes, a PIL image, an array of pixels and an open file are one image each."""
     path = world.new / "red" / "101.png"
     [expected] = world.store.encode(images=path)
     pixels = np.asarray(Image.open(path))
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         forms = [path.read_bytes(), Image.open(path), pixels, file, io.BytesIO(path.read_bytes())]
         for form in forms:
             [vector] = world.store.encode(images=form)

@@ -88,7 +88,7 @@ def test_images_of_one_size_go_in_one_batch_and_the_metadata_say_what_it_is(worl
 
 
 def test_the_example_runs_without_embedstore_and_pytorch(world, tmp_path, capsys):
-    """A fresh process: a turned JPEG, a transparent PNG and gray pictures of 8 and 16 bits, with the probabilities of the store."""
+    """A fresh process: a turned JPEG, a transparent PNG and gray pictures of 8 and 16 bits; the store says the same."""
     with pytest.raises(SystemExit, match="0"):
         main(["export-classifier", str(world.path), "logistic", str(tmp_path / "c.onnx")])
     assert "2 classes; probabilities of 16 images differ by at most" in capsys.readouterr().out
