@@ -112,6 +112,8 @@ def duplicates(
     console.print_note(duplicate_text.duplicate_summary(groups))
     if groups.only_equal:
         console.print_note(duplicate_text.ONLY_EQUAL_NOTE)
+    if conflict := duplicate_text.label_conflict_note(groups):
+        console.print_note(conflict)
     if delete_extra and groups.extra:
         deleted = opened.delete(items=groups.extra, wait=wait)
         console.print_note(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from embedstore.reports.contact_sheet import encode_image, thumbnail
-from embedstore.reports.duplicate_text import ONLY_EQUAL_NOTE, duplicate_summary
+from embedstore.reports.duplicate_text import ONLY_EQUAL_NOTE, duplicate_summary, label_conflict_note
 from embedstore.reports.html_page import html_page
 from embedstore.reports.item_images import ImageReader
 from embedstore.search.duplicate_groups import CrossSplitPair, DuplicateGroups, DuplicateItem
@@ -33,6 +33,8 @@ def duplicate_page(found: DuplicateGroups, title: str, read_images: ImageReader,
     parts = [f"<h1>{html.escape(title)}</h1>", _paragraph(duplicate_summary(found))]
     if found.only_equal:
         parts.append(_paragraph(ONLY_EQUAL_NOTE))
+    if conflict := label_conflict_note(found):
+        parts.append(_paragraph(conflict))
     if across_splits:
         parts += [_NEXT_OF_PAIRS, _pairs(found, read_images)]
     else:

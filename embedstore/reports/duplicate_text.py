@@ -27,6 +27,17 @@ def duplicate_summary(groups: DuplicateGroups) -> str:
     )
 
 
+def label_conflict_note(groups: DuplicateGroups) -> str | None:
+    """Return that items of groups have different labels, which a deletion would hide; None where they agree."""
+    n = groups.label_conflict_count
+    if not n:
+        return None
+    return (
+        f"in {counted(n, 'group')} labels differ, and the item to keep may be the one with the wrong label: "
+        "look at them with `-o copies.html` before you delete"
+    )
+
+
 def _compared(groups: DuplicateGroups) -> str:
     """Return how contents were compared, and what that misses."""
     if groups.pixels is not None:

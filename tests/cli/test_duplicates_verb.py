@@ -52,6 +52,7 @@ def test_the_page_shows_both_kinds_of_groups(run, store, tmp_path):
     assert "5 items in 2 groups" in page
     assert "--delete-extra" in page
     assert "labels differ: cat, dog" in page
+    assert "in 1 group labels differ" in page
     assert page.count("<b>keep</b>") == 2
     assert page.count("<img") == 5
     assert "http" not in re.sub(r'src="data:[^"]*"', "", page)
