@@ -113,7 +113,7 @@ def duplicates(
     if groups.only_equal:
         console.print_note(duplicate_text.ONLY_EQUAL_NOTE)
     if conflict := duplicate_text.label_conflict_note(groups):
-        console.print_note(conflict)
+        console.print_note(f"{conflict}: look at them with `-o copies.html` before you delete")
     if delete_extra and groups.extra:
         deleted = opened.delete(items=groups.extra, wait=wait)
         console.print_note(

@@ -32,10 +32,7 @@ def label_conflict_note(groups: DuplicateGroups) -> str | None:
     n = groups.label_conflict_count
     if not n:
         return None
-    return (
-        f"in {counted(n, 'group')} labels differ, and the item to keep may be the one with the wrong label: "
-        "look at them with `-o copies.html` before you delete"
-    )
+    return f"in {counted(n, 'group')} labels differ, and the item to keep may be the one with the wrong label"
 
 
 def _compared(groups: DuplicateGroups) -> str:
