@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -194,7 +195,10 @@ def suggest_labels(
     if forecast:
         expected = opened.forecast_labels(label, head=head, seed=seed, space=space, separator=separator)
     uris = opened.item_uris([s.item for s in result.suggestions])
-    cells = [(s.item, s.confidence or 0.0, f"{s.predicted}?" if s.predicted else "") for s in result.suggestions]
+    cells = [
+        (s.item, math.nan if s.confidence is None else s.confidence, f"{s.predicted}?" if s.predicted else "")
+        for s in result.suggestions
+    ]
     write_contact_sheets(output, cells, uris, f"to label next: {label}")
     if as_json:
         facts = result.to_json()
