@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.label_conflicts import LabelConflicts
-    from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.maintenance import RepairReport, VerificationReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.parts import RegisterReport
     from embedstore.operations.query_arguments import ImageQuery, Query, QueryPart
@@ -85,7 +85,6 @@ if TYPE_CHECKING:
     from embedstore.search.duplicate_groups import DuplicateGroups
     from embedstore.search.index.build import IndexBuild
     from embedstore.space import JsonScalar
-    from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
 
 
