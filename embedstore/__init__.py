@@ -95,7 +95,7 @@ if TYPE_CHECKING:
     from embedstore.operations.copy_errors import CopyErrors
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.label_conflicts import LabelConflicts
-    from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.maintenance import RepairReport, VerificationReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.parts import RegisterReport
     from embedstore.operations.results import (
@@ -123,7 +123,6 @@ if TYPE_CHECKING:
     from embedstore.reports.results import Hits, SqlResult
     from embedstore.search.duplicate_groups import DuplicateGroups
     from embedstore.search.index.build import IndexBuild
-    from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
     from embedstore.store import Store, create, import_store, open, repair_store, restore, verify_untrusted, work
     from embedstore.types import Hit
@@ -204,7 +203,7 @@ _MODULES = {
     "embedstore.operations.copy_errors": ("CopyErrors",),
     "embedstore.operations.label_conflicts": ("LabelConflicts",),
     "embedstore.operations.finetune_result": ("FinetuneResult",),
-    "embedstore.operations.maintenance": ("RepairReport",),
+    "embedstore.operations.maintenance": ("RepairReport", "VerificationReport"),
     "embedstore.operations.near_duplicate_check": ("NearDuplicateCheck",),
     "embedstore.operations.results": (
         "ArchiveCounts",
@@ -235,7 +234,6 @@ _MODULES = {
     ),
     "embedstore.search.duplicate_groups": ("DuplicateGroups",),
     "embedstore.search.index.build": ("IndexBuild",),
-    "embedstore.storage.integrity.report": ("VerificationReport",),
     "embedstore.storage.spaces": ("SpaceRecord",),
     "embedstore.store": (
         "Store",

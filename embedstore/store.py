@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from embedstore.operations.evaluate import Classes
     from embedstore.operations.finetune_result import FinetuneResult
     from embedstore.operations.label_conflicts import LabelConflicts
-    from embedstore.operations.maintenance import RepairReport
+    from embedstore.operations.maintenance import RepairReport, VerificationReport
     from embedstore.operations.near_duplicate_check import NearDuplicateCheck
     from embedstore.operations.parts import RegisterReport
     from embedstore.operations.query_arguments import ImageQuery, Query, QueryPart
@@ -85,7 +85,6 @@ if TYPE_CHECKING:
     from embedstore.search.duplicate_groups import DuplicateGroups
     from embedstore.search.index.build import IndexBuild
     from embedstore.space import JsonScalar
-    from embedstore.storage.integrity.report import VerificationReport
     from embedstore.storage.spaces import SpaceRecord
 
 
@@ -1022,8 +1021,8 @@ class Store:
 
         Args:
             texts: one or several; without a prompt template.
-            images: paths, folders, globs, archives or uris; or images in memory (the bytes of a file, a PIL image, a
-                uint8 array ``(H, W, 3)``); one, or a list of them.
+            images: paths, folders, globs, archives or uris; or images in memory (bytes of a file, an open file,
+                a PIL image, a uint8 array ``(H, W, 3)``); one, or a list of them.
             space: see :class:`Store`.
             progress: see :class:`Store`.
 
@@ -1745,9 +1744,9 @@ class Store:
         Each image is read, decoded, embedded and classified as ``embed`` and ``predict`` would, at the same speed.
 
         Args:
-            images: paths, folders, globs, archives or uris; or images in memory (the bytes of a file, a PIL image, a
-                uint8 array ``(H, W, 3)``); one, or a list of them. For a head over texts or sounds files of these, or a
-                table with ``text_column``.
+            images: paths, folders, globs, archives or uris; or images in memory (bytes of a file, an open file,
+                a PIL image, a uint8 array ``(H, W, 3)``); one, or a list of them. For a head over texts or sounds
+                files of these, or a table with ``text_column``.
             head: its name.
             text_column: the column whose texts are classified, one per row, if ``images`` is a table (CSV, TSV, JSON,
                 Parquet) or a saved data set.

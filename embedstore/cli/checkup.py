@@ -28,14 +28,17 @@ def checkup(
 ) -> None:
     """Check a set of images: failures, copies, leaks, doubtful labels, telling columns, classes, poor pictures.
 
-    The worst findings come first, each with the command that shows or corrects it.
+    The worst findings come first, each with the command that shows it, and the one that corrects it where one can.
     """
-    report = es.open(store).checkup(label, budget=_parse_seconds(budget), where=where, space=space)
+    opened = es.open(store)
+    report = opened.checkup(label, budget=_parse_seconds(budget), where=where, space=space)
 
     def page() -> str:
-        from embedstore.reports.checkup_page import checkup_page
+        from embedstore.reports.checkup_page import SHOWN_ITEMS, checkup_page
+        from embedstore.reports.item_images import image_reader_by_uri
 
-        return checkup_page(report, f"Checkup of {store.name}")
+        uris = opened.item_uris([item for finding in report.findings for item in finding.items[:SHOWN_ITEMS]])
+        return checkup_page(report, f"Checkup of {store.name}", uris, image_reader_by_uri(uris))
 
     o.write_outputs(output, {".html": o.text_writer(page)})
     if as_json:
@@ -44,6 +47,8 @@ def checkup(
     for finding in report.findings:
         console.print_line(f"{'!' * finding.severity:3} {finding.text}")
         console.print_line(f"    {finding.command}")
+        if finding.cure:
+            console.print_line(f"    then, if it is so: {finding.cure}")
     for check, extent in report.checks.items():
         console.print_note(f"{check}: {extent}")
     console.print_note(f"{counted(len(report.findings), 'finding')} in {report.seconds:.1f} s")

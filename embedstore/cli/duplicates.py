@@ -18,8 +18,6 @@ from embedstore.cli.option_groups import NameOptionGroup, with_option_groups
 from embedstore.tables import Record, save_records
 from embedstore.wording import counted
 
-_USUAL_SCORE = 0.7  # of the pixels of one picture
-
 
 @app.command(rich_help_panel=Panel.LABEL)
 @with_option_groups
@@ -90,6 +88,8 @@ def duplicates(
         if measured.measured_threshold is not None:
             console.print_note(_measured(measured, store, where=where, space=space))
         return
+    from embedstore.reports import duplicate_text
+
     groups = opened.duplicates(
         _parse_threshold(threshold),
         where=where,
@@ -109,12 +109,11 @@ def duplicates(
         console.print_json(groups.to_json())
     elif not names.print_names(opened, items) and not output and rows:
         _print_rows(opened, rows)
-    console.print_note(_coverage(groups))
+    console.print_note(duplicate_text.duplicate_summary(groups))
     if groups.only_equal:
-        console.print_note(
-            "these vectors cannot tell copies from items that look alike, so only equal vectors count; give "
-            "`--threshold 0.99`, or another cosine, to decide yourself"
-        )
+        console.print_note(duplicate_text.ONLY_EQUAL_NOTE)
+    if conflict := duplicate_text.label_conflict_note(groups):
+        console.print_note(f"{conflict}: look at them with `-o copies.html` before you delete")
     if delete_extra and groups.extra:
         deleted = opened.delete(items=groups.extra, wait=wait)
         console.print_note(
@@ -196,43 +195,3 @@ def _parse_threshold(text: str) -> float | None:
         raise typer.BadParameter(
             f"expected a cosine such as 0.95, or auto, not {text!r}", param_hint="--threshold"
         ) from e
-
-
-def _coverage(groups: es.DuplicateGroups) -> str:
-    """Return what was found and compared, and what is left out, in one line."""
-    listed, across = len(groups.cross_split_pairs), groups.cross_split_count
-    pairs = f"{counted(across, 'pair of items', 'pairs of items')} across splits"
-    if listed < across:
-        pairs += f", of which the {listed:,} most similar are listed"
-    chosen = ", chosen from the vectors" if groups.is_threshold_chosen else ""
-    return (
-        f"{counted(len(groups.items), 'item')} in {counted(groups.group_count, 'group')}, "
-        f"{counted(groups.pair_count, 'pair of contents', 'pairs of contents')}, "
-        f"{pairs}; cosine {groups.threshold:g}{chosen}; {counted(groups.content_count, 'content')} compared "
-        f"{_compared(groups)}"
-    )
-
-
-def _compared(groups: es.DuplicateGroups) -> str:
-    """Return how contents were compared, and what that misses."""
-    if groups.pixels is not None:
-        check = groups.pixels
-        raised = ""
-        if check.least_score > _USUAL_SCORE:
-            raised = f", with a score of at least {check.least_score:.2f} because different images look alike here"
-        unread = (
-            f"; {counted(check.unread, 'image')} could not be read, and their cosines decide" if check.unread else ""
-        )
-        return (
-            f"by the pixels of {counted(check.candidates, 'nearest pair')}: {check.same:,} show one picture "
-            f"({check.crops:,} a "
-            f"part of it){raised}, {check.different:,} at or above the cosine do not{unread}"
-        )
-    if not groups.recall_pairs and groups.recall == 1:
-        return "every one with every other"
-    if groups.recall is None:
-        return "within cells; what that misses is unknown, because no sampled content has a pair"
-    return (
-        f"within cells; {groups.recall:.2%} of "
-        f"{counted(groups.recall_pairs, 'pair of sampled contents', 'pairs of sampled contents')} were found"
-    )

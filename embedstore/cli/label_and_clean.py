@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -54,6 +55,10 @@ def label_errors(
     every_label: Annotated[
         bool, typer.Option("--all", help="Show the ranking of all labels, not only of the flagged ones.")
     ] = False,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Show this many of the most doubtful labels, flagged or not: --all --limit N."),
+    ] = None,
     confirm: Annotated[
         str | None,
         typer.Option(metavar="ITEMS", help="Record that the labels of these items are right: ids such as 12,31."),
@@ -98,9 +103,9 @@ def label_errors(
         flagged_by=flagged_by,
         **copies.to_kwargs(),
     )
-    shown = report.ranking.top(limit) if every_label else report.issues[:limit]
+    shown = report.ranking.top(top or limit) if every_label or top else report.issues[:limit]
     uris = opened.item_uris([i.item for i in shown])
-    _write_label_errors(output, shown, label, uris)
+    _write_label_errors(output, report, shown, uris)
     if as_json:
         facts = report.to_json()
         facts["suspects"] = [issue_json(i) | {"uri": uris.get(i.item)} for i in shown]
@@ -108,10 +113,9 @@ def label_errors(
         return
     if names.print_names(opened, [i.item for i in shown]):
         return
-    console.print_line(
-        f"{len(report.issues)} of {counted(report.n_labels, 'label')} are doubtful ({head}, {report.folds} folds, "
-        f"{report.seconds:.2f} s); {_error_share(report)}"
-    )
+    from embedstore.reports.review_sheet import label_error_summary
+
+    console.print_line(label_error_summary(report))
     if report.skipped_labels:
         skipped = ", ".join(report.skipped_labels[:20])
         console.print_note(f"not checked, because too few or too many items have them: {skipped}")
@@ -138,26 +142,20 @@ def label_errors(
     )
 
 
-def _write_label_errors(output: Sequence[Path], shown: Sequence[LabelIssue], label: str, uris: dict[int, str]) -> None:
+def _write_label_errors(
+    output: Sequence[Path], report: LabelErrorReport, shown: Sequence[LabelIssue], uris: dict[int, str]
+) -> None:
     """Write doubtful labels as a page to review or as a table."""
     from embedstore.reports.item_images import image_reader_by_uri
-    from embedstore.reports.review_sheet import review_sheet_html
+    from embedstore.reports.review_sheet import label_error_summary, review_sheet_html
 
+    read_images = image_reader_by_uri(uris)
     records = [asdict(issue) | {"uri": uris.get(issue.item)} for issue in shown]
-    page = o.text_writer(lambda: review_sheet_html(shown, label, uris, image_reader_by_uri(uris)))
+    page = o.text_writer(
+        lambda: review_sheet_html(shown, report.label, uris, read_images, summary=label_error_summary(report))
+    )
     tables = dict.fromkeys(o.TABLE_SUFFIXES, lambda path: save_records(records, path))
     o.write_outputs(output, {".html": page, **tables})
-
-
-def _error_share(report: LabelErrorReport) -> str:
-    """Return what is known of the share of wrong labels."""
-    limit = report.error_rate_interval[1]
-    if report.error_rate is None:
-        return (
-            f"at most {limit:.1%} of the labels are wrong; {report.head} itself is wrong too often to tell how many "
-            "of these are errors of the labels"
-        )
-    return f"about {report.error_rate:.1%} of the labels are estimated to be wrong, at most {limit:.1%}"
 
 
 _STRATEGIES = {
@@ -197,7 +195,10 @@ def suggest_labels(
     if forecast:
         expected = opened.forecast_labels(label, head=head, seed=seed, space=space, separator=separator)
     uris = opened.item_uris([s.item for s in result.suggestions])
-    cells = [(s.item, s.confidence or 0.0, f"{s.predicted}?" if s.predicted else "") for s in result.suggestions]
+    cells = [
+        (s.item, math.nan if s.confidence is None else s.confidence, f"{s.predicted}?" if s.predicted else "")
+        for s in result.suggestions
+    ]
     write_contact_sheets(output, cells, uris, f"to label next: {label}")
     if as_json:
         facts = result.to_json()

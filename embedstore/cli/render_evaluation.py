@@ -72,6 +72,8 @@ def print_curve(curve: LearningCurve, output: Sequence[Path], as_json: bool) -> 
     if as_json:
         console.print_json(curve.to_json())
         return
+    if leak := evaluation_text.curve_leak_headline(curve):
+        console.print_line(leak)
     console.print_line(f"{evaluation_text.curve_title(curve)}, {evaluation_text.curve_summary(curve)}")
     render_parts.print_points(curve)
 
@@ -124,7 +126,7 @@ def _print_figures(e: Evaluation) -> None:
     """Print the metrics and the classes."""
     from embedstore.reports import evaluation_text
 
-    if leak := evaluation_text.leak_headline(e):
+    if leak := evaluation_text.leak_headline(e.leak):
         console.print_line(leak)
     console.print_line(evaluation_text.evaluation_summary(e))
     console.print_table(*evaluation_text.score_table(e))

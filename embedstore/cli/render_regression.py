@@ -28,7 +28,7 @@ def print_regression(
     curve: LearningCurve | None = None,
 ) -> None:
     """Print an evaluation of numbers and write it to files."""
-    from embedstore.reports import evaluation_png, regression_page, regression_text
+    from embedstore.reports import evaluation_png, evaluation_text, regression_page, regression_text
 
     uris = store.item_uris([m.item for m in e.largest_errors])
     writers = {
@@ -41,6 +41,8 @@ def print_regression(
         facts["largest_errors"] = [m | {"uri": uris.get(m["item"])} for m in facts["largest_errors"]]
         console.print_json(facts | ({"curve": curve.to_json()["points"]} if curve else {}))
     else:
+        if leak := evaluation_text.leak_headline(e.leak):
+            console.print_line(leak)
         console.print_line(regression_text.regression_summary(e))
         console.print_table(*regression_text.regression_table(e))
         console.print_line()
@@ -65,6 +67,8 @@ def print_regression_comparison(c: RegressionComparison, output: Sequence[Path],
     if as_json:
         console.print_json(c.to_json())
         return
+    if leak := regression_text.regression_comparison_leak_headline(c):
+        console.print_line(leak)
     console.print_line(regression_text.regression_comparison_summary(c))
     console.print_table(*regression_text.regression_comparison_table(c))
     for note in regression_text.regression_comparison_notes(c):

@@ -17,7 +17,7 @@ from embedstore.errors import BadOption, EmbedstoreError
 from embedstore.media.image.quality import Fault
 from embedstore.modality import Modality
 from embedstore.operations.class_checks import LabeledSet, class_findings, column_findings, extent
-from embedstore.operations.findings import MAX_ITEMS, Finding
+from embedstore.operations.findings import COMMAND_ITEMS, MAX_ITEMS, Finding, delete_options, listed_items, listed_note
 from embedstore.operations.label_conflicts import find_label_conflicts
 from embedstore.operations.labels import find_label_errors
 from embedstore.operations.session import Session
@@ -51,7 +51,14 @@ class CheckupReport(Table):
     def records(self) -> list[Record]:
         """Return one mapping per finding."""
         return [
-            {"check": f.check, "severity": f.severity, "count": f.count, "text": f.text, "command": f.command}
+            {
+                "check": f.check,
+                "severity": f.severity,
+                "count": f.count,
+                "text": f.text,
+                "command": f.command,
+                "cure": f.cure,
+            }
             for f in self.findings
         ]
 
@@ -125,7 +132,11 @@ class _Checkup:
         if found.sentence:
             items = tuple(item for conflict in found.conflicts for item in conflict.items)
             command = self._command("duplicates --threshold 1 -o copies.html")
-            yield Finding("labels of equal files", 3, len(items), found.sentence, command, items[:MAX_ITEMS])
+            cure = ""
+            if len(items) <= COMMAND_ITEMS:
+                unknown = shlex.quote(f"{self.label}=NULL")
+                cure = self._command(f'edit --set {unknown} --where "item in ({listed_items(items)})"')
+            yield Finding("labels of equal files", 3, len(items), found.sentence, command, items[:MAX_ITEMS], cure)
 
     def _copies(self) -> Iterator[Finding]:
         """Report copies, and those on both sides of a split."""
@@ -139,14 +150,16 @@ class _Checkup:
                 "flatter"
             )
             command = self._command("duplicates --across-splits -o leaks.html")
-            yield Finding("copies", 3, found.cross_split_count, text, command, items)
+            cure = self._command("duplicates --keep train-first --delete-extra")
+            yield Finding("copies", 3, found.cross_split_count, text, command, items, cure)
         if found.extra:
             text = (
                 f"{counted(len(found.extra), 'item is a copy of another', 'items are copies of others')}, in "
                 f"{counted(found.group_count, 'group')}"
             )
             command = self._command("duplicates -o copies.html")
-            yield Finding("copies", 1, len(found.extra), text, command, tuple(found.extra[:MAX_ITEMS]))
+            cure = self._command("duplicates --delete-extra")
+            yield Finding("copies", 1, len(found.extra), text, command, tuple(found.extra[:MAX_ITEMS]), cure)
 
     def _label_errors(self) -> Iterator[Finding]:
         """Report labels that the vectors doubt."""
@@ -161,7 +174,8 @@ class _Checkup:
                 f"{counted(len(report.issues), 'label is', 'labels are')} doubtful; look at them before you believe it"
             )
             command = self._command(f"label-errors {shlex.quote(self.label)} -o doubtful.html")
-            yield Finding("wrong labels", 2, len(report.issues), text, command, items)
+            cure = self._command("edit label-review.csv")
+            yield Finding("wrong labels", 2, len(report.issues), text, command, items, cure)
 
     @cached_property
     def _labeled(self) -> LabeledSet:
@@ -197,16 +211,15 @@ class _Checkup:
             rows = faults.tiny_images(con, min_side=MIN_SIDE, limit=total)
         found = [item for item, _, _ in rows if wanted is None or item in wanted]
         if found and len(found) <= COMMON_SHARE * total:
-            text = (
-                f"{len(found):,} of {counted(total, 'image')} are tiny: the shorter side has fewer than {MIN_SIDE} "
-                "pixels"
-            )
-            yield Finding("sizes", 1, len(found), text, self._show(found), tuple(found[:MAX_ITEMS]))
+            text = f"{_share(found, total)} tiny: the shorter side has fewer than {MIN_SIDE} pixels"
+            yield self._poor_pictures("sizes", text, found)
 
-    def _show(self, items: list[int]) -> str:
-        """Return the command that lists items."""
-        ids = ",".join(map(str, items[:20]))
-        return self._command(f'sql "select item, uri from items where item in ({ids})"')
+    def _poor_pictures(self, check: str, text: str, items: list[int]) -> Finding:
+        """Return the finding of pictures with one fault, with the commands that list and delete them."""
+        show = self._command(f'sql "select item, uri from items where item in ({listed_items(items)})"')
+        options = delete_options(items)
+        cure = self._command(f"delete {options}") if options else ""
+        return Finding(check, 1, len(items), text + listed_note(items), show, tuple(items[:MAX_ITEMS]), cure)
 
     def _pictures(self) -> Iterator[Finding]:
         """Report faults that show in the pixels of a sample, as large as time allows."""
@@ -226,12 +239,20 @@ class _Checkup:
         self.done["pictures"] = f"{seen:,} of {counted(len(order), 'image')}"
         for fault, found in faults.items():
             if len(found) <= COMMON_SHARE * seen:
-                text = f"{len(found):,} of {counted(seen, 'image')} are {fault}" if fault is not Fault.EMPTY else (
-                    f"{len(found):,} of {counted(seen, 'image')} have {fault}"
-                )  # fmt: skip
-                yield Finding(
-                    "pictures", 1, len(found), text, self._show(sorted(found)), tuple(sorted(found)[:MAX_ITEMS])
-                )
+                yield self._poor_pictures("pictures", _fault_text(fault, found, seen), sorted(found))
+
+
+def _share(found: list[int], total: int) -> str:
+    """Return how many of all images are, as the begin of a sentence."""
+    return f"{len(found):,} of {counted(total, 'image')} {'is' if len(found) == 1 else 'are'}"
+
+
+def _fault_text(fault: Fault, found: list[int], total: int) -> str:
+    """Return how many of all images have a fault."""
+    one = len(found) == 1
+    if fault is Fault.EMPTY:
+        return f"{len(found):,} of {counted(total, 'image')} {'has' if one else 'have'} {fault}"
+    return f"{_share(found, total)} {'a scan of text' if one and fault is Fault.TEXT else fault}"
 
 
 def checkup(session: Session, label: str, *, budget: float, where: str | None, space: str | None) -> CheckupReport:

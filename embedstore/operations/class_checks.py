@@ -24,7 +24,7 @@ from embedstore.classify.evaluation.class_faults import (
 from embedstore.classify.evaluation.column_faults import TellingColumn, folders_without_labels, telling_columns
 from embedstore.classify.evaluation.label_errors import LabelErrorReport
 from embedstore.errors import LabelError
-from embedstore.operations.findings import MAX_ITEMS, Finding
+from embedstore.operations.findings import MAX_ITEMS, Finding, delete_options, listed_items, listed_note
 from embedstore.storage.queries import search as queries
 from embedstore.storage.queries.column_values import SIZE_NAMES, column_values, comparable_columns, picture_sizes
 from embedstore.storage.quoting import quote_identifier, quote_literal
@@ -32,7 +32,6 @@ from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 from embedstore.wording import counted
 
-_SHOWN_ITEMS = 20  # ids in a command
 _SHOWN_NAMES = 3
 _FOLDER = "folder"
 
@@ -81,7 +80,7 @@ class LabeledSet:
 
     def show(self, items: tuple[int, ...]) -> str:
         """Return the command that lists items."""
-        ids = ",".join(map(str, items[:_SHOWN_ITEMS]))
+        ids = listed_items(items)
         columns = f"item, {quote_identifier(self.label)}, uri"
         return self.command(f"sql {shlex.quote(f'select {columns} from items where item in ({ids})')}")
 
@@ -110,7 +109,9 @@ def _outliers(labeled: LabeledSet, X: NDArray[np.float32], classes: Classes) -> 
     if len(rows):
         items = labeled.items(rows)
         text = f"{counted(len(rows), 'item is', 'items are')} unlike all others, of their class and of any other"
-        yield Finding("classes", 1, len(rows), text, labeled.show(items), items)
+        options = delete_options(items)
+        cure = labeled.command(f"delete {options}") if options else ""
+        yield Finding("classes", 1, len(rows), text + listed_note(items), labeled.show(items), items, cure)
 
 
 def _two_clusters(labeled: LabeledSet, X: NDArray[np.float32], classes: Classes) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from embedstore.errors import BadBackbone, BadOption, ImageError, QueryError, So
 from embedstore.modality import Modality
 from embedstore.operations import query_encoder
 from embedstore.operations.ingest import check_text_column
-from embedstore.operations.query_arguments import ImageQuery, parse_image, parse_parts
+from embedstore.operations.query_arguments import ImageQuery, parse_image, parse_images, parse_parts
 from embedstore.operations.session import Session
 from embedstore.operations.text_encoder import TextEncoder
 from embedstore.pipeline.decode import DecodeSettings, ImageSettings
@@ -111,7 +111,7 @@ def open_images(items: NewItems, modality: Modality = Modality.IMAGE) -> ImageSe
             options of a table are given for images in memory.
         QueryError: if one is neither a name nor an image.
     """
-    parts = parse_parts(items.named, "images")
+    parts = parse_images(items.named)
     if not parts:
         raise SourceNotFound("no image was named; name files, folders or uris")
     check_text_column(items.table.text_column, modality)

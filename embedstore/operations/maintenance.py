@@ -30,18 +30,31 @@ from embedstore.storage.integrity.report import (
     CheckProgress,
     Damage,
     Finding,
-    VerificationReport,
+    Verification,
 )
 from embedstore.storage.integrity.sidecars import SidecarReaders, check_sidecars, quarantine_damaged
 from embedstore.storage.queries.items import content_files
 from embedstore.storage.sql import decode_path
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import read_archive, write_archive
-from embedstore.tables import OneRow
+from embedstore.tables import OneRow, Record, Table
 from embedstore.types import Failure, content_digest
 from embedstore.wording import counted
 
 IMAGE_READ_BATCH = 1024  # images whose results are held at a time
+
+
+@dataclass(frozen=True)
+class VerificationReport(Verification, Table):
+    """The result of a verification; as a table, what is damaged, what could not be read and what has changed."""
+
+    def records(self) -> list[Record]:
+        """Return one mapping per file that is damaged or could not be read, and per image that has changed."""
+        rows: list[Record] = [{"kind": "damaged", **damage.to_json()} for damage in self.damage]
+        rows += [{"kind": "not read", **unread.to_json(), "where": "", "cure": ""} for unread in self.unread]
+        what = "edited, moved or removed since it was embedded"
+        rows += [{"kind": "changed", "file": uri, "where": "", "what": what, "cure": ""} for uri in self.changed_images]
+        return [{name: row[name] for name in ("kind", "file", "where", "what", "cure")} for row in rows]
 
 
 @dataclass(frozen=True)

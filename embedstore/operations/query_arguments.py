@@ -77,12 +77,25 @@ def parse_image(value: Any) -> QueryImage:
         return QueryImage(bytes(value), "image")
     if _is_pil_image(value):
         return QueryImage(value, "image")
+    if _is_open_file(value):
+        return QueryImage(_read_all(value), "image")
     try:
         array = as_array(value)
     except Unfit:
         message = f"an image is a path, its bytes, a PIL image or a uint8 array (H, W, 3), not {describe(value)}"
         raise QueryError(message) from None
     return _image_of_array(array)
+
+
+def parse_images(values: Any) -> list[Any]:
+    """Return images as a list: one path, file, image or array of pixels ``(H, W)`` or ``(H, W, C)`` is a list of one.
+
+    Raises:
+        QueryError: if it is no list.
+    """
+    if _is_open_file(values) or getattr(values, "ndim", 0) in (2, 3):
+        return [values]
+    return parse_parts(values, "images")
 
 
 def parse_parts(values: Any, name: str) -> list[Any]:
@@ -123,6 +136,18 @@ def _is_image_file(value: Any) -> bool:
     return isinstance(value, os.PathLike | bytes | bytearray | memoryview)
 
 
+def _is_open_file(value: Any) -> bool:
+    return callable(getattr(value, "read", None))
+
+
+def _read_all(file: Any) -> bytes:
+    """Return the rest of an open file."""
+    data = file.read()
+    if not isinstance(data, bytes):
+        raise QueryError(f"a file of an image is opened with mode 'rb'; {describe(file)} gives {type(data).__name__}")
+    return data
+
+
 def _is_pil_image(value: Any) -> bool:
     """Return whether the value is a PIL image; Pillow is not imported for this."""
     return any(c.__module__ == "PIL.Image" and c.__name__ == "Image" for c in type(value).__mro__)
@@ -150,5 +175,6 @@ def _image_of_array(array: NDArray[Any]) -> QueryImage:
         )
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         cure = "; the channels come last" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
+        cure = "; one of gray levels is x[:, :, None]" if array.ndim == 2 and 0 not in array.shape else cure
         raise QueryError(f"{expected}, not {array.shape}{cure}")
     return QueryImage(Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array), "image")

@@ -10,23 +10,14 @@ from embedstore.classify.evaluation.compare_heads import HeadComparison
 from embedstore.classify.evaluation.paired_comparison import ComparisonPower
 from embedstore.classify.heads import HEAD_NAMES
 from embedstore.classify.metrics import MetricName
-from embedstore.reports.evaluation_text import TextTable, group_notes, leak_count, split_notes
+from embedstore.reports.evaluation_text import TextTable, comparison_leaks, group_notes, split_notes
 from embedstore.wording import counted
 
 
 def comparison_leak_headline(comparison: HeadComparison) -> str | None:
     """Return how many held-out items have a near-duplicate in training, and the accuracies of each classifier."""
-    leaks = [(r.evaluation, leak) for r in comparison.results if (leak := r.evaluation.leak) is not None]
-    if not leaks:
-        return None
-    accuracies = [
-        f"{e.head} in {e.space} {leak.accuracy_near:.3f} / {_three_digits(leak.accuracy_other)}" for e, leak in leaks
-    ]
-    return f"{leak_count(leaks[0][1])}: accuracy on them / on the others: {'; '.join(accuracies)}"
-
-
-def _three_digits(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+    evaluations = [r.evaluation for r in comparison.results]
+    return comparison_leaks([(f"{e.head} in {e.space}", e.leak) for e in evaluations])
 
 
 def comparison_summary(comparison: HeadComparison) -> str:

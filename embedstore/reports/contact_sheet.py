@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -127,15 +128,16 @@ def figure_html(hit: Hit, data: bytes | None, more: str = "") -> str:
     """Return the HTML of one hit.
 
     Args:
-        hit: the item.
+        hit: the item; a score of NaN is not shown.
         data: the bytes of its file.
         more: HTML to add below the name.
     """
     name = html.escape(Path(hit.uri).name)
     facts = html.escape("  ".join(str(v) for v in (hit.label, hit.split) if v is not None))
+    score = "" if math.isnan(hit.score) else f"<code>{hit.score:.3f}</code> "
     return (
         f'<figure title="{html.escape(hit.uri)}">{item_html(data, name)}'
-        f"<figcaption><b>{hit.rank}</b> <code>{hit.score:.3f}</code> {facts}<br><small>{name}</small>{more}"
+        f"<figcaption><b>{hit.rank}</b> {score}{facts}<br><small>{name}</small>{more}"
         "</figcaption></figure>"
     )
 

@@ -32,9 +32,7 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
         curve: the learning curve, where there is one.
     """
     e = evaluation
-    leak = evaluation_text.leak_headline(e)
-    parts = [f'<p class="leak">{html.escape(leak)}</p>'] if leak else []
-    parts += [paragraph(evaluation_text.evaluation_summary(e)), render_notes(evaluation_text.evaluation_notes(e))]
+    parts = [paragraph(evaluation_text.evaluation_summary(e)), render_notes(evaluation_text.evaluation_notes(e))]
     parts.append(f"<h2>Metrics</h2>{render_table(evaluation_text.score_table(e))}")
     if e.fold_accuracy:
         parts.append(paragraph("accuracy of the folds: " + ", ".join(f"{a:.3f}" for a in e.fold_accuracy)))
@@ -54,32 +52,32 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
     if e.mistakes:
         sheet = contact_sheet.contact_sheet_fragment(_mistakes(e, uris), image_reader_by_uri(uris))
         parts.append(f"<h2>Most confident mistakes</h2>{sheet}")
-    return page(evaluation_text.evaluation_title(e), parts)
+    return page(evaluation_text.evaluation_title(e), parts, leak=evaluation_text.leak_headline(e.leak))
 
 
 def learning_curve_page(curve: LearningCurve) -> str:
     """Return a learning curve as a page."""
     parts = [paragraph(evaluation_text.curve_summary(curve)), curve_section(curve)]
-    return page(evaluation_text.curve_title(curve), parts)
+    return page(evaluation_text.curve_title(curve), parts, leak=evaluation_text.curve_leak_headline(curve))
 
 
 def comparison_page(comparison: HeadComparison) -> str:
     """Return a comparison of heads, with their learning curves where there are some, as a page."""
-    leak = comparison_text.comparison_leak_headline(comparison)
     parts = [
-        f'<p class="leak">{html.escape(leak)}</p>' if leak else "",
         render_table(comparison_text.comparison_table(comparison)),
         render_notes(comparison_text.comparison_notes(comparison)),
     ]
     curves = comparison_text.comparison_curve_table(comparison)
     if curves.rows:
         parts.append(f"<h2>Labels per class</h2>{render_table(curves)}")
-    return page(comparison_text.comparison_summary(comparison), parts)
+    leak = comparison_text.comparison_leak_headline(comparison)
+    return page(comparison_text.comparison_summary(comparison), parts, leak=leak)
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """Return a page of parts under a title."""
-    return html_page(title, "\n".join([f"<h1>{html.escape(title)}</h1>", *parts]), style=_STYLE)
+def page(title: str, parts: Sequence[str], *, leak: str | None = None) -> str:
+    """Return a page of parts under a title, which may hold a figure; what leaks into that figure comes before it."""
+    first = [f'<p class="leak">{html.escape(leak)}</p>'] if leak else []
+    return html_page(title, "\n".join([*first, f"<h1>{html.escape(title)}</h1>", *parts]), style=_STYLE)
 
 
 def paragraph(text: str) -> str:
@@ -204,7 +202,9 @@ td,th{padding:2px 9px;text-align:right;white-space:nowrap;font-variant-numeric:t
 td:first-child,th:first-child{text-align:left} tr:nth-child(odd) td{background:#f5f7fa}
 .confusion td{width:26px;padding:3px 4px;text-align:center;font-size:12px}
 .confusion th{font-weight:400;font-size:12px} .up span{writing-mode:vertical-rl;transform:rotate(180deg)}
+.leak{margin:0 0 16px;padding:8px 12px;border-left:4px solid #b00020;background:#fdecee;font-weight:600}
 .note{margin:3px 0;color:#8a4b00} svg{max-width:100%;height:auto}
 @media (prefers-color-scheme:dark){html body{color:#eee;background:#181818} tr:nth-child(odd) td{background:#222}
-.note{color:#f0b060} [stroke="#1a5fb4"]{stroke:#62a0ea} [fill="#1a5fb4"]{fill:#62a0ea}}
+.note{color:#f0b060} .leak{border-color:#ff8a80;background:#3a2023}
+[stroke="#1a5fb4"]{stroke:#62a0ea} [fill="#1a5fb4"]{fill:#62a0ea}}
 """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedstore.classify.data.label_text import unlabeled_notes
 from embedstore.classify.data.split_leaks import SplitNearDuplicates
 from embedstore.classify.evaluation import Evaluation, ProbeResult
-from embedstore.classify.evaluation.evaluation import LeakedAccuracy
+from embedstore.classify.evaluation.leaks import LeakedScore
 from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.heads import HEAD_NAMES
 from embedstore.classify.metrics import MIN_POSITIVES, MetricName
@@ -165,20 +165,44 @@ def near_duplicate_notes(near: SplitNearDuplicates | None) -> list[str]:
     return out
 
 
-def leak_headline(e: Evaluation) -> str | None:
-    """Return how many held-out items have a near-duplicate in training, and what that does to the accuracy."""
-    leak = e.leak
+def leak_headline(leak: LeakedScore | None, qualifier: str = "") -> str | None:
+    """Return how many held-out items have a near-duplicate in training, and what that does to the score.
+
+    Args:
+        leak: the scores on both kinds of items; None where no item has a near-duplicate.
+        qualifier: which of several scores it is, such as ``with all labels``.
+    """
     if leak is None:
         return None
-    accuracies = [
-        f"{accuracy:.3f} on {name}"
-        for accuracy, name in ((leak.accuracy_near, "them"), (leak.accuracy_other, f"the other {leak.n_other}"))
-        if accuracy is not None
+    name = " ".join(part for part in (_METRIC_NAMES[leak.metric], qualifier) if part)
+    scores = [
+        f"{leak_score(leak, score)} on {items}"
+        for score, items in ((leak.score_near, "them"), (leak.score_other, f"the other {leak.n_other}"))
+        if score is not None
     ]
-    return f"{leak_count(leak)}: accuracy {', '.join(accuracies)}"
+    return f"{leak_count(leak)}: {name} {', '.join(scores)}"
 
 
-def leak_count(leak: LeakedAccuracy) -> str:
+def comparison_leaks(results: Sequence[tuple[str, LeakedScore | None]]) -> str | None:
+    """Return how many held-out items have a near-duplicate in training, and the scores of each classifier by name."""
+    known = [(name, leak) for name, leak in results if leak is not None]
+    if not known:
+        return None
+    first = known[0][1]
+    scores = "; ".join(
+        f"{name} {leak_score(leak, leak.score_near)} / {leak_score(leak, leak.score_other)}" for name, leak in known
+    )
+    return f"{leak_count(first)}: {_METRIC_NAMES[first.metric]} on them / on the others: {scores}"
+
+
+def leak_score(leak: LeakedScore, score: float | None) -> str:
+    """Return one of the scores in words."""
+    if score is None:
+        return "none"
+    return f"{score:.4g}" if leak.metric == NumericMetric.MAE else f"{score:.3f}"
+
+
+def leak_count(leak: LeakedScore) -> str:
     """Return how many held-out items have a near-duplicate in training, in words."""
     identical = f" ({leak.n_identical} identical)" if leak.n_identical else ""
     effect = ", which was left out of training" if leak.dropped else ""
@@ -303,6 +327,11 @@ def curve_title(curve: LearningCurve) -> str:
 def budget_unit(curve: LearningCurve) -> str:
     """Return what the label budgets count."""
     return "labels" if curve.metric == NumericMetric.MAE else "labels per class"
+
+
+def curve_leak_headline(curve: LearningCurve) -> str | None:
+    """Return how many held-out items have a near-duplicate in training, and what that does to the last point."""
+    return leak_headline(curve.leak, "with all labels")
 
 
 def curve_summary(curve: LearningCurve) -> str:

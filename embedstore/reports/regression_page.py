@@ -9,7 +9,7 @@ import numpy as np
 from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.evaluation.regression.compare import RegressionComparison
 from embedstore.classify.evaluation.regression.evaluation import RegressionEvaluation
-from embedstore.reports import contact_sheet, regression_text, svg
+from embedstore.reports import contact_sheet, evaluation_text, regression_text, svg
 from embedstore.reports.evaluation_page import curve_section, page, paragraph, render_notes, render_table
 from embedstore.reports.item_images import image_reader_by_uri
 from embedstore.types import Hit
@@ -41,7 +41,7 @@ def regression_page(e: RegressionEvaluation, uris: Mapping[int, str], *, curve: 
     ]
     sheet = contact_sheet.contact_sheet_fragment(hits, image_reader_by_uri(uris))
     parts.append(f"<h2>Largest errors</h2>{sheet}")
-    return page(regression_text.regression_title(e), parts)
+    return page(regression_text.regression_title(e), parts, leak=evaluation_text.leak_headline(e.leak))
 
 
 def regression_comparison_page(c: RegressionComparison) -> str:
@@ -50,7 +50,8 @@ def regression_comparison_page(c: RegressionComparison) -> str:
         render_table(regression_text.regression_comparison_table(c)),
         render_notes(regression_text.regression_comparison_notes(c)),
     ]
-    return page(regression_text.regression_comparison_summary(c), parts)
+    leak = regression_text.regression_comparison_leak_headline(c)
+    return page(regression_text.regression_comparison_summary(c), parts, leak=leak)
 
 
 def _scatter(e: RegressionEvaluation) -> str:

@@ -16,6 +16,7 @@ from embedstore.reports.evaluation_text import (
     MAX_LISTED_CLASSES,
     TextTable,
     all_pairs,
+    comparison_leaks,
     finite,
     group_notes,
     near_duplicate_notes,
@@ -153,6 +154,11 @@ def regression_comparison_summary(c: RegressionComparison) -> str:
         f"({c.split}), {c.n_train} "
         "training items"
     )
+
+
+def regression_comparison_leak_headline(c: RegressionComparison) -> str | None:
+    """Return how many held-out items have a near-duplicate in training, and the errors of each head."""
+    return comparison_leaks([(f"{r.evaluation.head} in {r.evaluation.space}", r.evaluation.leak) for r in c.results])
 
 
 def regression_comparison_table(c: RegressionComparison) -> TextTable:

@@ -6,18 +6,38 @@ import html
 import shlex
 from collections.abc import Mapping, Sequence
 
-from embedstore.classify.evaluation.label_errors import LabelIssue
+from embedstore.classify.evaluation.label_errors import LabelErrorReport, LabelIssue
 from embedstore.reports.contact_sheet import PAGE_STYLE, figure_html, with_files
 from embedstore.reports.html_page import html_page
 from embedstore.reports.item_images import ImageReader
 from embedstore.tables import csv_text
 from embedstore.types import Hit
+from embedstore.wording import counted
 
 FILE_NAME = "label-review.csv"
 
 
+def label_error_summary(report: LabelErrorReport) -> str:
+    """Return in one line how many labels are doubtful, and what is known of the share of wrong labels."""
+    return (
+        f"{len(report.issues)} of {counted(report.n_labels, 'label')} are doubtful ({report.head}, {report.folds} "
+        f"folds, {report.seconds:.2f} s); {_error_share(report)}"
+    )
+
+
+def _error_share(report: LabelErrorReport) -> str:
+    """Return what is known of the share of wrong labels."""
+    limit = report.error_rate_interval[1]
+    if report.error_rate is None:
+        return (
+            f"at most {limit:.1%} of the labels are wrong; {report.head} itself is wrong too often to tell how many "
+            "of these are errors of the labels"
+        )
+    return f"about {report.error_rate:.1%} of the labels are estimated to be wrong, at most {limit:.1%}"
+
+
 def review_sheet_html(
-    issues: Sequence[LabelIssue], label: str, uris: Mapping[int, str], read_images: ImageReader
+    issues: Sequence[LabelIssue], label: str, uris: Mapping[int, str], read_images: ImageReader, *, summary: str = ""
 ) -> str:
     """Return the page: per item the picture, "labeled X, looks like Y", and a box for each of the two answers.
 
@@ -30,6 +50,7 @@ def review_sheet_html(
         label: the column.
         uris: of the items.
         read_images: reads the images of items.
+        summary: what is known of all labels, above the pictures.
     """
     hits = [Hit(n, i.score, i.item, uris.get(i.item, ""), i.description, None) for n, i in enumerate(issues, 1)]
     figures = [
@@ -44,9 +65,8 @@ def review_sheet_html(
         f'<p id="right" hidden>and <code>embedstore label-errors STORE {html.escape(column)} --confirm '
         "<span></span></code></p>"
     )
-    body = (
-        f"<h1>{html.escape(title)}</h1>\n{commands}\n<main>\n{chr(10).join(figures)}\n</main><script>{_SCRIPT}</script>"
-    )
+    heading = f"<h1>{html.escape(title)}</h1>\n<p>{html.escape(summary)}</p>"
+    body = f"{heading}\n{commands}\n<main>\n{chr(10).join(figures)}\n</main><script>{_SCRIPT}</script>"
     return html_page(title, body, style=PAGE_STYLE + _STYLE)
 
 
@@ -72,7 +92,10 @@ def _boxes(issue: LabelIssue, label: str, uri: str) -> str:
     )
 
 
-_STYLE = "figcaption label{display:block;cursor:pointer} button{font:inherit;padding:4px 10px}"
+_STYLE = (
+    "figcaption label{display:block;cursor:pointer} p{font:14px/1.45 system-ui,sans-serif} "
+    "button{font:inherit;padding:4px 10px}"
+)
 
 _SCRIPT = """
 const ticked = kind => [...document.querySelectorAll("input." + kind + ":checked")];

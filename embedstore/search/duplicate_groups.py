@@ -128,6 +128,15 @@ class DuplicateGroups(Table):
         return len({item.group for item in self.items})
 
     @property
+    def label_conflict_count(self) -> int:
+        """Number of groups whose items have different labels."""
+        labels: dict[int, set[str]] = {}
+        for item in self.items:
+            if item.label is not None:
+                labels.setdefault(item.group, set()).add(item.label)
+        return sum(len(names) > 1 for names in labels.values())
+
+    @property
     def extra(self) -> list[int]:
         """Ids of the items that are not the one to keep of their group."""
         return [item.item for item in self.items if not item.keep]
@@ -150,6 +159,7 @@ class DuplicateGroups(Table):
         """Return plain values."""
         return {
             "groups": self.group_count, "items": len(self.items), "extra": len(self.extra),
+            "groups_with_different_labels": self.label_conflict_count,
             "compared": self.content_count, "pairs": self.pair_count, "threshold": self.threshold,
             "threshold_chosen": self.is_threshold_chosen, "pixels": asdict(self.pixels) if self.pixels else None,
             "recall": self.recall, "recall_pairs": self.recall_pairs, "pairs_across_splits": self.cross_split_count,

@@ -16,6 +16,8 @@ def read_rgb(path: str) -> np.ndarray:
     """Return the upright picture as uint8 (1, height, width, 3), transparency over white."""
     with Image.open(path) as opened:
         image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I;16"):  # Pillow would make all but the darkest levels white
+            image = Image.fromarray(((np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))

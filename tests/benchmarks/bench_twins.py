@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -71,7 +72,7 @@ def write_images(folder: Path) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         for name in ("cifar10", "imagenet250", "hymenoptera"):
             unpack_tar(DATA / f"{name}.tar", Path(temporary))
-        (Path(temporary) / "cifar10").rename(folder)
+        shutil.move(Path(temporary) / "cifar10", folder)  # `--folder` may be on another disk
         photos = sorted(p for p in Path(temporary).rglob("*") if p.suffix in (".JPEG", ".jpg"))
         for split in ("train", "test"):
             (folder / split / "photos").mkdir()

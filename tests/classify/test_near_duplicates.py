@@ -20,9 +20,12 @@ from embedstore.classify.evaluation.compare_spaces import evaluate_in_both_space
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.label_errors import label_errors
 from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
+from embedstore.classify.evaluation.regression.compare import compare_numeric_heads
+from embedstore.classify.evaluation.regression.curve import numeric_learning_curve
+from embedstore.classify.evaluation.regression.holdout import evaluate_numeric_head
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import LabelError
-from embedstore.reports import comparison_text, evaluation_page
+from embedstore.reports import comparison_text, evaluation_page, regression_page
 
 
 def features(X, y, splits=None, groups=None, space="numbers") -> Features:
@@ -225,13 +228,13 @@ def test_a_given_split_is_kept_and_its_leaks_are_told_from_the_test_side():
     assert (kept.n_train, kept.near_duplicates.count) == (200, 40)
     assert {(p.train_item, p.held_out_item) for p in kept.near_duplicates.pairs} == {(i, i + 200) for i in range(1, 41)}
     leak = kept.leak
-    assert (leak.n_near, leak.n_other, leak.accuracy_near, leak.dropped) == (40, 60, 1.0, False)
-    assert leak.accuracy_other < 0.9
-    assert kept.accuracy == pytest.approx((40 * leak.accuracy_near + 60 * leak.accuracy_other) / 100)
+    assert (leak.n_near, leak.n_other, leak.score_near, leak.dropped) == (40, 60, 1.0, False)
+    assert leak.score_other < 0.9
+    assert kept.accuracy == pytest.approx((40 * leak.score_near + 60 * leak.score_other) / 100)
     assert kept.to_json()["leak"]["n_near"] == 40
     dropped = evaluate_head("knn", data, EvaluationSettings(near_duplicates="drop"), k=1)
     assert (dropped.n_train, dropped.leak.dropped) == (160, True)
-    assert dropped.leak.accuracy_near < 1
+    assert dropped.leak.score_near < 1
     ignored = evaluate_head("knn", data, EvaluationSettings(near_duplicates="ignore"), k=1)
     assert (ignored.near_duplicates, ignored.leak) == (None, None)
 
@@ -315,7 +318,7 @@ def test_leaks_of_every_classifier_come_before_the_figures(tmp_path):
     assert all(f"{r.evaluation.head} in {r.evaluation.space} " in line for r in c.results)
     assert [r.to_json()["leak"]["n_near"] for r in c.results] == [40] * 4
     page = evaluation_page.comparison_page(c)
-    assert page.index("40 of 100 held-out") < page.index("<table>")
+    assert page.index("40 of 100 held-out") < page.index("<h1>")
     dropped = compare_heads(spaces, heads=("prototype", "knn"), settings=EvaluationSettings(near_duplicates="drop"))
     assert {r.evaluation.n_train for r in dropped.results} == {160}
     assert (
@@ -324,6 +327,35 @@ def test_leaks_of_every_classifier_come_before_the_figures(tmp_path):
         )
         is None
     )
+
+
+def test_leaks_come_before_the_figures_of_numbers_and_curves():
+    """A head of numbers and a learning curve count the copies, too, and score them apart, before title and table."""
+    X, y, _ = pictures(300, dim=32)
+    X[200:240], y[200:240] = X[:40] + 0.01, y[:40]
+    ages = X[:, 0] * 10 + 50 + np.random.default_rng(0).normal(size=300) * 20
+    ages[200:240] = ages[:40]
+    splits = ["train"] * 200 + ["test"] * 100
+    curve = learning_curve("knn", features(X, y, splits), LearningCurveSettings((2,), repeats=2), k=1)
+    assert (curve.leak.n_near, curve.leak.n_other, curve.leak.score_near) == (40, 60, 1.0)
+    assert curve.points[-1].mean == pytest.approx((40 + 60 * curve.leak.score_other) / 100)
+    assert curve.to_json()["leak"]["accuracy_near"] == 1.0
+    sentence = "40 of 100 held-out items have a near copy in training: accuracy with all labels 1.000 on them, "
+    page = evaluation_page.learning_curve_page(curve)
+    assert page.index(sentence) < page.index("<h1>")
+    numbers = replace(features(X, y, splits), y=ages.astype(object), numbers=ages, task=Task.REGRESSION)
+    e = evaluate_numeric_head("knn", numbers, EvaluationSettings(), k=1)
+    assert (e.leak.n_near, e.leak.n_other, e.leak.score_near) == (40, 60, 0.0)
+    assert e.scores["mae"].value == pytest.approx(0.6 * e.leak.score_other)
+    assert e.to_json()["leak"]["mae_near"] == 0
+    page = regression_page.regression_page(e, {})
+    assert page.index("mean absolute error 0 on them, ") < page.index("<h1>")
+    last = numeric_learning_curve("knn", numbers, LearningCurveSettings((20,), repeats=2), k=1)
+    assert last.leak == e.leak
+    spaces = [(numbers, SpaceCost(32, 128, None))]
+    c = compare_numeric_heads(spaces, heads=("knn", "ridge"), settings=EvaluationSettings())
+    page = regression_page.regression_comparison_page(c)
+    assert page.index("mean absolute error on them / on the others: ") < page.index("<h1>")
 
 
 def test_a_copy_in_one_space_is_a_copy_in_every_space():

@@ -94,6 +94,11 @@ def test_label_errors_and_suggestions(store, tmp_path, ok, run):
     found = ok("label-errors", store, "label", "--limit", 3, "-o", tmp_path / "s.html")
     assert len(found["suspects"]) == min(3, found["found"]) > 0
     assert found["suspects"][0]["uri"].startswith("/")
+    assert f"{found['found']} of " in (tmp_path / "s.html").read_text()
+    assert (
+        ok("label-errors", store, "label", "--top", 60)["suspects"]
+        == ok("label-errors", store, "label", "--all", "--limit", 60)["suspects"]
+    )
     suggested = ok("suggest-labels", store, "label", "-k", 4, "-o", tmp_path / "n.html")
     items = [s["item"] for s in suggested["suggestions"]]
     assert len(items) == 4

@@ -48,8 +48,11 @@ def test_the_page_shows_both_kinds_of_groups(run, store, tmp_path):
     page = (tmp_path / "p.html").read_text()
     kinds = re.findall(r"<h2>(.*?)</h2>", page)
     assert kinds == ["Equal bytes: 1 group", "Look alike: 1 group"]
-    assert re.findall(r"(\d+) items", page) == ["2", "3"]
+    assert re.findall(r"<h3>group \d+: (\d+) items", page) == ["2", "3"]
+    assert "5 items in 2 groups" in page
+    assert "--delete-extra" in page
     assert "labels differ: cat, dog" in page
+    assert "in 1 group labels differ" in page
     assert page.count("<b>keep</b>") == 2
     assert page.count("<img") == 5
     assert "http" not in re.sub(r'src="data:[^"]*"', "", page)
@@ -61,6 +64,11 @@ def test_the_page_of_pairs_names_both_sides(run, store, tmp_path):
     page = (tmp_path / "p.html").read_text()
     assert "Across splits: 2 pairs" in page
     assert page.count("cat · train") == 2
+    assert re.findall(r"<h3>(equal bytes|cosine)[^<]* <b[^>]*>(labels differ: [^<]*)</b>", page) == [
+        ("equal bytes", "labels differ: cat, dog"),
+        ("cosine", "labels differ: cat, dog"),
+    ]
+    assert "--drop-near-duplicates" in page
     rows = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
     sides = [{(r["label"], r["split"]), (r["other_label"], r["other_split"])} for r in rows]
     assert sides == [{("cat", "train"), ("dog", "test")}] * 2

@@ -75,6 +75,14 @@ def test_the_python_of_the_tutorial_gives_features(pets):
     assert scope["features"].X.shape == (12, pets.spaces[0].space.dim)
 
 
+def test_the_recipe_of_scores_makes_columns(pets):
+    """The scores of a head that is not ours are columns of the items, by which filters choose."""
+    for code in blocks("docs/curation.md"):
+        exec(code, {})
+    rows = es.open("pets.store").sql("SELECT aesthetic, unsafe FROM items").rows
+    assert [(aesthetic, type(unsafe)) for aesthetic, unsafe in rows] == [(5.0, bool)] * 12
+
+
 def test_the_python_of_the_fine_tuning_page_runs(pets):
     """It trains, embeds, compares and changes the default space."""
     pytest.importorskip("accelerate", reason="the extra finetune is not installed")

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from embedstore import create, open
 from embedstore.cli import main
 from embedstore.errors import BadOption
 from embedstore.media.image.quality import Fault, picture_facts
+from embedstore.operations.findings import delete_options, listed_items, listed_note
 from tests.helpers.natural_images import natural_image
 
 FAULTS = {
@@ -125,8 +128,33 @@ def test_the_verb_prints_and_writes_the_findings(folder, tmp_path, capfd):
     page = (tmp_path / "page.html").read_text()
     assert len(findings) >= 4
     assert all(f["text"] in text for f in findings)
-    assert page.count("<code>") == len(findings)
+    cures = [f["cure"] for f in findings if f["cure"]]
+    assert all(f"then, if it is so: {cure}" in text for cure in cures)
+    assert page.count("<code>") == len(findings) + len(cures)
+    assert page.count("<img") == sum(len(f["items"][:8]) for f in findings)
+    assert "1 of 23 images is dark" in page
     assert not re.search(r"https?://", page)
+
+
+def test_the_cures_correct_what_was_found(folder, tmp_path):
+    """After the commands of the page, run as they are printed, nothing that a command can correct is found again."""
+    path = shutil.copytree(folder / "s", tmp_path / "s")
+    cures = [f.cure for f in open(path).checkup().findings if f.cure and "label-review" not in f.cure]
+    assert {shlex.split(cure)[1] for cure in cures} == {"duplicates", "edit", "delete"}
+    for cure in cures:
+        with pytest.raises(SystemExit, match="0"):
+            main(shlex.split(cure)[1:])
+    left = {f.check for f in open(path).checkup().findings if "label-review" not in f.cure}
+    assert left <= {"failures"}
+    assert open(path).info().items == 20 + 3 - 2 - 1
+
+
+def test_a_command_for_many_items_says_that_it_lists_some():
+    """Twenty ids are in a command; of more it says so, and offers no deletion of a part."""
+    assert (listed_note(range(20)), listed_items(range(1, 4))) == ("", "1,2,3")
+    assert listed_note(range(21)) == "; the command lists 20 of them"
+    assert delete_options([3, 5]) == '--where "item in (3,5)"'
+    assert delete_options(range(21)) == ""
 
 
 def test_faults_that_most_images_have_are_not_findings(tmp_path):

@@ -121,6 +121,28 @@ def test_images_come_in_every_form_and_in_order(world, tmp_path):
             assert dict(image.probabilities) == pytest.approx(dict(expected), abs=1e-5)
 
 
+def test_one_image_needs_no_list(world):
+    """A path, bytes, a PIL image, an array of pixels and an open file are one image each."""
+    path = world.new / "red" / "101.png"
+    [expected] = world.store.encode(images=path)
+    pixels = np.asarray(Image.open(path))
+    with path.open("rb") as file:
+        forms = [path.read_bytes(), Image.open(path), pixels, file, io.BytesIO(path.read_bytes())]
+        for form in forms:
+            [vector] = world.store.encode(images=form)
+            assert vector == pytest.approx(expected, abs=1e-5), type(form)
+    [image] = world.store.classify([io.BytesIO(path.read_bytes())], "colors")
+    assert image.labels == ("red",)
+    for wrong, cure in [
+        (pixels[:, :, 0], r"\(40, 48\); one of gray levels is x\[:, :, None\]"),
+        (pixels / 255, r"float64 \(40, 48, 3\)"),
+        (io.StringIO("red"), "mode 'rb'"),
+    ]:
+        with pytest.raises(es.QueryError, match=cure):
+            world.store.encode(images=wrong)
+    assert world.store.encode(images=pixels[:, :, :1]).shape == (1, expected.size)
+
+
 def test_a_bad_file_and_a_copy_cost_nothing_else(world, tmp_path):
     """A text file, a missing one and an empty one have failures; copies have the same prediction."""
     good = (world.new / "blue" / "100.png").read_bytes()

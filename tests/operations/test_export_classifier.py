@@ -88,18 +88,20 @@ def test_images_of_one_size_go_in_one_batch_and_the_metadata_say_what_it_is(worl
 
 
 def test_the_example_runs_without_embedstore_and_pytorch(world, tmp_path, capsys):
-    """A fresh process: a turned JPEG, a transparent PNG and a gray picture, with the probabilities of the store."""
+    """A fresh process: a turned JPEG, a transparent PNG and gray pictures of 8 and 16 bits; the store says the same."""
     with pytest.raises(SystemExit, match="0"):
         main(["export-classifier", str(world.path), "logistic", str(tmp_path / "c.onnx")])
     assert "2 classes; probabilities of 16 images differ by at most" in capsys.readouterr().out
     exif = Image.Exif()
     exif[274] = 6
-    photos = [tmp_path / name for name in ("turned.jpg", "clear.png", "gray.png")]
+    photos = [tmp_path / name for name in ("turned.jpg", "clear.png", "gray.png", "sixteen.png")]
     picture(1, (90, 40)).save(photos[0], exif=exif)
     clear = picture(2, (33, 60)).convert("RGBA")
     clear.putalpha(picture(3, (33, 60)).convert("L"))
     clear.save(photos[1])
     picture(4, (70, 70)).convert("L").save(photos[2])
+    levels = np.asarray(picture(5, (40, 60)).convert("L"), np.uint16)
+    Image.fromarray(levels * 256 + 77).save(photos[3])
     lines = run_example(tmp_path / "c.onnx", photos)
     for line, expected in zip(lines, world.classify([str(p) for p in photos], "logistic"), strict=True):
         assert line[0] == expected.labels[0]

@@ -58,7 +58,7 @@ def test_a_frame_is_embedded_with_its_columns(tmp_path, photos):
     assert new.items.df().sort_values("uri")["year"].tolist() == list(range(len(paths)))
 
 
-ELSEWHERE = {"SpaceRecord", "VerificationReport", "Features", "Store"}  # of rooms below the tables, or no result
+ELSEWHERE = {"SpaceRecord", "Features", "Store"}  # of rooms below the tables, or no result
 
 
 def test_every_public_result_is_a_table():
@@ -82,6 +82,7 @@ def test_every_public_result_is_a_table():
         lambda s: s.duplicates(0.5),
         lambda s: s.search(np.ones(16), k=3),
         lambda s: s.compact(),
+        lambda s: s.verify(),
     ],
 )
 def test_results_convert(store, make):

@@ -19,7 +19,7 @@ from embedstore.finetuning.checkpoint_manifest import dump_manifest
 from embedstore.search.index import build
 from embedstore.storage import checkpoint, durable_files, layout, shard
 from embedstore.storage.integrity.repair import repair
-from embedstore.storage.integrity.report import Checked, Unread, VerificationReport
+from embedstore.storage.integrity.report import Checked, Unread, Verification
 from embedstore.storage.reading import ABSENT, cure_of, passing_error
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer import write_archive
@@ -275,7 +275,7 @@ def test_file_that_stays_unreadable_is_neither_verified_nor_repaired(reads, base
 
 def test_report_with_unread_files_is_not_ok(tmp_path):
     """The summary says what was not read, and the report is not ok."""
-    report = VerificationReport.from_findings([Checked(shards=1), Unread("a.vec", "cannot read")], [])
+    report = Verification.from_findings([Checked(shards=1), Unread("a.vec", "cannot read")], [])
     assert (report.ok, report.damage) == (False, [])
     assert report.summary().endswith("no damage, but 1 could not be read")
     assert report.to_json()["unread"] == [{"file": "a.vec", "what": "cannot read"}]

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 import embedstore as es
+from embedstore.reports.contact_sheet import figure_html
+from embedstore.types import Hit
 from tests.conftest import TINY
 
 RED = (255, 0, 0)
@@ -50,3 +52,10 @@ def test_an_image_that_is_gone_is_a_gray_tile(hits, tmp_path):
         file.unlink()
     jpeg = base64.b64decode(re.search(r"base64,([^\"]+)", hits.html()).group(1))
     assert np.abs(first_pixel(Image.open(io.BytesIO(jpeg))).astype(int) - 225).max() < 5
+
+
+def test_an_item_without_a_score_shows_none():
+    """What is suggested because it is typical has no confidence, and the page states none."""
+    typical, unsure = (Hit(1, score, 1, "/a.png", None, None) for score in (float("nan"), 0.5))
+    assert "<code>" not in figure_html(typical, None)
+    assert "<code>0.500</code>" in figure_html(unsure, None)

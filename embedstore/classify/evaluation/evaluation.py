@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from embedstore.classify.data.labels import LABEL_THRESHOLD, label_indicators
 from embedstore.classify.data.split_leaks import SplitNearDuplicates
+from embedstore.classify.evaluation.leaks import LeakedScore, leaked_score
 from embedstore.classify.evaluation.multilabel import exact_match
 from embedstore.classify.evaluation.protocol_report import ProtocolReport
 from embedstore.classify.evaluation.slice_report import SliceReport
-from embedstore.classify.metrics import ClassificationReport, MetricEstimate
+from embedstore.classify.metrics import ClassificationReport, MetricEstimate, MetricName
 from embedstore.tables import Record, Table
 
 MAX_MISTAKES = 60  # listed in a report
@@ -75,31 +76,6 @@ class HeldOutPredictions:
             Mistake(int(self.ids[wrong[i]]), _text(self.y[wrong[i]]), _text(predicted[i]), float(score[i]))
             for i in order.tolist()
         ]
-
-
-@dataclass(frozen=True)
-class LeakedAccuracy:
-    """Accuracy with and without the held-out items that have a near-duplicate in training.
-
-    Attributes:
-        n_near: held-out items with a near-duplicate or an identical image in training.
-        n_identical: how many of them have an identical one.
-        n_other: the other held-out items.
-        accuracy_near: accuracy on the former.
-        accuracy_other: accuracy on the others, None if there are none.
-        dropped: whether the near-duplicates were left out of training.
-    """
-
-    n_near: int
-    n_identical: int
-    n_other: int
-    accuracy_near: float
-    accuracy_other: float | None
-    dropped: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -192,21 +168,10 @@ class Evaluation(Table):
         return self.report.scores
 
     @property
-    def leak(self) -> LeakedAccuracy | None:
+    def leak(self) -> LeakedScore | None:
         """Return the accuracy on held-out items with and without a near-duplicate in training, if any has one."""
-        near = self.near_duplicates
-        if near is None or not len(near.held_out_items):
-            return None
-        is_near = np.isin(self.held_out_predictions.ids, near.held_out_items)
-        correct = self.held_out_predictions.correct
-        return LeakedAccuracy(
-            n_near=int(is_near.sum()),
-            n_identical=near.n_identical,
-            n_other=int((~is_near).sum()),
-            accuracy_near=float(correct[is_near].mean()),
-            accuracy_other=None if is_near.all() else float(correct[~is_near].mean()),
-            dropped=near.dropped,
-        )
+        rows = self.held_out_predictions
+        return leaked_score(self.near_duplicates, rows.ids, rows.correct, MetricName.ACCURACY.value)
 
     @property
     def label_thresholds(self) -> dict[str, float] | None:

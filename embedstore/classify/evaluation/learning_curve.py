@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions
 from embedstore.classify.data.sampling import first_of_each_picture, sample_per_class
-from embedstore.classify.data.split_leaks import split_near_duplicates
+from embedstore.classify.data.split_leaks import SplitNearDuplicates, split_near_duplicates
 from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.evaluation import multilabel
 from embedstore.classify.evaluation.curve_interval import HeldOutScore, bootstrap_error, mean_interval
 from embedstore.classify.evaluation.fit import align_columns, fit_head
+from embedstore.classify.evaluation.leaks import LeakedScore, leaked_score
 from embedstore.classify.evaluation.rounds import predict_held_out
 from embedstore.classify.evaluation.settings import check_seed
 from embedstore.classify.metrics import MetricName
@@ -110,6 +111,8 @@ class LearningCurve(Table):
         skipped_budgets: budgets that the head cannot learn from, and why.
         notes: what was left out, and what a person should know about the labels, one sentence each.
         metric: accuracy, or with several labels per item the mean average precision over the labels.
+        leak: the score with all labels, with and without the held-out rows that have a near-duplicate in training;
+            None where none has one, or the labels are several per item.
     """
 
     head: str
@@ -122,6 +125,7 @@ class LearningCurve(Table):
     skipped_budgets: tuple[tuple[int, str], ...]
     notes: tuple[str, ...]
     metric: str
+    leak: LeakedScore | None = None
 
     def records(self) -> list[Record]:
         """Return one mapping per label budget; ``labels_per_class`` is None for all labels."""
@@ -148,6 +152,7 @@ class LearningCurve(Table):
             "held_out": self.n_held_out,
             "seconds": round(self.seconds, 3),
             "metric": self.metric,
+            "leak": self.leak and self.leak.to_json(),
             "notes": list(self.notes),
             "skipped": [{"shots": budget, "reason": reason} for budget, reason in self.skipped_budgets],
             "points": [
@@ -211,7 +216,8 @@ def score_label_budgets(
     start = time.perf_counter()
     data = settings.near_duplicates.join(data)
     split = train_test_split(data, seed=settings.seed)
-    split = replace(split, train=split_near_duplicates(data, split, drop=settings.near_duplicates.drops)[0])
+    train, near = split_near_duplicates(data, split, drop=settings.near_duplicates.drops)
+    split = replace(split, train=train)
     if classes is not None:
         split = replace(split, train=split.train[np.isin(data.y[split.train].astype(str), classes)])
     held_out, largest = data.take(split.held_out), _largest_class(data, split.train)
@@ -239,8 +245,16 @@ def score_label_budgets(
         seconds=time.perf_counter() - start,
         skipped_budgets=tuple(skipped),
         notes=data.notes,
+        leak=_leak(near, held_out, last),
         metric=(multilabel.LEARNING_CURVE_METRIC if data.multilabel else MetricName.ACCURACY).value,
     )
+
+
+def _leak(near: SplitNearDuplicates | None, held_out: Features, score: HeldOutScore) -> LeakedScore | None:
+    """Return the accuracy with and without the held-out rows that have a near-duplicate in training."""
+    if score.correct is None:
+        return None
+    return leaked_score(near, held_out.ids, score.correct, MetricName.ACCURACY.value)
 
 
 def _point(budget: int | None, n_train: int, scores: list[HeldOutScore], held_out: Features) -> LearningCurvePoint:

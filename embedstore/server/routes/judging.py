@@ -16,7 +16,11 @@ from embedstore.classify.evaluation.regression.compare import RegressionComparis
 from embedstore.errors import LabelError
 from embedstore.reports.comparison_text import comparison_leak_headline, comparison_notes
 from embedstore.reports.evaluation_text import evaluation_notes, leak_headline
-from embedstore.reports.regression_text import regression_comparison_notes, regression_notes
+from embedstore.reports.regression_text import (
+    regression_comparison_leak_headline,
+    regression_comparison_notes,
+    regression_notes,
+)
 from embedstore.server.context import Context, ServerContext
 from embedstore.server.models import MAX_TEXT, ItemBody, Model, SelectionBody
 from embedstore.server.reports import KeptReport
@@ -209,7 +213,11 @@ def get_comparison(
         metric=next(iter(evaluation.scores)),
         held_out=evaluation.n_held_out,
         rows=rows,
-        leak=comparison_leak_headline(compared) if isinstance(compared, HeadComparison) else None,
+        leak=(
+            comparison_leak_headline(compared)
+            if isinstance(compared, HeadComparison)
+            else regression_comparison_leak_headline(compared)
+        ),
         notes=_comparison_notes(compared),
         comparison=to_json_value(compared.to_json()),
     )
@@ -297,7 +305,7 @@ def _report(context: ServerContext, result: Any, slices: SliceValues | None = No
         score=_estimate(estimate),
         seconds=round(result.seconds, 3),
         classes=list(result.classes) if is_classifier else [],
-        leak=leak_headline(result) if is_classifier else None,
+        leak=leak_headline(result.leak),
         notes=evaluation_notes(result) if is_classifier else regression_notes(result),
         report=to_json_value(result.to_json()),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass
-from typing import Any
+from typing import Any, Self
 
 from embedstore.wording import counted
 
@@ -112,7 +112,7 @@ class CheckProgress:
 
 
 @dataclass(frozen=True)
-class VerificationReport:
+class Verification:
     """The result of a verification.
 
     Attributes:
@@ -130,7 +130,7 @@ class VerificationReport:
     unread: list[Unread]
 
     @classmethod
-    def from_findings(cls, findings: Iterable[Finding], notices: Sequence[str]) -> VerificationReport:
+    def from_findings(cls, findings: Iterable[Finding], notices: Sequence[str]) -> Self:
         """Assemble the findings of every check.
 
         Args:

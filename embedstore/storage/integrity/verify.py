@@ -14,7 +14,7 @@ from embedstore.storage.catalog import CATALOG_TABLES, LATER_TABLES, Catalog
 from embedstore.storage.catalog_errors import read_problem
 from embedstore.storage.inbox.state import InboxProblem, check_inboxes
 from embedstore.storage.integrity import take_back
-from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, Unread, VerificationReport
+from embedstore.storage.integrity.report import Checked, CheckProgress, Damage, Finding, Unread, Verification
 from embedstore.storage.layout import COMMIT_COUNTER, MARKER, Layout, marker_problem
 from embedstore.storage.queries import shards
 from embedstore.storage.queries.counters import read_commit_count
@@ -28,7 +28,7 @@ from embedstore.wording import counted
 _CATALOG = "catalog.duckdb"
 
 
-def verify(storage: Storage, *, progress: Callable[[CheckProgress], None] = lambda _: None) -> VerificationReport:
+def verify(storage: Storage, *, progress: Callable[[CheckProgress], None] = lambda _: None) -> Verification:
     """Check the catalog, the commit counter, the vector files and the descriptions of the spaces.
 
     Args:
@@ -38,7 +38,7 @@ def verify(storage: Storage, *, progress: Callable[[CheckProgress], None] = lamb
     Returns:
         The report.
     """
-    return VerificationReport.from_findings(check_storage(storage, progress=progress), storage.notices)
+    return Verification.from_findings(check_storage(storage, progress=progress), storage.notices)
 
 
 def check_storage(storage: Storage, *, progress: Callable[[CheckProgress], None] = lambda _: None) -> Iterator[Finding]:

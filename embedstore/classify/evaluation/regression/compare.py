@@ -58,10 +58,11 @@ class ComparedRegression:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table."""
-        e, gap = self.evaluation, self.error_gap
+        e, gap, leak = self.evaluation, self.error_gap, self.evaluation.leak
         return {
             "space": e.space,
             "head": e.head,
+            "leak": leak and leak.to_json(),
             **e.hyperparameters,
             "metrics": e.report.to_json()["scores"],
             "mean_baseline": e.report.baseline,

@@ -14,6 +14,7 @@ from embedstore.classify.data.split_leaks import split_near_duplicates
 from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.data.task import Task
 from embedstore.classify.evaluation.curve_interval import bootstrap_error, normal_reach
+from embedstore.classify.evaluation.leaks import leaked_score
 from embedstore.classify.evaluation.learning_curve import LearningCurve, LearningCurvePoint, LearningCurveSettings
 from embedstore.classify.evaluation.regression.fit import fit_numeric_head, numbers_of
 from embedstore.classify.metrics.regression import NumericMetric
@@ -40,7 +41,8 @@ def numeric_learning_curve(head: str, data: Features, settings: LearningCurveSet
     start = time.perf_counter()
     data = settings.near_duplicates.join(data)
     split = train_test_split(data, seed=settings.seed)
-    train = data.take(split_near_duplicates(data, split, drop=settings.near_duplicates.drops)[0])
+    rows, near = split_near_duplicates(data, split, drop=settings.near_duplicates.drops)
+    train = data.take(rows)
     held_out = data.take(split.held_out)
     one_class = replace(train, y=np.full(len(train), "any", object), task=Task.CLASSIFICATION)
     every, n_pictures = np.arange(len(train)), len(np.unique(train.groups))
@@ -72,6 +74,7 @@ def numeric_learning_curve(head: str, data: Features, settings: LearningCurveSet
         skipped_budgets=tuple(skipped),
         notes=data.notes,
         metric=NumericMetric.MAE.value,
+        leak=leaked_score(near, held_out.ids, last, NumericMetric.MAE.value),
     )
 
 

@@ -6,8 +6,11 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from embedstore.classify.data.split_leaks import SplitNearDuplicates
 from embedstore.classify.data.task import Task
+from embedstore.classify.evaluation.leaks import LeakedScore, leaked_score
 from embedstore.classify.evaluation.regression.predictions import NumericError, NumericPredictions
 from embedstore.classify.evaluation.regression.slice_report import NumericSliceReport
 from embedstore.classify.metrics import MetricEstimate
@@ -108,6 +111,12 @@ class RegressionEvaluation(Table):
         return self.report.scores
 
     @property
+    def leak(self) -> LeakedScore | None:
+        """Return the mean absolute error on held-out items with and without a near-duplicate in training, if any."""
+        rows = self.held_out_predictions
+        return leaked_score(self.near_duplicates, rows.ids, np.abs(rows.y - rows.predicted), NumericMetric.MAE.value)
+
+    @property
     def largest_errors(self) -> list[NumericError]:
         """Return the largest errors first, at most 60."""
         return self.held_out_predictions.largest_errors
@@ -127,11 +136,12 @@ class RegressionEvaluation(Table):
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values as recorded in the ``runs`` table; main metric and hyper-parameters are on top."""
-        report = self.report.to_json()
+        report, leak = self.report.to_json(), self.leak
         return {
             "head": self.head,
             "label": self.label,
             "space": self.space,
+            "leak": leak and leak.to_json(),
             "task": self.task.value,
             self.main_metric.value: report["scores"][self.main_metric.value]["value"],
             **self.hyperparameters,
