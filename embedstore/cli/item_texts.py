@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from embedstore.cli import console
 from embedstore.errors import QueryError
-from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.queries.query_texts import values_of_items
 
 if TYPE_CHECKING:
     from embedstore.reports.results import Hits
@@ -72,9 +72,8 @@ def _column(uri: str) -> str | None:
 
 def _values(store: Store, column: str, items: Sequence[int]) -> dict[int, str]:
     """Return the texts in a column of items; none where the store has no such column, as of images."""
-    name, ids = quote_identifier(column), ", ".join(map(str, items))
     try:
-        rows = store.sql(f"SELECT item, {name} FROM items WHERE item IN ({ids})").rows
+        rows = store.sql(values_of_items(column, items)).rows
     except QueryError:
         return {}
     return {item: text for item, text in rows if isinstance(text, str)}

@@ -20,7 +20,6 @@ from embedstore.classify.metrics.paired import MetricDifference, group_sums, sig
 from embedstore.classify.metrics.resampling import bootstrap_counts
 
 SIGNIFICANCE = 0.05
-POWER = 0.8
 _POWER_QUANTILE = 0.8416212335729143  # of the normal distribution at 80%
 _REPLICATES = 2000
 

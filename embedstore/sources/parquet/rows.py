@@ -245,12 +245,6 @@ def open_column(path: str, column: str) -> ImageColumn:
     return _files.column(path, column)
 
 
-def forget_open_files() -> None:
-    """Close the files and forget what was read of them."""
-    _files.forget()
-    _read_window.cache_clear()
-
-
 def read_file_footer(path: str) -> Footer:
     """Return what the footer of a file says.
 

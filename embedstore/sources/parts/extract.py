@@ -108,14 +108,6 @@ def _copy(file: str, read: Callable[[str], bytes]) -> Path:
         return copy
 
 
-def forget_copies() -> None:
-    """Remove the local copies, so that a file that changed is copied again."""
-    with _lock:
-        for copy in _copies.values():
-            remove(copy.parent)
-        _copies.clear()
-
-
 def _leave_parent() -> None:
     """Get a new lock in a forked child; the copies are the parent's."""
     global _lock  # noqa: PLW0603 - the copies are of the whole process
