@@ -40,7 +40,7 @@ def texts_of_items(store: Store, uris: Mapping[int, str]) -> dict[int, str]:
 
     Args:
         store: the store.
-        uris: of the items, by their ids.
+        uris: the uris of the items, by their ids.
     """
     items = defaultdict(list)
     for item, uri in uris.items():
@@ -53,7 +53,7 @@ def print_items(names: Sequence[str], rows: Sequence[Sequence[Any]], texts: Mapp
     """Print a table with the columns ``item`` and ``uri``, and before the last one the texts, if there are any.
 
     Args:
-        names: of the columns.
+        names: the names of the columns.
         rows: their values.
         texts: by the ids of items.
     """

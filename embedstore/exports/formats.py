@@ -44,7 +44,7 @@ class ExportOptions:
     """What an export writes.
 
     Attributes:
-        format: of the files.
+        format: the format of the files.
         vectors: write the vectors.
         vector_type: the type of the vectors.
     """

@@ -79,7 +79,7 @@ def open_process(task: PartTask, inbox: Inbox) -> Iterator[PartProcess]:
 
     Args:
         task: what it embeds.
-        inbox: of the worker that starts it.
+        inbox: the inbox of the worker that starts it.
     """
     process = PartProcess(task, inbox)
     try:
@@ -94,7 +94,7 @@ class PartProcess:
 
     Attributes:
         task: what it embeds.
-        inbox: of the worker that started it.
+        inbox: the inbox of the worker that started it.
     """
 
     task: PartTask

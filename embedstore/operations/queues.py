@@ -77,7 +77,7 @@ class QueueRow:
         reason: a few words that say what may be wrong.
         score: how sure or extreme it is; the meaning depends on the queue.
         suggested: a label that may be the right one.
-        uri: of a file that is no item.
+        uri: the uri of a file that is no item.
     """
 
     items: tuple[int, ...]

@@ -36,7 +36,7 @@ class QuickstartStep:
 
     Attributes:
         command: the command line that does the same.
-        result: of the operation.
+        result: the result of the operation.
         seconds: wall time.
         files: files that were written.
     """

@@ -26,9 +26,9 @@ def review_sheet_html(
     of several labels has no boxes: its new list of labels is not known from one answer.
 
     Args:
-        issues: in the order to show.
+        issues: the issues in the order to show.
         label: the column.
-        uris: of the items.
+        uris: the uris of the items.
         read_images: reads the images of items.
     """
     hits = [Hit(n, i.score, i.item, uris.get(i.item, ""), i.description, None) for n, i in enumerate(issues, 1)]

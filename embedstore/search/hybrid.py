@@ -30,7 +30,7 @@ class HybridRanker:
     Attributes:
         view: what the search sees, with its catalog open.
         by_vectors: ranks by vectors alone.
-        index: of the words of the column.
+        index: the index of the words of the column.
         words: what is looked for.
     """
 

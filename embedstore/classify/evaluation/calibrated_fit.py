@@ -36,7 +36,7 @@ def fit_calibrated_head(
         train: rows to fit on.
         calibration: rows that neither train nor evaluate; may be empty.
         settings: calibration method, target precision or alpha, and the seed.
-        options: of the head's constructor.
+        options: the options of the head's constructor.
 
     Returns:
         The fitted classifier, and the number of rows that it was calibrated on (0 without calibration).

@@ -71,7 +71,7 @@ def compare_all(correct: Sequence[npt.NDArray[np.bool_]], groups: IntArray, *, s
     """Compare every pair of classifiers.
 
     Args:
-        correct: of each classifier bool ``(N,)``, the same rows in the same order.
+        correct: whether each classifier is right, a bool ``(N,)`` per classifier, with the same rows in the same order.
         groups: int ``(N,)``; rows of one group are one draw.
         seed: random seed of the bootstrap.
     """

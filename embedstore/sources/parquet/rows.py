@@ -52,7 +52,7 @@ class ImageColumn:
         version_ns: the state of the file.
 
     Attributes:
-        path: of the file.
+        path: the path of the file.
         column: its name.
         version_ns: the state of the file.
         footer: the columns of the file.

@@ -39,7 +39,7 @@ def read_picture(uri: PartUri, read: Callable[[str], bytes]) -> bytes:
     """Return a page or frame as the bytes of a picture.
 
     Args:
-        uri: of the page or frame.
+        uri: the uri of the page or frame.
         read: returns the bytes of a file that is not local.
 
     Raises:
