@@ -118,7 +118,7 @@ class PartProcess:
             self._process.end()
 
     def _ask(self, first: int, end: int) -> bytes:
-        """Return what the process answers."""
+        """Send a range of the part to the process, and return the result of it."""
         self._process = self._process or WorkerProcess(CODE, PART_SECONDS, NAME)
         request = json.dumps(self.task.to_json() | {"first": first, "end": end}).encode()
         try:

@@ -52,7 +52,9 @@ def fit_calibrated_head(
             "label anyway: leave them out, or use calibrate"
         )
     if settings.chooses_thresholds and not train.multilabel:
-        raise BadHead("label_thresholds are for several labels per item; the class with the highest score is predicted")
+        raise BadHead(
+            "label_thresholds are for several labels per item; with one label the class with the highest score is predicted, so leave them out"
+        )
     estimator = fit_head(head, train, seed=settings.seed, options=options)
     if not settings.needs_calibration:
         return estimator, 0
