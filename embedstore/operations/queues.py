@@ -70,7 +70,7 @@ _USUAL_DECISIONS = (Decision.KEEP, Decision.REMOVE, Decision.SKIP)
 
 @dataclass(frozen=True)
 class QueueRow:
-    """What a person should look at together.
+    """One row of a queue: items that a person should look at together.
 
     Attributes:
         items: ids; of copies the one to keep first.

@@ -35,7 +35,7 @@ class StageTime:
 
 
 class StageTimer:
-    """Adds up the time of one stage; for many threads."""
+    """The sum of the time that the threads of one stage spent."""
 
     def __init__(self) -> None:
         self.time = StageTime()

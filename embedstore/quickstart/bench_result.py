@@ -11,7 +11,7 @@ from embedstore.pipeline.decode import default_decode_threads
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What is measured.
+    """The settings of a benchmark.
 
     Attributes:
         backbone: its architecture counts, not its weights: random ones are drawn, and nothing is downloaded.

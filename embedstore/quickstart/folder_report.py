@@ -29,7 +29,7 @@ NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What a report is made of.
+    """The parts of a report on a folder.
 
     Attributes:
         store: the open store.

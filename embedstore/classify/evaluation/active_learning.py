@@ -52,7 +52,7 @@ class UnlabeledPool(Protocol):
         """Return the items and float32 vectors of a random sample, at most ``count``."""
 
     def sample_blocks(self, count: int, seed: int) -> Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Yield such a sample in blocks."""
+        """Yield the items and vectors of a random sample in blocks."""
 
 
 class Strategy(StrEnum):

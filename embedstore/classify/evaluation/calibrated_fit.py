@@ -53,7 +53,8 @@ def fit_calibrated_head(
         )
     if settings.chooses_thresholds and not train.multilabel:
         raise BadHead(
-            "label_thresholds are for several labels per item; with one label the class with the highest score is predicted, so leave them out"
+            "label_thresholds are for several labels per item; leave them out: with one label per item the class with "
+            "the highest score is predicted"
         )
     estimator = fit_head(head, train, seed=settings.seed, options=options)
     if not settings.needs_calibration:

@@ -218,7 +218,7 @@ def _rank(e: Evaluation) -> tuple[float, float]:
 
 
 def _gap_to_best(pairs: PairwiseDifferences, place: int) -> tuple[MetricDifference | None, float | None, int | None]:
-    """Return the accuracy gap to the first, its p-value and the number of items that would show it; None each for the first."""
+    """Return the accuracy gap to the first, its p-value, and how many items would show it; None each for the first."""
     if place == 0:
         return None, None, None
     gap = pairs.interval(0, place)

@@ -32,7 +32,7 @@ SEED = 42  # of both the drawn settings and the training in hear-eval-kit
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """One network that is tried.
+    """The settings of one network that the protocol tries.
 
     Attributes:
         hidden_layers: layers of 1,024 units before the last, each with batch normalization, dropout and ReLU.
@@ -213,5 +213,5 @@ def _accuracy(network: nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def _values(buffer: torch.Tensor | None) -> torch.Tensor:
-    """Return a buffer of batch normalization, which has one where it counts."""
+    """Return a buffer of a batch normalization, a zero where it has none."""
     return torch.zeros(1) if buffer is None else buffer
