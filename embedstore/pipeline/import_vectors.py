@@ -80,7 +80,7 @@ class ImportOptions:
     Attributes:
         space_name: name or key of the space; it is created if it does not exist.
         unit: whether the vectors have length 1; None checks them.
-        dtype: of the vectors on disk; None is that of the space, float16 for a new one.
+        dtype: the type of the vectors on disk; None is that of the space, float16 for a new one.
         wait: seconds to wait for another writer.
     """
 

@@ -295,9 +295,9 @@ class _Generation:
     """One state of the catalog.
 
     Attributes:
-        stamp: of the catalog's files.
+        stamp: the stamp of the catalog's files.
         item_columns: names of all columns of the items.
-        spaces: by key.
+        spaces: the spaces by key.
         column_cache: the columns that hits show; None before the generation is warm.
     """
 

@@ -53,7 +53,7 @@ class ComputedColumn:
     """One computed column.
 
     Attributes:
-        name: of the column.
+        name: the name of the column.
         run: the number of the run that computed it.
         role: what it says.
         filled: how many items it had a value for.
@@ -78,7 +78,7 @@ class ComputedValues:
     Attributes:
         items: int64 ``(n,)`` ids.
         columns: ``(n,)`` numbers or booleans.
-        names: of the columns.
+        names: the names of the columns.
     """
 
     items: NDArray[np.int64]
@@ -148,7 +148,7 @@ def require_writable(con: duckdb.DuckDBPyConnection, names: Mapping[ColumnRole, 
 
     Args:
         con: an open catalog.
-        names: of the columns.
+        names: the names of the columns.
 
     Returns:
         The names as the items have them.

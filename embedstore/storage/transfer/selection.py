@@ -34,7 +34,7 @@ class ItemFile:
     """Where the image of an item is.
 
     Attributes:
-        uri: of the item.
+        uri: the uri of the item.
         path: what it is read from.
         content: the digest of its bytes, 32 hexadecimal digits; None if the vector was imported without a file.
         format: the name of the image's format, as items show it; None if it is not known.
