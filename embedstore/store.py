@@ -316,9 +316,9 @@ class Store:
             raw_pairs: what is embedded of a camera's RAW file and a JPEG or HEIC file of the same name in one folder:
                 ``"photo"``, the JPEG or HEIC file, or ``"both"``.
             pages: embed the pages of PDF files in folders, archives and buckets, as ``doc.pdf#page=3``. A PDF file that
-                is named itself is always embedded by its pages.
-            every: embed a frame of each video every so many seconds, as ``clip.mp4#t=12.5``. Of a video that is named
-                itself there is one every 5 seconds by default.
+                is the source is always embedded by its pages.
+            every: embed a frame of each video every so many seconds, as ``clip.mp4#t=12.5``. Of a video that is the
+                source there is one every 5 seconds by default.
             key_frames: embed the key frames of each video.
             space: the space to fill.
             batch_size: images per forward pass; by default the backbone's own.
@@ -730,10 +730,10 @@ class Store:
 
         Args:
             addresses: ``postgresql://USER@HOST:PORT/DATABASE`` or ``qdrant://HOST:PORT``; several servers hold a part
-                of the contents each. By default those of last time. A password comes from ``$PGPASSWORD`` or
+                of the contents each. By default those of the last call. A password comes from ``$PGPASSWORD`` or
                 ``~/.pgpass``, an API key from ``$QDRANT_API_KEY``.
             name: the name of the replica and its table.
-            columns: columns that go with the vectors; by default those of last time.
+            columns: the columns to copy with the vectors; by default those of the last call.
             space: the space to copy.
             check: compare counts and 1,000 sampled vectors with the store, and write nothing.
             progress: see :class:`Store`.
@@ -881,7 +881,7 @@ class Store:
     def checkup(
         self, label: str = "label", *, budget: float = 60.0, where: str | None = None, space: str | None = None
     ) -> CheckupReport:
-        """Check a set of images: failures, copies, leaks, doubtful labels, telling columns, classes, poor pictures.
+        """Check a set of images: failures, copies, leaks, labels, columns that tell the label, image quality.
 
         Args:
             label: the column of the labels.
@@ -2554,7 +2554,7 @@ def create(
     runtime: str = "auto",
     decoder: str = "auto",
 ) -> Store:
-    """Create a store, with the space of a backbone unless none is named.
+    """Create a store, and the space of a backbone if one is named.
 
     Args:
         path: a new folder.

@@ -26,9 +26,10 @@ def checkup(
     output: Annotated[list[Path], o.output_option("Write the findings as a page (.html). Repeatable.", ".html")] = [],
     as_json: o.Json = False,
 ) -> None:
-    """Check a set of images: failures, copies, leaks, doubtful labels, telling columns, classes, poor pictures.
+    """Check a set of images: failures, copies, leaks, labels, columns that tell the label, image quality.
 
-    The worst findings come first, each with the command that shows it, and the one that corrects it where one can.
+    The worst findings come first, each with the command that shows it and, where one exists,
+    the command that corrects it.
     """
     opened = es.open(store)
     report = opened.checkup(label, budget=_parse_seconds(budget), where=where, space=space)

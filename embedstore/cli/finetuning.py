@@ -169,7 +169,7 @@ def compare_strategies(
 ) -> None:
     """Compare training strategies on your own data: from scratch, frozen probe, last layers, all layers.
 
-    Every result is a training run of its own, so this takes long; first it says about how long. After an interruption
+    Every result is a training run of its own, so this takes long; it begins with an estimate. After an interruption
     the same command keeps the trainings that are done.
     """
     opened = es.open(store, device=device, allow_code=allow_code)

@@ -111,7 +111,7 @@ def register(
     wait: o.Wait = 0.0,
     as_json: o.Json = False,
 ) -> None:
-    """Take over what workers wrote; may run at any time and any number of times.
+    """Register the results of workers in the store. It may run at any time, as often as you like.
 
     `embedstore register pets.store`
     """

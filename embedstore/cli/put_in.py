@@ -42,7 +42,7 @@ def create(
     runtime: o.Runtime = "auto",
     as_json: o.Json = False,
 ) -> None:
-    """Create a store, with the space of a backbone unless none is named.
+    """Create a store, and the space of a backbone if one is named.
 
     `embedstore create pets.store --backbone clip`
     """

@@ -20,7 +20,7 @@ def replicate(
         typer.Argument(
             metavar="ADDRESS",
             help="postgresql://USER@HOST:PORT/DATABASE, with the password in $PGPASSWORD or ~/.pgpass, or "
-            "qdrant://HOST:PORT; several servers hold a part each. By default those of last time.",
+            "qdrant://HOST:PORT; several servers hold a part each. By default those of the last call.",
         ),
     ] = None,
     name: Annotated[str, typer.Option(help="The name of the replica and its table.")] = "embedstore",

@@ -37,7 +37,7 @@ class ReplicateOptions:
         addresses: the addresses of the servers, of which each holds a part of the contents. Empty means those of last
             time.
         name: the name of the copy.
-        columns: the columns to copy with the vectors; None means those of last time.
+        columns: the columns to copy with the vectors; None means those of the last call.
         check: compare in place of writing.
     """
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from embedstore.errors import BadOption
 from embedstore.media.extraction.kinds import PDF, VIDEO
 
-DEFAULT_SECONDS = 5.0  # between two frames of a video that is named itself
+DEFAULT_SECONDS = 5.0  # between two frames of a video that the user names as the source
 MIN_SECONDS = 0.001
 
 
@@ -17,7 +17,7 @@ class PartOptions:
     """Which parts of PDF files and videos are embedded.
 
     Attributes:
-        pages: the pages of PDF files in folders and archives. A PDF file that is named itself is always read.
+        pages: the pages of PDF files in folders and archives. A PDF file that is the source is always read.
         every: seconds between two frames of each video, or None.
         key_frames: the frames of each video that are stored whole.
 

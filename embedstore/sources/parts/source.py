@@ -31,7 +31,7 @@ class PartsSource:
     """The files of another source; of PDF files the pages, and of videos frames.
 
     The group of a page or frame is its file. The other source leaves out PDF files and videos that are not wanted, and
-    all of them where the space embeds texts or sound; one that is named itself fails there as a whole.
+    all of them where the space embeds texts or sound; one that the user names as the source fails there as a whole.
 
     Args:
         files: the other source.
@@ -59,7 +59,7 @@ class PartsSource:
         }
         self._is_covered = {PDF: options.pages, VIDEO: options.frames}
         self._skipped: Counter[str] = Counter()
-        self._named: list[tuple[str, str]] = []  # files that were named themselves
+        self._named: list[tuple[str, str]] = []  # files that the user named as the source
 
     @property
     def description(self) -> str:
