@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import duckdb
 import numpy as np
+import pytest
 import xxhash
 
+from tests.conftest import ROOT
 from tests.helpers.vector_stores import SPACE, digest, make, vector
 
 
@@ -64,3 +67,49 @@ def test_documented_catalog_leads_to_every_vector(tmp_path):
     record = committed[4096 * (generation % 2) :][:24]
     assert record[:16] == b"EMBEDST1" + generation.to_bytes(8, "little")
     assert record[16:] == xxhash.xxh3_64(record[:16]).digest()
+
+
+def documented_columns() -> dict[str, set[str]]:
+    """Return the names of the columns of each table of the page; of `computed_columns` without the roles."""
+    page = (ROOT / "docs" / "storage-format.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", page.split("## Tables")[1].split("## ")[0], re.MULTILINE)
+    return {table: set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)|; .*", "", text))) for table, text in rows}
+
+
+def catalog_columns(catalog: Path) -> dict[str, set[str]]:
+    """Return the names of the columns of each table of a catalog."""
+    with duckdb.connect(catalog, read_only=True) as con:
+        rows = con.execute(
+            "SELECT table_name, list(column_name) FROM duckdb_columns() WHERE NOT internal GROUP BY ALL"
+        ).fetchall()
+    return {table: set(names) for table, names in rows}
+
+
+def test_documented_tables_and_columns_are_those_of_the_catalog(tmp_path):
+    """A table or a column that a migration adds is documented with it."""
+    make(tmp_path / "s", 20)
+    assert documented_columns() == catalog_columns(tmp_path / "s" / "catalog.duckdb")
+
+
+@pytest.mark.parametrize(("version", "missing"), [(1, {"content", "generation"}), (2, {"generation"}), (3, set())])
+def test_documented_gaps_of_older_stores_are_those_of_the_golden_ones(version, missing):
+    """Without a migration a store lacks what the page says, and nothing else."""
+    golden = ROOT / "tests" / "golden" / f"v{version}"
+    columns = catalog_columns(golden / "catalog.duckdb")
+    documented = documented_columns()
+    assert set(documented) - set(columns) == {"computed_columns"}
+    lacks = {c for table in columns for c in documented[table] - columns[table]}
+    assert lacks == missing
+    assert (golden / "COMMITTED").exists() or "generation" in missing
+
+
+def test_documented_counter_has_the_number_of_commits(tmp_path):
+    """Two records with checksums; the larger valid count is the generation of the catalog."""
+    make(tmp_path / "s", 20, 30)
+    data = (tmp_path / "s" / "COMMITTED").read_bytes()
+    assert len(data) == 8192
+    records = [data[at : at + 24] for at in (0, 4096)]
+    valid = [r for r in records if r[:8] == b"EMBEDST1" and r[16:] == xxhash.xxh3_64(r[:16]).digest()]
+    with duckdb.connect(tmp_path / "s" / "catalog.duckdb", read_only=True) as con:
+        (generation,) = con.execute("SELECT generation FROM counters").fetchall()[0]
+    assert max(int.from_bytes(r[8:16], "little") for r in valid) == generation
