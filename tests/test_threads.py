@@ -168,7 +168,7 @@ def test_votes_and_near_duplicates_do_not_depend_on_the_cores(cores, monkeypatch
     parts = WeightedKNN(5, block_size=32).fit(X, y).nearest_neighbors(queries)
     assert np.array_equal(whole[1], parts[1])
     assert np.allclose(whole[0], parts[0], atol=1e-6)
-    monkeypatch.setattr(self_join, "_TILE", (64, 128))
+    monkeypatch.setattr(self_join, "TILE", (64, 128))
     tiles = nearest_pairs(X, 8, min_cosine=0.9)
     assert set(zip(tiles.a, tiles.b, strict=True)) == set(zip(alone.a, alone.b, strict=True))
     monkeypatch.setattr(self_join, "is_exact", lambda *_: False)
