@@ -15,6 +15,7 @@ from embedstore.storage.spaces import RecipeSpace
 FORMAT = 1
 MAX_PART_FILES = 1 << 16  # of one part: a worker and the writer hold the vectors of one part in memory
 MAX_PARTS = 10_000_000
+_UNITS = ("file", "row", "item")  # what a scan finds, as the sources call it
 
 
 @dataclass(frozen=True)
@@ -154,12 +155,16 @@ def _count(value: Any, most: int) -> int:
 
 
 def _counts(values: Any) -> dict[str, Any]:
-    """Return the counts of a scan: numbers, and numbers by kind."""
-    for value in values.values():
+    """Return the counts of a scan: numbers, numbers by kind, and the name of what is counted."""
+    if values.get("unit", _UNITS[0]) not in _UNITS:
+        raise ValueError(f"{values['unit']!r:.20} is nothing that is counted")
+    for name, value in values.items():
+        if name == "unit":
+            continue
         numbers = value.values() if isinstance(value, dict) else [value]
         if any(type(n) is not int or n < 0 for n in numbers):
             raise ValueError("a count that is no number")
-    return dict(values)
+    return {"unit": _UNITS[0], **values}
 
 
 def _text(value: Any) -> str:
