@@ -340,6 +340,7 @@ ROWS += [
         0,
         "info S",
     ),
+    Cure("failures STORE", with_parted_spaces, "probe S label --head ridge --space 'other space'", {}, 0, "info S"),
     Cure("register STORE", with_torn_result, "verify S", {}),
 ]
 
