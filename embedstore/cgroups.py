@@ -39,7 +39,7 @@ class _Mount:
     Attributes:
         root: the group that appears at the mount point; a container may see a part of the tree only.
         point: the mount point.
-        controllers: of version 1; empty for version 2.
+        controllers: the cgroup controllers of version 1; empty for version 2.
     """
 
     root: PurePosixPath

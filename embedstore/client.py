@@ -197,7 +197,7 @@ class Client:
             path: the route, without ``/api/v1``.
             query: parameters; None is left out, and a list is repeated.
             data: the body.
-            content_type: of the body.
+            content_type: the type of the body.
 
         Raises:
             ApiError: if the server refuses, or does not answer.

@@ -8,11 +8,14 @@ bound tight.
 
 from __future__ import annotations
 
+from threading import local
+
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.threads import single_threaded_algebra
 
+TILE = (1024, 2048)  # rows of each side of one product: its 8 MiB of bounds stay in the processor's cache
 WIDTH = 64  # directions that are kept
 ROUNDING = 1e-5  # float32 sums of so few products are right to this
 SAMPLE_ROWS = 4096  # rows that give the main directions
@@ -42,3 +45,29 @@ def shorten(rows: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArr
     part = rows @ directions
     rest = np.einsum("ij,ij->i", rows, rows) - np.einsum("ij,ij->i", part, part)
     return np.column_stack([part, np.sqrt(np.maximum(rest, 0))])
+
+
+class BoundTiles:
+    """Bounds of one tile of pairs at a time; several threads may ask at once."""
+
+    def __init__(self) -> None:
+        self._own = local()  # of each thread: the memory of one product
+
+    def possible_pairs(
+        self, one: NDArray[np.float32], other: NDArray[np.float32], min_cosine: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the places of the pairs whose cosine may reach a least one, in one side and in the other.
+
+        Args:
+            one: float32 ``(n, W)``, short rows, at most ``TILE[0]``.
+            other: float32 ``(m, W)``, short rows, at most ``TILE[1]``.
+            min_cosine: the least cosine.
+        """
+        if not hasattr(self._own, "bounds"):
+            self._own.bounds = np.empty(TILE[0] * TILE[1], np.float32)
+        bounds = self._own.bounds[: len(one) * len(other)].reshape(len(one), len(other))
+        np.matmul(one, other.T, out=bounds)
+        least = np.float32(min_cosine - ROUNDING)
+        near = np.flatnonzero(bounds.max(axis=1) >= least)
+        rows, columns = np.nonzero(bounds[near] >= least)
+        return near[rows], columns

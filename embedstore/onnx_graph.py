@@ -57,7 +57,7 @@ class OnnxGraph:
             operator: its name in ONNX.
             *inputs: names of values; an empty name leaves an optional input out.
             output: the name of the output; by default a new one.
-            **attributes: of the operator.
+            **attributes: the attributes of the operator.
 
         Returns:
             The name of the output.

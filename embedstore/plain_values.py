@@ -26,7 +26,7 @@ def plain_values(values: Iterable[Any]) -> list[Any] | NDArray[Any]:
     """Return the values of a column as Python's own, or as an array of moments that Python cannot hold.
 
     Args:
-        values: of one column, one per row.
+        values: the values of one column, one per row.
 
     Raises:
         TypeError: if a value is of a type that a table cannot hold, such as a set or a complex number. The message

@@ -18,7 +18,7 @@ def load_plug_ins(group: str, kind: type[T]) -> tuple[T, ...]:
     """Return the objects that entry points of a group name, by the names of the entry points.
 
     Args:
-        group: of the entry points.
+        group: the group of the entry points.
         kind: the class of the objects.
 
     Raises:

@@ -165,8 +165,8 @@ class Space:
         family: the library that builds the network.
         architecture: its name, without a pre-trained tag: the same weights from another source are the same space.
         weights: ``sha256:…`` over the loaded parameters and buffers, ``random:sha256:…`` for random ones.
-        preprocess: of images, the network's own with the user's overrides; None for other inputs and for precomputed
-            vectors.
+        preprocess: the preprocessing of images, the network's own with the user's overrides; None for other inputs and
+            for precomputed vectors.
         dim: length of a vector.
         unit: vectors are scaled to length 1 before they are stored.
         layer: where the features are taken, e.g. ``pooled`` or ``projection``.

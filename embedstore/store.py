@@ -306,7 +306,8 @@ class Store:
             text_column: the column of a CSV, TSV, JSON or Parquet file, or of a saved data set, whose texts are the
                 items, one per row; for a space of texts. The other columns are kept.
             root: the folder that relative uris start from; by default the manifest's own folder.
-            encoding: of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
+            encoding: the encoding of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark
+                says.
             collect_rows: make one item of several rows of one image; columns whose values differ become lists.
             exclude: patterns of names that are skipped in folders, such as ``"raw"`` or ``"*_edited.jpg"``; with ``/``,
                 of paths relative to the folder. Litter such as ``@eaDir`` and files that are no images are skipped
@@ -328,7 +329,7 @@ class Store:
             runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
             engine: ``local`` embeds in this process, ``processes`` in one process per device of this machine, ``ray``
                 on a Ray cluster whose nodes see the store and the source.
-            address: of the Ray cluster, ``HOST:PORT``; by default Ray is started on this machine.
+            address: the address of the Ray cluster, ``HOST:PORT``; by default Ray is started on this machine.
             workers: workers on the cluster; by default one per GPU, or one per ``cpus`` cores. With ``processes``: by
                 default one per device; more are spread over the devices in turn.
             cpus: cores of a worker, by default 4.
@@ -516,13 +517,13 @@ class Store:
 
         Args:
             vectors: ``(N, D)`` array, or the path of a ``.npy`` file or of a Parquet file with a column of vectors.
-            table: with N rows: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns; by
-                default the other columns of the Parquet file.
+            table: N rows, one per vector: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of
+                columns; by default the other columns of the Parquet file.
             vector_column: the column of a Parquet file that holds the vectors; by default ``vector``, or the only one
                 of lists of floats.
             uri_column: the column that names the images; by default ``uri``; without one, rows are named by number.
             root: the folder that relative uris start from; by default the table's own folder.
-            encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
+            encoding: the encoding of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             space: the name of their space; it is added if it is new.
             unit_norm: whether the vectors have length 1; None measures it.
             dtype: ``float16`` or ``float32`` on disk; by default that of the space, and ``float16`` for a new one.
@@ -731,7 +732,7 @@ class Store:
             addresses: ``postgresql://USER@HOST:PORT/DATABASE`` or ``qdrant://HOST:PORT``; several servers hold a part
                 of the contents each. By default those of last time. A password comes from ``$PGPASSWORD`` or
                 ``~/.pgpass``, an API key from ``$QDRANT_API_KEY``.
-            name: of the replica and its table.
+            name: the name of the replica and its table.
             columns: columns that go with the vectors; by default those of last time.
             space: the space to copy.
             check: compare counts and 1,000 sampled vectors with the store, and write nothing.
@@ -765,9 +766,10 @@ class Store:
             color_by: the column that colors the points.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            max_items: of more items, a random sample is shown; None shows all. t-SNE places some thousands of them;
-                the others are placed among the nearest of these. The map of all items without a filter is that of the
-                page: it is kept, and items that are added get places of their own while no other item moves.
+            max_items: a random sample of so many items is shown if there are more; None shows all. t-SNE places some
+                thousands of them; the others are placed among the nearest of these. The map of all items without a
+                filter is that of the page: it is kept, and items that are added get places of their own while no other
+                item moves.
             seed: random seed of the sample and the projection; with another seed than 0 a map is drawn and not kept.
 
         Returns:
@@ -1752,7 +1754,8 @@ class Store:
                 Parquet) or a saved data set.
             uri_column: the column that names the images, if ``images`` is a table of names; by default ``uri``.
             root: the folder that relative names in a table start from; by default the table's own folder.
-            encoding: of a table in a text file, as Python names it; by default UTF-8, or what a byte-order mark says.
+            encoding: the encoding of a table in a text file, as Python names it; by default UTF-8, or what a
+                byte-order mark says.
             evidence: how many labeled items that are nearest to an image to return with it, 0 to 100.
             space: the space that the head must belong to; by default its own.
             progress: see :class:`Store`.
@@ -1939,7 +1942,7 @@ class Store:
         Args:
             label: see :class:`Store`.
             head: as for :meth:`probe`.
-            folds: of the cross-validation.
+            folds: the number of folds of the cross-validation.
             seed: random seed of the folds and the head.
             where: see :class:`Store`.
             space: see :class:`Store`.
@@ -2162,7 +2165,7 @@ class Store:
             table: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns.
             key: the column that names the items; by default ``item``, else ``uri``.
             root: the folder that relative uris start from; by default the table's own folder.
-            encoding: of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
+            encoding: the encoding of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             wait: see :class:`Store`.
 
         Returns:
@@ -2412,7 +2415,7 @@ class Store:
             space: see :class:`Store`.
             progress: a function that is called with the outlook (what is to be trained, and how long it may take), then
                 with each result.
-            **settings: of every training, as for :meth:`finetune`.
+            **settings: the settings of every training, as for :meth:`finetune`.
 
         Returns:
             The table of results.

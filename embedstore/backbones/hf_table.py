@@ -14,7 +14,7 @@ class HfFacts(NamedTuple):
     Attributes:
         name: ``hf/OWNER/NAME``.
         family: the architecture in transformers.
-        parameters: of the embedding network.
+        parameters: the number of parameters of the embedding network.
         dim: length of its vectors.
         reads: how much of an item it reads at once.
         licence: as its page on the hub states it.

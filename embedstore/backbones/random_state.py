@@ -33,7 +33,7 @@ def seeded_cpu(seed: int) -> Iterator[None]:
     ``torch.manual_seed`` would seed those of all GPUs, which nobody restores.
 
     Args:
-        seed: of the numbers inside the block.
+        seed: the random seed of the numbers inside the block.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

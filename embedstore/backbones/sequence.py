@@ -74,7 +74,7 @@ class SequenceNetwork:
         prepare: from the bytes of an item to windows, and facts about the content.
         features: from the windows of one pass, padded here, to features ``(B, D)`` on the device.
         example: one window, by which the dimension is measured.
-        pass_length: of all windows of one pass together on a CPU, with what is padded.
+        pass_length: the total length of all windows of one pass together on a CPU, with what is padded.
         unit: the vectors are scaled to length 1.
         text: how texts are mapped into the space; None if they are not.
         unread: what a notice says about items whose ends are not read, with the cure.

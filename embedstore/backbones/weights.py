@@ -236,7 +236,7 @@ def fetch_folder_from_hub(repo: str, patterns: Sequence[str], required: str, mod
 
     Args:
         repo: ``owner/name``, with an optional ``@revision``.
-        patterns: of the files.
+        patterns: the patterns of the files.
         required: the file without which the folder is of no use.
         model: the backbone, for messages.
 

@@ -19,7 +19,7 @@ def checkup(
     store: o.StorePath,
     label: o.Label = "label",
     budget: Annotated[
-        str, typer.Option(metavar="TIME", help="Begin no further check after this time, e.g. 60s or 5m.")
+        str, typer.Option(metavar="TIME", help="Start no further check after this time, e.g. 60s or 5m.")
     ] = "60s",
     where: o.Where = None,
     space: o.SpaceName = None,

@@ -246,7 +246,7 @@ def learning_curve(
         str | None,
         typer.Option(
             help="Numbers of labels per class, separated by commas; a last step uses all labels. By default "
-            "1,2,4,8,16; for a label of numbers labels in all, by default 20,50,100,200,500."
+            "1,2,4,8,16. For a numeric label these are totals, by default 20,50,100,200,500."
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Random draws per number of labels.")] = 5,

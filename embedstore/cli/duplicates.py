@@ -40,7 +40,8 @@ def duplicates(
         bool,
         typer.Option(
             "--check-pixels",
-            help="Let the pixels of the 20 nearest of each image decide: mirrored, shifted, cropped. Reads the images.",
+            help="Decide by pixels: compare each image with its 20 nearest ones, also mirrored, shifted and "
+            "cropped. Reads the images.",
         ),
     ] = False,
     write_columns: Annotated[
@@ -53,14 +54,19 @@ def duplicates(
     wait: o.Wait = 0.0,
     errors: Annotated[
         int | None,
-        typer.Option(metavar="N", min=2, help="Instead, measure on copies of N of your images what is missed."),
+        typer.Option(
+            metavar="N",
+            min=2,
+            help="Instead, make copies of N of your images and report which kinds of copy are missed.",
+        ),
     ] = None,
     extra: Annotated[
-        bool, typer.Option("--extra", help="Show and write only the items of groups that are not the one to keep.")
+        bool,
+        typer.Option("--extra", help="Show and write only the extra items: all of each group but the one to keep."),
     ] = False,
     delete_extra: Annotated[
         bool,
-        typer.Option("--delete-extra", help="Delete these items from the store; their files are not touched."),
+        typer.Option("--delete-extra", help="Delete the extra items from the store; their files are not touched."),
     ] = False,
     output: Annotated[
         list[Path],

@@ -115,7 +115,7 @@ def set_default(
     store: o.StorePath,
     space: Space,
     refit_heads: Annotated[
-        bool, typer.Option("--refit-heads", help="Fit the saved heads of related spaces again in it first.")
+        bool, typer.Option("--refit-heads", help="First fit the saved heads of related spaces again in this space.")
     ] = False,
     wait: o.Wait = 0.0,
     as_json: o.Json = False,

@@ -27,7 +27,7 @@ def write_report(error: BaseException, arguments: Sequence[str] | None) -> Path:
 
     Args:
         error: the error.
-        arguments: of the command; None takes those of the process.
+        arguments: the arguments of the command; None takes those of the process.
 
     Raises:
         OSError: if the folder cannot be written.

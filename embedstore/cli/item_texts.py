@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from embedstore.cli import console
 from embedstore.errors import QueryError
-from embedstore.storage.quoting import quote_identifier
+from embedstore.storage.queries.query_texts import values_of_items
 
 if TYPE_CHECKING:
     from embedstore.reports.results import Hits
@@ -40,7 +40,7 @@ def texts_of_items(store: Store, uris: Mapping[int, str]) -> dict[int, str]:
 
     Args:
         store: the store.
-        uris: of the items, by their ids.
+        uris: the uris of the items, by their ids.
     """
     items = defaultdict(list)
     for item, uri in uris.items():
@@ -53,7 +53,7 @@ def print_items(names: Sequence[str], rows: Sequence[Sequence[Any]], texts: Mapp
     """Print a table with the columns ``item`` and ``uri``, and before the last one the texts, if there are any.
 
     Args:
-        names: of the columns.
+        names: the names of the columns.
         rows: their values.
         texts: by the ids of items.
     """
@@ -72,9 +72,8 @@ def _column(uri: str) -> str | None:
 
 def _values(store: Store, column: str, items: Sequence[int]) -> dict[int, str]:
     """Return the texts in a column of items; none where the store has no such column, as of images."""
-    name, ids = quote_identifier(column), ", ".join(map(str, items))
     try:
-        rows = store.sql(f"SELECT item, {name} FROM items WHERE item IN ({ids})").rows
+        rows = store.sql(values_of_items(column, items)).rows
     except QueryError:
         return {}
     return {item: text for item, text in rows if isinstance(text, str)}

@@ -44,8 +44,9 @@ def label_errors(
     ranked_by: Annotated[
         str,
         typer.Option(
-            help="The score that ranks: self_confidence, normalized_margin, weighted_entropy, or neighbors: the head's "
-            "self-confidence and the labels of the 20 nearest items, which finds more and takes longer for many items."
+            help="The score that ranks the labels: self_confidence, normalized_margin, weighted_entropy or "
+            "neighbors. neighbors also uses the labels of the 20 nearest items; it finds more errors and "
+            "takes longer for many items."
         ),
     ] = "self_confidence",
     flagged_by: Annotated[
@@ -177,7 +178,7 @@ def suggest_labels(
     separator: Separator = None,
     forecast: Annotated[
         bool,
-        typer.Option("--forecast", help="Also say what more labels are worth: the accuracy at twice the labels."),
+        typer.Option("--forecast", help="Also estimate the accuracy with twice as many labels."),
     ] = False,
     output: o.ContactSheets = [],
     names: NameOptionGroup = NameOptionGroup(),

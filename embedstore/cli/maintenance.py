@@ -23,7 +23,7 @@ def verify(
     untrusted: Annotated[
         bool,
         typer.Option(
-            "--untrusted", help="Instead list what a store from somebody else would have tried; it is not opened."
+            "--untrusted", help="Instead, list what is unsafe in a store from somebody else; the store is not opened."
         ),
     ] = False,
     as_json: o.Json = False,

@@ -26,7 +26,7 @@ def bench(
     ),
     backbone_arg: o.BackboneArg = [],
     preprocess: o.PreprocessOverride = [],
-    max_images: Annotated[int, typer.Option(min=1, help="Use this many images of the folder.")] = 256,
+    max_images: Annotated[int, typer.Option(min=1, help="Use at most this many images of the folder.")] = 256,
     seconds_per_stage: Annotated[float, typer.Option(min=0.1, help="Measure each stage this long.")] = 5.0,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Decoding threads; by default one per core, if memory allows.")

@@ -35,8 +35,8 @@ TaskOption = Annotated[
     str,
     typer.Option(
         "--task",
-        help="What the label is: classification, regression (a number), ordinal (a few numbers in order), or auto: "
-        "numbers with a fraction and many different whole numbers are a regression.",
+        help="What is predicted: classification, regression (a number), ordinal (a few numbers in order) or "
+        "auto. auto takes numbers with a fraction, and many different whole numbers, as a regression.",
     ),
 ]
 Weight = Annotated[
@@ -49,8 +49,8 @@ WeightedMetrics = Annotated[
     bool,
     typer.Option(
         "--weighted-metrics",
-        help="Also report accuracy, mean recall and losses (of numbers the errors) over held-out items "
-        "weighted by --weight.",
+        help="Also report the metrics (accuracy, mean recall and losses; errors for numbers) weighted by "
+        "--weight over the held-out items.",
     ),
 ]
 Folds = Annotated[int, typer.Option(help="Cross-validate over all items with this many folds; 0 uses the split.")]
@@ -78,8 +78,8 @@ Separator = Annotated[str | None, typer.Option(help="The text that separates sev
 NearDuplicates = Annotated[
     str,
     typer.Option(
-        help="Near-duplicates: group (one draw in every split and fold), ignore, or drop (group, and do not train on "
-        "those of held-out items)."
+        help="What to do with near-duplicates: group (keep them on one side of every split and fold), ignore, "
+        "or drop (group, and do not train on those of held-out items)."
     ),
 ]
 NearDuplicateThreshold = Annotated[
@@ -139,8 +139,8 @@ class EvaluationOptionGroup:
     label_thresholds: Annotated[
         str,
         typer.Option(
-            help="With several labels per item, predict a label from a probability of one half on (half), or from the "
-            "threshold with the highest F1 on val items or out of fold (chosen)."
+            help="With several labels per item, the probability from which a label is predicted: half (0.5) or "
+            "chosen (the threshold with the highest F1 on val items or out of fold)."
         ),
     ] = "half"
 

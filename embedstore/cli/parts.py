@@ -26,7 +26,10 @@ def plan_parts(
         int | None, typer.Option(min=1, help="The number of parts; by default parts of 4,096 files.")
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace a plan that has parts left; what they have is registered first.")
+        bool,
+        typer.Option(
+            "--replace", help="Replace a plan with unfinished parts; results of finished parts are registered first."
+        ),
     ] = False,
     inbox: o.Inbox = None,
     *,

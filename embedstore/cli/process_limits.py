@@ -26,7 +26,7 @@ def hard_limits(limits: QueryLimits) -> Iterator[None]:
     """End the process if a query goes on after its time, and refuse memory beyond its limit.
 
     Args:
-        limits: of the query. DuckDB and the rows in Python may take the memory each.
+        limits: the limits of the query. DuckDB and the rows in Python may each take the memory.
     """
     message = f"embedstore: the query took more than {limits.seconds:g} s; raise the limit with --timeout SECONDS\n"
     timer = threading.Timer(min(limits.seconds + _GRACE, threading.TIMEOUT_MAX), _exit, [message])

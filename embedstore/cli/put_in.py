@@ -144,7 +144,7 @@ def embed(
     inbox: o.Inbox = None,
     allow_code: o.AllowCode = [],
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on, and embed again whenever the source changed and is quiet.")
+        bool, typer.Option("--watch", help="Keep running, and embed again when the source has changed and is quiet.")
     ] = False,
     poll: Annotated[
         float | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedstore.cli import console
 from embedstore.cli.item_texts import print_items, text_begin, texts_of_hits
+from embedstore.storage.queries.query_texts import RECENT_FAILURES
 from embedstore.wording import counted
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _print_failures(store: Store, count: int) -> None:
     """Print the first failures of a run to stderr."""
     if not count:
         return
-    rows = store.sql("SELECT uri, reason, detail FROM failures ORDER BY failed DESC, uri LIMIT 10").rows
+    rows = store.sql(RECENT_FAILURES).rows
     for uri, reason, detail in rows[:count]:
         console.print_note("  " + f"{uri}: {reason}: {detail}")
     if count > len(rows):

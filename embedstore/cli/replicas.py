@@ -25,7 +25,8 @@ def replicate(
     ] = None,
     name: Annotated[str, typer.Option(help="The name of the replica and its table.")] = "embedstore",
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Columns that go with the vectors; by default those of last time.")
+        str | None,
+        typer.Option(metavar="A,B", help="Columns to copy with the vectors; by default those of the last call."),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Compare counts and sampled vectors with the store; write nothing.")

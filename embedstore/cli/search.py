@@ -31,13 +31,24 @@ def search(
     item: Annotated[int | None, typer.Option(metavar="ID", help="Find items like this one.")] = None,
     plus: Annotated[
         list[str],
-        typer.Option(metavar="PART", help="Add a part: text, item:ID or image:FILE, optionally *0.5. Repeatable."),
+        typer.Option(
+            metavar="PART", help="Add a part to the query: text, item:ID or image:FILE, optionally *0.5. Repeatable."
+        ),
     ] = [],
-    minus: Annotated[list[str], typer.Option(metavar="PART", help="Subtract a part. Repeatable.")] = [],
+    minus: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PART",
+            help="Subtract a part from the query: text, item:ID or image:FILE, optionally *0.5. Repeatable.",
+        ),
+    ] = [],
     like: Annotated[
-        list[str], typer.Option(metavar="EXAMPLE", help="Find more like this: text, item:ID, image:FILE. Repeatable.")
+        list[str],
+        typer.Option(metavar="EXAMPLE", help="Prefer items like this: text, item:ID, image:FILE. Repeatable."),
     ] = [],
-    unlike: Annotated[list[str], typer.Option(metavar="EXAMPLE", help="Find less like this. Repeatable.")] = [],
+    unlike: Annotated[
+        list[str], typer.Option(metavar="EXAMPLE", help="Avoid items like this: text, item:ID, image:FILE. Repeatable.")
+    ] = [],
     templates: Annotated[
         str | None, typer.Option(help="The prompt for text: 'a photo of a {}', or a set such as photo or imagenet.")
     ] = None,
@@ -60,7 +71,7 @@ def search(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Join the ranking by vectors with one by the words of TEXT in this column (BM25, reciprocal rank "
+            help="Also rank by the words of TEXT in this column (BM25) and join both rankings (reciprocal rank "
             "fusion).",
         ),
     ] = None,
@@ -161,7 +172,8 @@ def map_(
         int,
         typer.Option(
             min=5,
-            help="Show at most this many items: a random sample. t-SNE places 5,000, the others are near them.",
+            help="The largest number of items to show; of more, a random sample is drawn. t-SNE places 5,000 items, "
+            "and the others are placed near those.",
         ),
     ] = 2000,
     seed: Annotated[int, typer.Option(help="Random seed of the sample and the projection.")] = 0,

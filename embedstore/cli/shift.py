@@ -27,13 +27,15 @@ def shift(
     which: ItemOptionGroup,
     copies: NearDuplicateOptionGroup,
     first: Annotated[
-        str | None, typer.Option(metavar="SQL", help="A filter: the first set; by default the split train.")
+        str | None, typer.Option(metavar="SQL", help="A filter that selects the first set; by default the split train.")
     ] = None,
     second: Annotated[
-        str | None, typer.Option(metavar="SQL", help="A filter: the second set; by default the split test, else val.")
+        str | None,
+        typer.Option(metavar="SQL", help="A filter that selects the second set; by default the split test, else val."),
     ] = None,
     max_items: Annotated[
-        int, typer.Option(help="The most independent items of each set that are compared; more are sampled.")
+        int,
+        typer.Option(help="The largest number of independent items of each set to compare; a larger set is sampled."),
     ] = 5000,
     seed: o.Seed = 0,
     limit: Annotated[int, typer.Option(min=1, help="The number of items of each set to list.")] = 10,

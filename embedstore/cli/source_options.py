@@ -65,8 +65,8 @@ class SourceOptionGroup:
     raw_pairs: Annotated[
         str,
         typer.Option(
-            help="What is embedded of a RAW file and a JPEG or HEIC file of the same name: photo (the JPEG or HEIC "
-            "file) or both."
+            help="What to embed where a RAW file and a JPEG or HEIC file have the same name: photo (the JPEG or "
+            "HEIC file) or both."
         ),
     ] = "photo"
     pages: Annotated[bool, typer.Option("--pages", help="Embed the pages of PDF files, also those in folders.")] = False
@@ -74,8 +74,8 @@ class SourceOptionGroup:
         float | None,
         typer.Option(
             metavar="SECONDS",
-            help="Embed a frame of each video every so many seconds, also in folders; by default every 5 seconds of a "
-            "video that is named itself.",
+            help="Seconds between the frames of a video that are embedded, also for videos in folders. By "
+            "default 5 for a video that SOURCE names.",
         ),
     ] = None
     key_frames: Annotated[bool, typer.Option("--key-frames", help="Embed the key frames of each video.")] = False

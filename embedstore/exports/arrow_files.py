@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from embedstore.errors import MissingExtra, OutputError
 from embedstore.exports.formats import ExportOptions, VectorType
 from embedstore.storage.durable_files import atomic_write, sync_tree
+from embedstore.storage.transfer.parquet import BLOCK_ROWS, NumberedVectors
 from embedstore.storage.transfer.selection import SelectedItems
+from embedstore.threads import map_parts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
 VECTOR = "vector"  # the column of the vectors
 
 
-def vector_column(vectors: NDArray[np.float32], vector_type: VectorType) -> pa.Array:
+def vector_column(vectors: NDArray[np.floating[Any]], vector_type: VectorType) -> pa.Array:
     """Return vectors ``(b, dim)`` as lists of a fixed size."""
     import pyarrow as pa
 
-    flat = pa.array(np.ascontiguousarray(vectors.astype(vector_type.value)).ravel())
+    numbers = np.ascontiguousarray(vectors, dtype=vector_type.value).ravel()
+    kind = pa.from_numpy_dtype(numbers.dtype)
+    flat = pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])  # `pa.array` would import pandas
     return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
 
 
@@ -46,7 +50,11 @@ def write_parquet_vectors(selected: SelectedItems, path: Path, options: ExportOp
     import pyarrow.parquet as pq
 
     first = next(tables)
-    with atomic_write(path) as file, pq.ParquetWriter(file, first.schema) as writer:  # a name may look like an address
+    repeating = [name for name in first.schema.names if name != VECTOR]  # numbers need neither dictionary nor bounds
+    with (
+        atomic_write(path) as file,  # a name may look like an address
+        pq.ParquetWriter(file, first.schema, use_dictionary=repeating, write_statistics=repeating) as writer,
+    ):
         writer.write_table(first)
         for table in tables:
             writer.write_table(table)
@@ -89,13 +97,17 @@ def write_lance(selected: SelectedItems, path: Path, options: ExportOptions) -> 
 
 
 def _tables(selected: SelectedItems, options: ExportOptions) -> Iterator[pa.Table]:
-    """Yield the items block by block, with their vectors if wanted."""
+    """Yield the items block by block, with their vectors if wanted; a few blocks are read ahead."""
     items = selected.arrow(beside=[VECTOR] if options.vectors else [])
-    for block in selected.blocks():
-        table = items.table(block)
+
+    def table(part: NumberedVectors) -> pa.Table:
+        block = selected.block(part)
+        rows = items.table(block)
         if options.vectors:
-            table = table.append_column(VECTOR, vector_column(block.vectors, options.vector_type))
-        yield table
+            rows = rows.append_column(VECTOR, vector_column(block.vectors, options.vector_type))
+        return rows
+
+    return map_parts(table, selected.vectors.split(BLOCK_ROWS))
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class ExportOptions:
     """What an export writes.
 
     Attributes:
-        format: of the files.
+        format: the format of the files.
         vectors: write the vectors.
         vector_type: the type of the vectors.
     """
@@ -57,7 +57,7 @@ class ExportOptions:
 def export_options(
     path: Path, *, format_name: str | None, vectors: bool | None, dtype: str | None, stored: str = "float32"
 ) -> ExportOptions:
-    """Return what a path and the options of the user mean.
+    """Return the settings of an export that a path and the options of the user give.
 
     Args:
         path: the file or folder to write.

@@ -129,7 +129,7 @@ class _Shards:
 
     Args:
         folder: where they are.
-        prefix: of their names.
+        prefix: the prefix of their names.
     """
 
     def __init__(self, folder: Path, prefix: str) -> None:

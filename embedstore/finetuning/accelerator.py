@@ -35,7 +35,7 @@ def create_accelerator(device: str, precision: str) -> Accelerator:
     """Return the accelerator of this process.
 
     Args:
-        device: of the backbone, as torch names it; with several processes accelerate gives each its own.
+        device: the device of the backbone, as torch names it; with several processes accelerate gives each its own.
         precision: ``fp32``, ``fp16`` or ``bf16``.
 
     Raises:
@@ -59,7 +59,7 @@ def fixed_threads(count: int) -> Iterator[None]:
     A forked child keeps its one thread, because it would wait for the threads that stayed in its parent.
 
     Args:
-        count: of threads on the CPU; 0 changes nothing.
+        count: the number of threads on the CPU; 0 changes nothing.
     """
     before = torch.get_num_threads()
     if not count or count == before or is_forked_child():

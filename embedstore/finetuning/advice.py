@@ -124,12 +124,12 @@ class FinetuningAdvice(OneRow):
         label: the column.
         strategy: the recommended strategy.
         table_strategy: the strategy of the table alone.
-        size: of the labeled data.
+        size: the size of the labeled data.
         domain: difference from the training domain.
         n_classes: number of classes.
         labels_per_class: ``(smallest class, median, largest)`` of the training items.
         accuracy: ``(value, low, high)`` of the frozen probe on held-out items, with its interval.
-        train_accuracy: of the probe on its own training items.
+        train_accuracy: the accuracy of the probe on its own training items.
         last_doubling_gain: accuracy with all labels minus that with half of them; None where half cannot be drawn.
         expected_gain: range of accuracy that may be expected.
         notes: what was left out, and what a person should know about labels and sides of the split, one sentence each.

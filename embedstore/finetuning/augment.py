@@ -127,7 +127,8 @@ def build_batch_mixer(
     """Return a function that mixes float images and class numbers into images and class probabilities.
 
     Args:
-        augment: with ``mixup`` and ``cutmix``; where both are 0 the images stay as they are.
+        augment: the settings of augmentation with ``mixup`` and ``cutmix``; where both are 0 the images stay as they
+            are.
         classes: number of classes.
     """
     from torchvision.transforms import v2

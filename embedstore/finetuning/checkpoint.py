@@ -29,7 +29,7 @@ def write_files(
 
     Args:
         folder: created if it does not exist.
-        weights: of the whole network, by name.
+        weights: the weights of the whole network, by name.
         head: weights ``(K, D)`` and biases ``(K,)``.
         metadata: plain values: parent, license, classes, settings, history.
 

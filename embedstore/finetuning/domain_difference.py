@@ -29,7 +29,7 @@ class DomainImages:
     Attributes:
         data: labeled features of the space.
         find_files: returns path and content hash by item, for some items.
-        seed: of the sample of images, and of the folds.
+        seed: the random seed of the sample of images, and of the folds.
     """
 
     data: Features
@@ -49,7 +49,7 @@ def measure_domain(
 
     Args:
         space: whose network is measured.
-        images: to sample from.
+        images: the images to sample from.
         load_backbone: returns the space's network.
         load_random_twin: returns the same network with random weights.
     """

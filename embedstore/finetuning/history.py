@@ -50,7 +50,7 @@ class Epoch:
     Attributes:
         number: from 0.
         train_loss: mean training loss, None before the first pass.
-        learning_rate: of the last block at the end of the epoch.
+        learning_rate: the learning rate of the last block at the end of the epoch.
         val_score: score of the candidate weights (with EMA, of the averaged ones).
         seconds: wall time.
     """
@@ -95,7 +95,7 @@ class AugmentationSheet:
     """Progress of a run before training: the augmented training images were drawn.
 
     Attributes:
-        path: of the PNG file.
+        path: the path of the PNG file.
     """
 
     path: Path
@@ -106,13 +106,14 @@ class TrainingHistory:
     """The state of a run after its latest epoch.
 
     Attributes:
-        epochs: in order, number 0 first.
+        epochs: the epochs in order, number 0 first.
         best_epoch: number of the selected epoch.
         stop_reason: why training ended before the last epoch, or "".
         micro_batch_size: images in memory at once.
         first_loss: training loss of the first step.
         finished: whether training is over.
-        threads: of an operation on the CPU; the last bits of a sum depend on them. 0 of a run that did not record them.
+        threads: the number of threads of an operation on the CPU, on which the last bits of a sum depend; 0 of a run
+            that did not record them.
     """
 
     epochs: tuple[Epoch, ...] = ()
@@ -160,7 +161,7 @@ def next_history(
     Args:
         history: before the epoch.
         epoch: the epoch that has just ended.
-        settings: of the run.
+        settings: the settings of the run.
         final_epoch: last epoch of a run without validation; every epoch is then better than the one before.
     """
     metric, finite = settings.selection_metric, math.isfinite(epoch.val_score.loss)
@@ -188,7 +189,7 @@ class TrainingSummary:
         wise_alpha: weight of the new network in the kept weights, None without a mixture.
         val_score: validation score of the kept weights.
         mixtures: ``(alpha, score)`` of each mixture that was tried.
-        history: of the epochs.
+        history: the history of the epochs.
         train_images: images that were trained on.
         val_images: images that selected the epoch.
         unreadable: images left out because their file is missing or has changed.
@@ -196,7 +197,7 @@ class TrainingSummary:
         blocks: blocks of the network.
         tuned_blocks: blocks that were trained.
         trainable_parameters: numbers that were trained.
-        learning_rate: of the last block.
+        learning_rate: the learning rate of the last block.
         seconds: wall time, with the epochs before an interruption.
     """
 

@@ -34,7 +34,7 @@ def has_visible_artifacts(data: bytes, size: tuple[int, int], preprocess: Prepro
     Args:
         data: bytes of the file.
         size: ``(width, height)`` of its image in pixels.
-        preprocess: of the space.
+        preprocess: the preprocessing of the space.
     """
     if min(size) > max(preprocess.resize):
         return False

@@ -90,8 +90,8 @@ class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
     Args:
         rows: training rows.
         batch_size: rows per batch.
-        seed: of the run.
-        rank: of this process among those that train together.
+        seed: the random seed of the run.
+        rank: the rank of this process among those that train together.
         world_size: number of those processes; each takes its share of every batch.
     """
 

@@ -24,7 +24,7 @@ class Block:
     """Adjacent parameters that are trained or frozen together.
 
     Attributes:
-        name: of the module.
+        name: the name of the module.
         parameters: their full names.
     """
 
@@ -41,7 +41,7 @@ def find_blocks(module: nn.Module, features: Callable[[Any], torch.Tensor], inpu
     Args:
         module: holds the parameters.
         features: computes the features with it.
-        inputs: of at least two items, as ``features`` takes them.
+        inputs: the inputs for at least two items, as ``features`` takes them.
 
     Raises:
         FinetuneError: if no parameter contributes to the features.

@@ -75,7 +75,7 @@ class FinetuneModel:
     Args:
         backbone: freshly loaded.
         head: classifier over the features; moved to the backbone's device.
-        settings: of the run.
+        settings: the settings of the run.
 
     Attributes:
         model: the classifier, with ``requires_grad`` set.
@@ -199,7 +199,7 @@ def add_lora_adapters(module: nn.Module, blocks: Iterable[Block], settings: Fine
     Args:
         module: the network.
         blocks: the blocks to adapt.
-        settings: with the rank and the seed.
+        settings: the settings with the rank and the seed.
 
     Raises:
         MissingExtra: if peft is not installed.

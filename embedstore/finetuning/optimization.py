@@ -32,8 +32,8 @@ class OptimizerStep:
     """AdamW with a cosine schedule, over as many micro-batches as memory allows.
 
     Args:
-        network: to be trained.
-        accelerator: of this process.
+        network: the network to be trained.
+        accelerator: the accelerator of this process.
         loss_weights: float32 ``(K,)``, weight of each class in the loss.
         total_steps: steps of the whole run.
     """
@@ -73,7 +73,7 @@ class OptimizerStep:
             batch: the B items of the loader.
             labels: class numbers ``(B,)``.
             mix: mixes the batch.
-            seed: of the random numbers of this step.
+            seed: the random seed of this step.
 
         Raises:
             FinetuneError: if not even one item fits into memory.
@@ -138,7 +138,7 @@ class OptimizerStep:
         """Update the weights by the gradients of all processes, unless the loss is not finite.
 
         Args:
-            share: of the items of the batch that this process has.
+            share: the share of the items of the batch that this process has.
             is_finite: the loss of all processes together is.
         """
         parameters = list(self.network.trainable_parameters().values())
@@ -210,8 +210,8 @@ def has_diverged(losses: Sequence[float], first_loss: float, class_count: int) -
     """Return whether the last loss is not finite, or the last steps are far worse than guessing and the first step.
 
     Args:
-        losses: of the steps of this epoch.
-        first_loss: of the first step of the run, whose learning rate was 0.
+        losses: the losses of the steps of this epoch.
+        first_loss: the loss of the first step of the run, whose learning rate was 0.
         class_count: number of classes.
     """
     recent = losses[-DIVERGENCE_STEPS:]

@@ -35,7 +35,7 @@ class FinetuneRequest:
         space: whose backbone is trained.
         label: the column.
         where: filter on the items, or None.
-        settings: of the run.
+        settings: the settings of the run.
     """
 
     space: RecipeSpace
@@ -127,7 +127,7 @@ def publish_space(
     Args:
         storage: the store.
         request: the run.
-        job: with the folder of its state.
+        job: the job with the folder of its state.
         result: the tuned network.
         load: loads a backbone by its recipe.
 

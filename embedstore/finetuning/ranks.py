@@ -20,7 +20,7 @@ class Ranks:
     """The processes that train together; with one process every exchange returns what it was given.
 
     Args:
-        accelerator: of this process.
+        accelerator: the accelerator of this process.
         device: where the exchanged tensors are.
     """
 
@@ -41,7 +41,7 @@ class Ranks:
 
         Args:
             parameters: those of the network; the ones without a gradient are left out.
-            share: of the images of the batch that this process has.
+            share: the share of the images of the batch that this process has.
         """
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.count == 1 or not gradients:

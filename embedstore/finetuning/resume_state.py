@@ -24,7 +24,7 @@ class ResumeState:
     """The state of a run at the end of an epoch; all tensors are on the CPU.
 
     Attributes:
-        history: of the epochs.
+        history: the history of the epochs.
         weights: trainable weights by name.
         average: their moving average; empty without EMA.
         optimizer: optimizer state by ``parameter/key``.
@@ -42,7 +42,7 @@ def save(folder: Path, state: ResumeState) -> None:
     """Replace the stored state; an interruption leaves the previous one or this one.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         state: at the end of an epoch.
 
     Raises:

@@ -38,8 +38,8 @@ class FinetuneJob:
         data: labeled features of the parent space.
         split: rows of the features for training, validation and testing.
         files: path and content hash by item.
-        settings: of the run.
-        folder: of the resumable state, None to keep none.
+        settings: the settings of the run.
+        folder: the folder of the resumable state, None to keep none.
     """
 
     data: Features
@@ -67,7 +67,7 @@ class TrainingResult:
     """The outcome of a run.
 
     Attributes:
-        weights: of the whole tuned network, by name, on the CPU.
+        weights: the weights of the whole tuned network, by name, on the CPU.
         head: weights ``(K, D)`` and biases ``(K,)`` for the raw features.
         summary: facts about the run.
         held_out_accuracy: accuracy of network and head on the held-out rows, None if it was not requested.
@@ -92,7 +92,7 @@ def run_job(
     Args:
         job: what to learn.
         load_backbone: returns a freshly loaded backbone at each call; its network is changed.
-        accelerator: of this process.
+        accelerator: the accelerator of this process.
         progress: called with every step and epoch.
         score_held_out: score the result on the held-out rows.
 

@@ -51,8 +51,8 @@ class StrategyResult:
         regime: how the network was trained.
         labels_per_class: None for all labels.
         train_images: labeled images used, those that select the epoch included.
-        accuracy: of the network with its own head on the held-out items.
-        seconds: of training.
+        accuracy: the accuracy of the network with its own head on the held-out items.
+        seconds: the duration of training.
     """
 
     regime: TrainingRegime
@@ -174,7 +174,7 @@ def compare_strategies(
         plan: the rows, the network and the numbers of labels.
         label: the column.
         kept: results of an earlier run, and where new ones are kept.
-        seconds_per_image: that the network needs for one image.
+        seconds_per_image: the time that the network needs for one image.
         progress: called with the outlook, then with each new result.
 
     Raises:

@@ -86,7 +86,7 @@ def hold_out_validation(
 
     Args:
         data: labeled features.
-        rows: to divide.
+        rows: the rows to divide.
         seed: random seed.
 
     Raises:
@@ -118,9 +118,9 @@ def make_dataset(
     Args:
         data: labeled rows.
         files: path and content hash by item.
-        classes: in order; a label that is not among them gets number -1.
+        classes: the classes in order; a label that is not among them gets number -1.
         backbone: whose inputs are prepared.
-        settings: with the augmentation.
+        settings: the settings with the augmentation.
 
     Raises:
         FinetuneError: if the settings augment items that are no images, or the space has no preprocessing.
@@ -169,8 +169,8 @@ def initial_head(
     Args:
         data: labeled features.
         rows: training rows.
-        classes: in the order of the head.
-        settings: with ``head_init``.
+        classes: the classes in the order of the head.
+        settings: the settings with ``head_init``.
         backbone: whose text encoder makes a text head.
 
     Raises:

@@ -31,8 +31,8 @@ def read_tensors(folder: Path, entry: FileEntry) -> dict[str, torch.Tensor]:
     """Read a safetensors file after comparing it with its entry.
 
     Args:
-        folder: that holds the file.
-        entry: from a manifest, which may come from somebody else.
+        folder: the folder that holds the file.
+        entry: the entry of a manifest, which may come from somebody else.
 
     Raises:
         StoreDamaged: if the entry names no file of the folder, or the file is missing or differs from it.

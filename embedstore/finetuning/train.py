@@ -34,12 +34,12 @@ class TrainingInputs:
     """What one training reads and where it keeps its state.
 
     Attributes:
-        network: to be trained.
+        network: the network to be trained.
         dataset: every row.
         train_rows: rows to train on.
         val_rows: rows that select the epoch.
-        accelerator: of this process.
-        folder: of the resumable state, None to keep none.
+        accelerator: the accelerator of this process.
+        folder: the folder of the resumable state, None to keep none.
         progress: called with every :class:`TrainingStep` and :class:`Epoch`.
         final_epoch: last epoch, chosen beforehand; nothing is validated then. None lets validation select.
     """
@@ -59,8 +59,8 @@ class TrainedNetwork:
     """A network after training, and what selects among its weights.
 
     Attributes:
-        network: with the weights of the last epoch.
-        history: of the epochs.
+        network: the network with the weights of the last epoch.
+        history: the history of the epochs.
         best_weights: candidate weights of the best epoch, on the CPU.
         initial_head: parameters of the head before training, on the CPU.
         validator: scores the network as it is.

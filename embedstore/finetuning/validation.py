@@ -31,7 +31,7 @@ class Validator:
         network: scored with the weights that it has at each call.
         dataset: every row.
         rows: validation rows of the dataset.
-        accelerator: of this process.
+        accelerator: the accelerator of this process.
     """
 
     def __init__(

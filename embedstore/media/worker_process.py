@@ -75,11 +75,6 @@ class WorkerProcess:
         facts: dict[str, Any] = json.loads(answer[0])
         return facts, answer[1]
 
-    @property
-    def is_running(self) -> bool:
-        """Whether the process has not ended."""
-        return self._process.poll() is None
-
     def end(self) -> None:
         """Kill the process, wait for it and close its pipes."""
         with suppress(OSError):

@@ -26,8 +26,8 @@ class ShownValues:
     """The values of a column within some items.
 
     Attributes:
-        values: with counts.
-        digest: of all of them; a change that gives it is refused if they are others by then.
+        values: the values with their counts.
+        digest: the digest of all of them; a change that gives it is refused if they are others by then.
     """
 
     values: ColumnValues

@@ -162,7 +162,7 @@ class _Checkup:
             yield Finding("copies", 1, len(found.extra), text, command, tuple(found.extra[:MAX_ITEMS]), cure)
 
     def _label_errors(self) -> Iterator[Finding]:
-        """Report labels that the vectors doubt."""
+        """Report labels that disagree with the vectors."""
         report = find_label_errors(
             self.session, self.label, LabelErrorSettings(), where=self.where, space=self.space.key, separator=None
         )

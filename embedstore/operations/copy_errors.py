@@ -141,8 +141,8 @@ class _CopiedImages:
     """Images and their copies, as the network and the pixels see them.
 
     Attributes:
-        thumbnails: of the images, then of the copies of each kind: ``(N, side, side)`` each.
-        cosines: of each image with its copy, ``(N,)`` for each kind.
+        thumbnails: the thumbnails of the images, then of the copies of each kind: ``(N, side, side)`` each.
+        cosines: the cosines of each image with its copy, ``(N,)`` for each kind.
     """
 
     thumbnails: tuple[NDArray[Any], ...]

@@ -69,7 +69,7 @@ class DeviceProcess:
 
     Attributes:
         task: what it embeds, without the number of a part.
-        cores: that it may use.
+        cores: the cores that it may use.
         name: its number and its device.
         process: both pipes.
     """
@@ -85,7 +85,7 @@ class DeviceProcess:
 
         Args:
             task: what it embeds, without the number of a part.
-            cores: that it may use.
+            cores: the cores that it may use.
             name: its number and its device.
             settled: what the first process chose; nothing for that one, and for texts and sounds.
 

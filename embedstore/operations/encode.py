@@ -58,7 +58,7 @@ class ImageSet:
 
     Attributes:
         source: reads them.
-        entries: of its scan.
+        entries: the entries of its scan.
         skipped: how many files of each kind the scan left out.
     """
 

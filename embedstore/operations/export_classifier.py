@@ -116,7 +116,7 @@ class _Reference:
 
     Args:
         backbone: the loaded network.
-        preprocess: of its space.
+        preprocess: the preprocessing of its space.
         record: the space.
         estimator: the head.
     """

@@ -22,14 +22,14 @@ class FinetuneResult(OneRow):
         record: the new space.
         parent: the space whose backbone was trained.
         label: the column that was learned.
-        settings: of the run.
+        settings: the settings of the run.
         training: facts about the run: epochs, selected epoch, mixture, counts, seconds.
         checkpoint_folder: weights, head, curves and augmentation sheet.
         run_key: key of the run: label, rows and settings.
         already_trained: the same run had been done before; nothing was trained.
         is_helper_process: this process trained next to the first one, which embeds, compares and reports.
-        embed_report: of embedding into the new space, None without ``embed``.
-        comparison: of the new space with its parent, None without ``embed``.
+        embed_report: the report on embedding into the new space, None without ``embed``.
+        comparison: the comparison of the new space with its parent, None without ``embed``.
     """
 
     record: SpaceRecord

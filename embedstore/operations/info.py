@@ -16,6 +16,7 @@ from embedstore.search.index import build
 from embedstore.storage import info as storage_info
 from embedstore.storage.column_names import unique_names
 from embedstore.storage.queries import items
+from embedstore.storage.queries.query_texts import ALL_ITEMS
 from embedstore.storage.query_limits import QUERY_SECONDS, QueryLimits
 from embedstore.storage.sql import decode_path
 from embedstore.storage.user_query import run_query
@@ -42,7 +43,7 @@ def count_items(session: Session) -> int:
 
 def all_items(session: Session) -> SqlResult:
     """List all items; see :attr:`embedstore.Store.items`."""
-    return sql(session, "FROM items ORDER BY item", (), timeout=QUERY_SECONDS, memory=None)
+    return sql(session, ALL_ITEMS, (), timeout=QUERY_SECONDS, memory=None)
 
 
 def failures(session: Session) -> SqlResult:

@@ -44,7 +44,7 @@ class SampledPool:
         return self.items[chosen], self.X[chosen]
 
     def sample_blocks(self, count: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Yield such a sample in blocks."""
+        """Yield the items and vectors of a random sample in blocks."""
         chosen = self._rows(count, seed)
         for begin in range(0, len(chosen), _BLOCK_ROWS):
             block = chosen[begin : begin + _BLOCK_ROWS]

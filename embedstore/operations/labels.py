@@ -73,7 +73,7 @@ def confirm_labels(
     unknown = [i for i in items if i not in labels]
     if unknown:
         raise LabelError(
-            f"items {', '.join(map(str, unknown[:5]))} have no {label!r} and a vector in space {record.name}; "
+            f"items {', '.join(map(str, unknown[:5]))} lack a {label!r} or a vector in space {record.name}; "
             f"`embedstore label-errors STORE {shlex.quote(label)}` lists items that do"
         )
     result = {"items": [[int(i), _digest(labels[i])] for i in dict.fromkeys(items)]}

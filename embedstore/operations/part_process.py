@@ -79,7 +79,7 @@ def open_process(task: PartTask, inbox: Inbox) -> Iterator[PartProcess]:
 
     Args:
         task: what it embeds.
-        inbox: of the worker that starts it.
+        inbox: the inbox of the worker that starts it.
     """
     process = PartProcess(task, inbox)
     try:
@@ -94,7 +94,7 @@ class PartProcess:
 
     Attributes:
         task: what it embeds.
-        inbox: of the worker that started it.
+        inbox: the inbox of the worker that started it.
     """
 
     task: PartTask
@@ -118,7 +118,7 @@ class PartProcess:
             self._process.end()
 
     def _ask(self, first: int, end: int) -> bytes:
-        """Return what the process answers."""
+        """Send a range of the part to the process, and return the result of it."""
         self._process = self._process or WorkerProcess(CODE, PART_SECONDS, NAME)
         request = json.dumps(self.task.to_json() | {"first": first, "end": end}).encode()
         try:

@@ -36,7 +36,7 @@ class PartWorker:
 
         Args:
             part: its number.
-            cores: that this worker may use; its node may have more, for other workers.
+            cores: the cores that this worker may use; its node may have more, for other workers.
             address: the folder of the store, or of the plan in a bucket.
             space: the key of the space.
             opened: how the backbone is loaded.

@@ -81,7 +81,7 @@ class Pictures:
 
     Args:
         session: the open store.
-        seconds: of one look.
+        seconds: the duration of one look.
     """
 
     def __init__(self, session: Session, seconds: float = SECONDS) -> None:

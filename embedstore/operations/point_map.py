@@ -38,7 +38,7 @@ class _Known:
     """A map in memory.
 
     Attributes:
-        stamp: of the catalog when its items were looked up.
+        stamp: the stamp of the catalog when its items were looked up.
         places: the map.
     """
 

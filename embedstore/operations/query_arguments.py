@@ -103,7 +103,7 @@ def parse_parts(values: Any, name: str) -> list[Any]:
 
     Args:
         values: what the caller passed.
-        name: of the parameter, for messages.
+        name: the name of the parameter, for messages.
 
     Raises:
         QueryError: if it is no list.

@@ -70,14 +70,14 @@ _USUAL_DECISIONS = (Decision.KEEP, Decision.REMOVE, Decision.SKIP)
 
 @dataclass(frozen=True)
 class QueueRow:
-    """What a person should look at together.
+    """One row of a queue: items that a person should look at together.
 
     Attributes:
         items: ids; of copies the one to keep first.
         reason: a few words that say what may be wrong.
         score: how sure or extreme it is; the meaning depends on the queue.
         suggested: a label that may be the right one.
-        uri: of a file that is no item.
+        uri: the uri of a file that is no item.
     """
 
     items: tuple[int, ...]

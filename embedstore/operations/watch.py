@@ -157,7 +157,7 @@ class _Events:
     """Waits for events of the file system.
 
     Args:
-        events: of the folders.
+        events: the events of the folders.
     """
 
     def __init__(self, events: FolderEvents) -> None:

@@ -168,7 +168,7 @@ def open_prepared_files(
         plan: which files, and what is known about their contents.
         settings: how they are decoded.
         stop_requested: whether the run shall stop; the files then end early.
-        timers: of the stages.
+        timers: the timers of the stages.
 
     Yields:
         The prepared files, in the order of the plan.
@@ -197,7 +197,7 @@ class DecodeTasks:
         decoder: decodes one file.
         pool: the threads.
         threads: their number.
-        timer: of the stage.
+        timer: the timer of the stage.
     """
 
     decoder: FileDecoder

@@ -40,7 +40,7 @@ class ImageNetwork(Protocol):
     """A network with images on its way in, whatever runs it.
 
     Attributes:
-        space: of its vectors.
+        space: the space of its vectors.
         device: where it computes.
     """
 
@@ -60,7 +60,7 @@ class DecodeMethod:
     Attributes:
         decoder: its name.
         prepare: from the bytes of a file to pixels.
-        agreement: with Pillow's vectors, if they were compared.
+        agreement: the agreement with Pillow's vectors, if they were compared.
         notices: one sentence for each way that was refused.
         together: from the bytes of some files to the pixels of those that are decoded at once; None if none are.
     """

@@ -40,7 +40,7 @@ class EncodedBatch:
     """One batch.
 
     Attributes:
-        files: in order, also those that failed or have a vector already.
+        files: the files in order, also those that failed or have a vector already.
         vectors: one for each file that has an input, in order; None if no file has.
     """
 

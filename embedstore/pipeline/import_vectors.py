@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadOption, BadVectors, DimensionMismatch
 from embedstore.pipeline.kept_values import kept_note
+from embedstore.pipeline.prefetch import Prefetch
 from embedstore.resources import memory_share
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.vectors import VectorTable, open_vectors
@@ -25,6 +28,8 @@ from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
 from embedstore.tables import OneRow
 from embedstore.temporary import temporary_folder
+from embedstore.threads import map_parts
+from embedstore.types import ImageRef
 
 DEFAULT_DTYPE = "float16"
 FLOAT32_CURE = "store it with dtype float32 (`--dtype float32`)"
@@ -75,7 +80,7 @@ class ImportOptions:
     Attributes:
         space_name: name or key of the space; it is created if it does not exist.
         unit: whether the vectors have length 1; None checks them.
-        dtype: of the vectors on disk; None is that of the space, float16 for a new one.
+        dtype: the type of the vectors on disk; None is that of the space, float16 for a new one.
         wait: seconds to wait for another writer.
     """
 
@@ -167,9 +172,11 @@ def _require_fit(record: SpaceRecord, source: VectorTable, dtype: str | None) ->
 
 def _is_unit(source: VectorTable) -> bool:
     """Return whether every vector has length 1."""
-    return all(
-        bool((np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all()) for vectors in source.blocks()
-    )
+
+    def is_unit(vectors: NDArray[np.float32]) -> bool:
+        return bool((np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all())
+
+    return all(map_parts(is_unit, source.blocks()))
 
 
 def _commit_rows(
@@ -179,37 +186,50 @@ def _commit_rows(
     rows = new_items = new_vectors = 0
     with storage.catalog.read() as con:
         kept = item_rows.count_kept_values(con, attributes) if attributes else 0
-    for refs, digests, vectors in source.batches(
-        max(MIN_COMMIT_ROWS, min(MAX_COMMIT_ROWS, memory_share(4 * COMMIT_VALUES, 16) // (4 * source.dim)))
-    ):
-        existing = _existing_items(storage, space, [r.uri for r in refs])
-        contents = [
-            _content(existing.get(r.uri), d, v, space.dtype) for r, d, v in zip(refs, digests, vectors, strict=True)
-        ]
-        with storage.catalog.read() as con:
-            known = queries.contents_with_vectors(con, space.key, contents)
-            kept += queries.count_kept_names(con, refs, source.stated_columns)
-        first = {c: i for i, c in reversed(list(enumerate(contents))) if c not in known}
-        ids = [existing[r.uri].item if r.uri in existing else None for r in refs]
-        batch = CommitBatch(
-            items=[ItemRow(r, c, i) for r, c, i in zip(refs, contents, ids, strict=True)],
-            content_info=dict.fromkeys(first, (0, None)),
-            digests=list(first),
-            vectors=[vectors[list(first.values())]] if first else [],
-        )
-        writer.commit(batch, space=space, attributes=attributes)
-        rows += len(refs)
-        new_items += ids.count(None)
-        new_vectors += len(first)
+    batch_rows = max(MIN_COMMIT_ROWS, min(MAX_COMMIT_ROWS, memory_share(4 * COMMIT_VALUES, 16) // (4 * source.dim)))
+    batches = Prefetch(source.batches(batch_rows), 1, lambda: False)
+    try:
+        for refs, digests, vectors in batches:
+            with storage.catalog.read() as con:
+                existing = _existing_items(con, storage, space, [r.uri for r in refs])
+                contents = _contents(existing, refs, digests, vectors, space.dtype)
+                known = queries.contents_with_vectors(con, space.key, contents)
+                kept += queries.count_kept_names(con, refs, source.stated_columns)
+            first = _first_rows(contents, known)
+            ids = [existing[r.uri].item if r.uri in existing else None for r in refs]
+            batch = CommitBatch(
+                items=[ItemRow(r, c, i) for r, c, i in zip(refs, contents, ids, strict=True)],
+                content_info=dict.fromkeys(first, (0, None)),
+                digests=list(first),
+                vectors=[vectors if len(first) == len(vectors) else vectors[list(first.values())]] if first else [],
+            )
+            writer.commit(batch, space=space, attributes=attributes)
+            rows += len(refs)
+            new_items += ids.count(None)
+            new_vectors += len(first)
+    finally:
+        batches.stop()
     notices = (*source.notices, *kept_note(source.description, kept))
     return ImportReport(rows, new_items, new_vectors, space.name, space.space.dim, notices)
 
 
+def _first_rows(contents: Sequence[str], known: Collection[str]) -> dict[str, int]:
+    """Return the first row of each content that is not known, ascending."""
+    first: dict[str, int] = {}
+    for row, content in enumerate(contents):
+        if content not in known:
+            first.setdefault(content, row)
+    return first
+
+
 def _require_storable(source: VectorTable, dtype: str, *, cure: str) -> None:
     """Raise BadVectors if a row cannot be stored as exactly as a search needs it."""
+
+    def bad_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        return vectors, np.flatnonzero(~storable_rows(vectors, dtype))
+
     first = 0
-    for vectors in source.blocks():
-        bad = np.flatnonzero(~storable_rows(vectors, dtype))
+    for vectors, bad in map_parts(bad_rows, source.blocks()):
         if len(bad):
             length = float(np.linalg.norm(vectors[bad[0]].astype(np.float64)))
             row = f"row {first + int(bad[0])} of {source.description} (counted from 0) has length {length:.3g}"
@@ -220,23 +240,33 @@ def _require_storable(source: VectorTable, dtype: str, *, cure: str) -> None:
         first += len(vectors)
 
 
-def _content(existing: _ExistingItem | None, digest: str, vector: NDArray[np.float32], dtype: str) -> str:
-    """Return the content of a row: an existing item keeps its own, so that it keeps its vectors in other spaces.
+def _contents(
+    existing: Mapping[str, _ExistingItem],
+    refs: Sequence[ImageRef],
+    digests: list[str],
+    vectors: NDArray[np.float32],
+    dtype: str,
+) -> list[str]:
+    """Return the contents of rows: an existing item keeps its own, so that it keeps its vectors in other spaces.
 
     Only if this space has another vector for that content is the row a new content: the item has changed.
     """
-    if existing is None:
-        return digest
-    is_same = existing.vector is None or np.array_equal(existing.vector, vector.astype(DTYPES[dtype]))
-    return existing.content if is_same else digest
+    contents = list(digests)
+    for row, ref in enumerate(refs) if existing else ():
+        if (item := existing.get(ref.uri)) is not None:
+            stored = vectors[row].astype(DTYPES[dtype])
+            if item.vector is None or np.array_equal(item.vector, stored):
+                contents[row] = item.content
+    return contents
 
 
-def _existing_items(storage: Storage, space: SpaceRecord, uris: list[str]) -> dict[str, _ExistingItem]:
+def _existing_items(
+    con: duckdb.DuckDBPyConnection, storage: Storage, space: SpaceRecord, uris: list[str]
+) -> dict[str, _ExistingItem]:
     """Return the items that have these uris, by uri."""
-    with storage.catalog.read() as con:
-        rows = queries.items_by_uri(con, space.key, uris)
-        reader = storage.vector_reader_in(con, space.space)
-        stored = [(uri, shard, row) for uri, _, _, shard, row in rows if shard is not None]
-        positions = reader.positions(np.array([s for _, s, _ in stored], int), np.array([r for _, _, r in stored], int))
-        vectors = dict(zip((uri for uri, _, _ in stored), reader.read_float32(positions), strict=True))
+    rows = queries.items_by_uri(con, space.key, uris)
+    reader = storage.vector_reader_in(con, space.space)
+    stored = [(uri, shard, row) for uri, _, _, shard, row in rows if shard is not None]
+    positions = reader.positions(np.array([s for _, s, _ in stored], int), np.array([r for _, _, r in stored], int))
+    vectors = dict(zip((uri for uri, _, _ in stored), reader.read_float32(positions), strict=True))
     return {uri: _ExistingItem(item, content, vectors.get(uri)) for uri, item, content, _, _ in rows}

@@ -143,7 +143,7 @@ class EmbedPlan:
         """Mark items present whose files were found again, and optionally take over the scan's metadata.
 
         Args:
-            writer: of the store.
+            writer: the writer of the store.
             overrides_metadata: whether the scan's label, split and group replace those that are stored.
             stated: which of these the source has a column for.
 

@@ -45,7 +45,7 @@ def read_files(
         plan: which files.
         pool: the threads that read.
         threads: their number; a group has a task for each of them.
-        timer: of the stage.
+        timer: the timer of the stage.
     """
     reading: deque[list[Future[list[FileContent]]]] = deque()
     for group in _groups(plan):

@@ -44,14 +44,15 @@ class EmbedReport(OneRow):
         seconds: wall time of the run.
         images_per_second: files read per second of the embedding stages, of whatever modality.
         device: where the backbone ran.
-        precision: of the backbone.
-        precision_agreement: of its vectors with those in fp32 on this run's images; None for fp32.
+        precision: the precision of the backbone.
+        precision_agreement: how closely its vectors agree with those in fp32 on this run's images; None for fp32.
         batch_size: items in one batch at the end of the run.
         runtime: the runtime of the backbone.
         folded_batchnorms: batch normalizations that were folded into convolutions.
-        runtime_agreement: of the runtime's vectors with the eager network's on this run's images; None for eager.
+        runtime_agreement: how closely the runtime's vectors agree with the eager network's on this run's images; None
+            for eager.
         decoder: what turned ordinary files into pixels; ``text`` and ``audio`` for other modalities.
-        decoder_agreement: of its vectors with those by Pillow on this run's images; None for Pillow.
+        decoder_agreement: how closely its vectors agree with those by Pillow on this run's images; None for Pillow.
         stage_times: where the time went, see :class:`~embedstore.pipeline.stage_times.StageTimes`.
         bottleneck: one line that says which stage limits the speed.
         space: the space's name.
@@ -134,7 +135,7 @@ class EncodingResult:
 
     Attributes:
         encoder: what turned files into vectors.
-        times: of the stages.
+        times: the times of the stages.
         batch_size: images per forward pass at the end.
         files: files that were read.
     """
@@ -163,8 +164,8 @@ def build_report(
     """Return the report of a run.
 
     Args:
-        counts: of the plan.
-        totals: of the commits.
+        counts: the counts of the plan, by name.
+        totals: the totals of the commits.
         encoding: None if no file had to be read.
         facts: the other attributes of the report.
     """

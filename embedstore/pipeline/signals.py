@@ -13,7 +13,7 @@ class StopSignal:
     """Whether the run shall stop.
 
     Attributes:
-        signal_number: of the first signal that was caught; 0 if there was none.
+        signal_number: the number of the first signal that was caught; 0 if there was none.
     """
 
     def __init__(self) -> None:

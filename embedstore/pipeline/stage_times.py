@@ -35,7 +35,7 @@ class StageTime:
 
 
 class StageTimer:
-    """Adds up the time of one stage; for many threads."""
+    """The sum of the time that the threads of one stage spent."""
 
     def __init__(self) -> None:
         self.time = StageTime()
@@ -107,8 +107,8 @@ class StageTimes:
         threads: the size of the pool that reads and decodes.
         cores: cores that this process may use.
         shares_cpu: whether the backbone computes on the same cores.
-        runtime: of the backbone.
-        modality: of the items.
+        runtime: the runtime of the backbone.
+        modality: the modality of the items.
     """
 
     images: int

@@ -86,7 +86,7 @@ def encode_unstored(
 
     Args:
         source: reads the files.
-        entries: of its scan.
+        entries: the entries of its scan.
         encoder: from inputs to vectors.
         settings: how files are decoded.
     """

@@ -11,7 +11,7 @@ from embedstore.pipeline.decode import default_decode_threads
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What is measured.
+    """The settings of a benchmark.
 
     Attributes:
         backbone: its architecture counts, not its weights: random ones are drawn, and nothing is downloaded.
@@ -50,7 +50,7 @@ class RuntimeBenchmark:
         images_per_second: its speed; 0 if it could not be measured.
         min_cosine: the smallest cosine of a vector to the eager one, or None for eager.
         error: why it could not be measured, or "".
-        precision: of its forward passes.
+        precision: the precision of its forward passes.
     """
 
     runtime: str

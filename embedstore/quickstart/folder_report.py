@@ -29,12 +29,12 @@ NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What a report is made of.
+    """The parts of a report on a folder.
 
     Attributes:
         store: the open store.
-        evaluation: of the head.
-        curve: of the head, over labels per class.
+        evaluation: the evaluation of the head.
+        curve: the curve of the head, over labels per class.
     """
 
     store: Store
@@ -59,7 +59,7 @@ def folder_report(
     Args:
         source: ``train|val/<class>/*.jpg``, ``<class>/*.jpg``, a manifest, or a table with a column of texts.
         output: the HTML page to write.
-        backbone: of a new store; by default MiniLM for a table of texts.
+        backbone: the backbone of a new store; by default MiniLM for a table of texts.
         store_path: the folder of the store, by default ``SOURCE.store`` next to the source; an existing store is used,
             and only what is new is embedded.
         label: the column to predict.
@@ -67,7 +67,7 @@ def folder_report(
             ``encoding``.
         head: the head to evaluate.
         progress: called with one line per step.
-        **options: of the backbone, as for :func:`embedstore.create`.
+        **options: the options of the backbone, as for :func:`embedstore.create`.
 
     Raises:
         BadBackbone: if the store does not exist and no backbone is named.

@@ -20,6 +20,7 @@ import embedstore as es
 from embedstore.quickstart.scenes.collection import ManifestRow, write_manifest, write_scenes
 from embedstore.reports.html_page import write_page
 from embedstore.storage.disk_errors import output_errors
+from embedstore.storage.queries.query_texts import EXAMPLE_URI, LABEL_SIZES
 from embedstore.store import Store
 
 BACKBONE = "embedstore/tiny"
@@ -35,7 +36,7 @@ class QuickstartStep:
 
     Attributes:
         command: the command line that does the same.
-        result: of the operation.
+        result: the result of the operation.
         seconds: wall time.
         files: files that were written.
     """
@@ -137,13 +138,13 @@ def _search(store: Store, path: Path, query: str | Path) -> QuickstartStep:
 
 def _query_image(store: Store) -> Path:
     """Return an image to search with: the first held-out one, or the first."""
-    rows = store.sql("SELECT uri FROM items WHERE present ORDER BY split = 'val' DESC NULLS LAST, label, item LIMIT 1")
+    rows = store.sql(EXAMPLE_URI)
     return Path(rows.rows[0][0])
 
 
 def _classify(store: Store, path: Path) -> Iterator[QuickstartStep]:
     """Classify the label by logistic regression, nearest neighbors and zero-shot, if the items have labels."""
-    counts = store.sql("SELECT count(*) FROM items WHERE present AND label IS NOT NULL GROUP BY label").rows
+    counts = store.sql(LABEL_SIZES).rows
     if len(counts) < 2 or min(n for (n,) in counts) < 2:
         return
     yield _run_timed(f"probe {path} label", lambda: store.probe("label"))

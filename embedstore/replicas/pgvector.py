@@ -90,7 +90,7 @@ class PgvectorReplica:
     """One server.
 
     Args:
-        settings: of the connection, without a password.
+        settings: the settings of the connection, without a password.
         table: the copy.
         password: None takes it from $PGPASSWORD or ~/.pgpass.
 

@@ -65,7 +65,7 @@ class QdrantReplica:
     """One server, or a folder in the local mode of the client.
 
     Args:
-        settings: of the connection, without a key.
+        settings: the settings of the connection, without a key.
         table: the copy.
         key: the API key; None takes it from $QDRANT_API_KEY.
 

@@ -22,7 +22,7 @@ def condition_filter(models: Any, condition: Condition) -> Any:
     """Return a filter.
 
     Args:
-        models: of the package qdrant_client.
+        models: the module ``models`` of the package qdrant_client.
         condition: the condition.
     """
     if isinstance(condition, Comparison):

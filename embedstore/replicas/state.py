@@ -30,7 +30,7 @@ class ReplicaState:
         columns: the DuckDB type of each column that goes with the vectors, by name.
         writer: the id of this copy of the store, which the servers record.
         rows: how many rows it holds.
-        generation: of the store, when it was written.
+        generation: the generation of the store, when it was written.
         written: when, ISO 8601, UTC.
     """
 
@@ -49,8 +49,8 @@ class ReplicaFiles:
     """The files of one copy.
 
     Attributes:
-        folder: of the copies of a space.
-        name: of the copy.
+        folder: the folder of the copies of a space.
+        name: the name of the copy.
     """
 
     folder: Path

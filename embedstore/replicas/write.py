@@ -34,9 +34,10 @@ class ReplicateOptions:
     """Where and what to copy.
 
     Attributes:
-        addresses: of the servers; several hold a part of the contents each. Empty are those of last time.
-        name: of the copy.
-        columns: that go with the vectors; None are those of last time.
+        addresses: the addresses of the servers, of which each holds a part of the contents. Empty means those of last
+            time.
+        name: the name of the copy.
+        columns: the columns to copy with the vectors; None means those of last time.
         check: compare in place of writing.
     """
 
@@ -51,13 +52,13 @@ class ReplicaReport(OneRow):
     """What a copy holds, and what was written.
 
     Attributes:
-        name: of the copy.
+        name: the name of the copy.
         space: the name of the space.
         servers: the addresses, without passwords.
         rows: rows that the copy has to hold.
         written: rows that were inserted or replaced.
         deleted: rows that were deleted.
-        generation: of the store.
+        generation: the generation of the store.
         checked: rows whose vectors were compared.
         problems: what a check found, one sentence each.
     """

@@ -56,7 +56,7 @@ def checkup_page(report: Checkup, title: str, uris: Mapping[int, str], read_imag
     Args:
         report: the findings.
         title: heading of the page.
-        uris: of the first items of each finding.
+        uris: the names of the first items of each finding.
         read_images: reads the images of items.
     """
     findings = "\n".join(_finding(f, uris, read_images) for f in report.findings) or "<p>nothing was found</p>"

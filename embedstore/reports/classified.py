@@ -42,7 +42,7 @@ class ClassifiedImage(OneRow):
         score: the probability of the most probable class; None if the image failed.
         probabilities: the most probable classes with their probabilities, highest first.
         number: the predicted number, of a head that predicts numbers.
-        interval: of the number, low and high.
+        interval: the interval of the number, low and high.
         evidence: the labeled items nearest to it, best first.
         failure: why it has no prediction: the reason and one line, else None.
         text: the text, of a row of a table of texts.

@@ -32,7 +32,7 @@ def contact_sheet_html(hits: Sequence[Hit], title: str, read_images: ImageReader
     """Return a contact sheet as an HTML page with every thumbnail inside it.
 
     Args:
-        hits: in the order to show.
+        hits: the hits in the order to show.
         title: heading of the page, e.g. the query.
         read_images: reads the images of items.
     """
@@ -49,7 +49,7 @@ def contact_sheet_png(hits: Sequence[Hit], read_images: ImageReader, *, columns:
     """Return a contact sheet as PNG, with rank, score, label and file name below each thumbnail.
 
     Args:
-        hits: in the order to show.
+        hits: the hits in the order to show.
         read_images: reads the images of items.
         columns: thumbnails per row, at most.
     """
@@ -107,7 +107,7 @@ def encode_image(image: Image.Image, file_format: str, *, quality: int = 85) -> 
     Args:
         image: the pixels.
         file_format: ``PNG`` or ``JPEG``.
-        quality: of a JPEG, 1 to 95; ignored for PNG.
+        quality: the quality of a JPEG, 1 to 95; ignored for PNG.
     """
     data = io.BytesIO()
     image.save(data, file_format, quality=quality)

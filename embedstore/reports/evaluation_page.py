@@ -28,7 +28,7 @@ def evaluation_page(evaluation: Evaluation, uris: Mapping[int, str], *, curve: L
 
     Args:
         evaluation: the result to show.
-        uris: of the items of :attr:`Evaluation.mistakes`.
+        uris: the uris of the items of :attr:`Evaluation.mistakes`.
         curve: the learning curve, where there is one.
     """
     e = evaluation

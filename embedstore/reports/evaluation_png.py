@@ -26,7 +26,7 @@ def evaluation_png(evaluation: Evaluation, path: Path) -> None:
 
     Args:
         evaluation: the result to draw.
-        path: of the PNG file, 960 x 840 pixels; missing parent folders are made.
+        path: the path of the PNG file, 960 x 840 pixels; missing parent folders are made.
 
     Raises:
         MissingExtra: when matplotlib is not installed.
@@ -44,7 +44,7 @@ def regression_png(evaluation: RegressionEvaluation, path: Path) -> None:
 
     Args:
         evaluation: the result to draw.
-        path: of the PNG file, 960 x 840 pixels; missing parent folders are made.
+        path: the path of the PNG file, 960 x 840 pixels; missing parent folders are made.
 
     Raises:
         MissingExtra: when matplotlib is not installed.
@@ -67,7 +67,7 @@ def learning_curve_png(curve: LearningCurve, path: Path) -> None:
 
     Args:
         curve: the result to draw.
-        path: of the PNG file, 960 x 840 pixels; missing parent folders are made.
+        path: the path of the PNG file, 960 x 840 pixels; missing parent folders are made.
 
     Raises:
         MissingExtra: when matplotlib is not installed.

@@ -23,7 +23,7 @@ def regression_page(e: RegressionEvaluation, uris: Mapping[int, str], *, curve: 
 
     Args:
         e: the result to show.
-        uris: of the items of :attr:`RegressionEvaluation.largest_errors`.
+        uris: the uris of the items of :attr:`RegressionEvaluation.largest_errors`.
         curve: the learning curve, where there is one.
     """
     parts = [paragraph(regression_text.regression_summary(e)), render_notes(regression_text.regression_notes(e))]

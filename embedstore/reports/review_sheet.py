@@ -46,9 +46,9 @@ def review_sheet_html(
     of several labels has no boxes: its new list of labels is not known from one answer.
 
     Args:
-        issues: in the order to show.
+        issues: the issues in the order to show.
         label: the column.
-        uris: of the items.
+        uris: the uris of the items.
         read_images: reads the images of items.
         summary: what is known of all labels, above the pictures.
     """

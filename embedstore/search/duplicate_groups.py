@@ -32,7 +32,7 @@ class DuplicateItem:
         label: its label.
         split: its split.
         min_cosine: the lowest cosine that the group's best chain of pairs needs; 1 for equal bytes.
-        cosine: of its vector with that of the item to keep.
+        cosine: the cosine of its vector with that of the item to keep.
         identical: whether it has the same bytes as the item to keep.
         pixels: the score of its pixels with those of the item to keep; None where pixels were not compared.
     """
@@ -105,7 +105,7 @@ class DuplicateGroups(Table):
         threshold: least cosine of a pair.
         is_threshold_chosen: whether the threshold was chosen from the vectors. It is 1 where they cannot tell copies
             from items that look alike, and only equal vectors count.
-        recall: of the pairs of sampled contents with all others, the share that was found; 1 where every content was
+        recall: the share of the pairs of sampled contents with all others that was found; 1 where every content was
             compared with every other, and None if the sampled contents have no pair, or pixels decide.
         recall_pairs: how many pairs the recall was measured on; 0 where every content was compared with every other.
         pixels: how the pixels decided; None where they were not compared.

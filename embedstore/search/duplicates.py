@@ -206,7 +206,7 @@ class _Counter:
         self.count = 0
 
     def watch(self, pairs: Iterable[Pairs]) -> Iterator[Pairs]:
-        """Pass pairs on."""
+        """Yield the pairs, and count them."""
         for more in pairs:
             self.count += len(more[0])
             yield more

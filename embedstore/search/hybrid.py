@@ -30,7 +30,7 @@ class HybridRanker:
     Attributes:
         view: what the search sees, with its catalog open.
         by_vectors: ranks by vectors alone.
-        index: of the words of the column.
+        index: the index of the words of the column.
         words: what is looked for.
     """
 
@@ -66,7 +66,7 @@ class HybridRanker:
         return np.isin(self.index.items, rows.items if mask is None else rows.items[mask])
 
     def _positions(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the rows of some items."""
+        """Return the positions of items among the rows of the space."""
         rows = self.view.cache.require_row_index(self.view.con)
         return rows.positions[rows.entry_by_item[items]]
 

@@ -32,7 +32,8 @@ class PixelCheck:
         crops: how many of them are a picture and a part of it.
         different: pairs at or above the cosine threshold whose pixels differ; they are not in the groups.
         unread: contents whose image could not be read; their pairs count by the threshold.
-        least_score: of the pixels of one picture; more than 0.7 where different images of the collection look alike.
+        least_score: the least score at which two images are one picture; more than 0.7 where different images of the
+            collection look alike.
     """
 
     candidates: int
@@ -48,7 +49,7 @@ class CheckedPairs:
     """The pairs that show one picture.
 
     Attributes:
-        pairs: of contents, and their cosines.
+        pairs: the pairs of contents, and their cosines.
         pixels: float32 ``(P,)``, the score of the pixels; NaN where an image could not be read.
         check: counts.
     """

@@ -27,9 +27,9 @@ class RowCosts:
     """Seconds per row, measured on this machine with the rows of the space.
 
     Attributes:
-        score: to score a row in storage order.
-        skip: to skip a row that a mask excludes.
-        gather: to read and score a row out of order.
+        score: the time to score a row in storage order.
+        skip: the time to skip a row that a mask excludes.
+        gather: the time to read and score a row out of order.
     """
 
     score: float
@@ -43,7 +43,7 @@ class IndexCandidate:
 
     Attributes:
         covered_rows: rows in the index.
-        seconds: of one query without a filter, measured at the build.
+        seconds: the duration of one query without a filter, measured at the build.
         min_matching_share: least share of the rows that must match.
     """
 

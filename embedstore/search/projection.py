@@ -36,7 +36,7 @@ class Projection:
 
     Attributes:
         items: int64 ``(N,)`` ids.
-        uris: of each item.
+        uris: the uris of each item.
         labels: value of the color column of each item, None where it has none.
         xy: float32 ``(N, 2)`` in the unit square, y down.
         matching_count: number of items that match, including those not sampled.
@@ -86,7 +86,7 @@ def show_places(storage: Storage, space: SpaceRecord, places: MapPlaces, *, colo
     Args:
         storage: the store.
         space: the space.
-        places: of items of the space.
+        places: the places of items of the space.
         color: a column of the items.
 
     Raises:

@@ -127,7 +127,7 @@ class Ranker:
     Attributes:
         view: what the search sees.
         query: float32 ``(D,)`` of length 1.
-        options: of the search.
+        options: the options of the search.
         scanned: the best rows where they were scanned for many queries at once.
     """
 

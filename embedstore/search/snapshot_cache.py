@@ -24,7 +24,7 @@ from embedstore.search.snapshot import SpaceSnapshot
 from embedstore.storage.catalog import CatalogStamp
 from embedstore.storage.column_names import ITEM_COLUMNS
 from embedstore.storage.queries import search as queries
-from embedstore.storage.queries.computed_columns import stale_notes
+from embedstore.storage.queries.computed_columns import ComputedColumn, computed_columns, stale_notes
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
 
@@ -47,6 +47,7 @@ class SpaceCache:
         self._present: Selection | None = None
         self._selections: OrderedDict[str, Selection] = OrderedDict()
         self._filter_notes: dict[str, tuple[str, ...]] = {}  # of the same filters
+        self._computed: list[ComputedColumn] | None = None
         self._lookups = 0
         self._lock = threading.Lock()
 
@@ -90,7 +91,7 @@ class SpaceCache:
             items = queries.matching_items(con, where)
             row_index = self.require_row_index(con)
             selection = self.snapshot.select(row_index, row_index.entry_mask(items))
-            notes = tuple(stale_notes(con, where))
+            notes = tuple(stale_notes(con, where, self._computed_columns(con)))
             with self._lock:
                 self._selections[where], self._filter_notes[where] = selection, notes
                 if len(self._selections) > MAX_CACHED_FILTERS:
@@ -115,6 +116,12 @@ class SpaceCache:
         if matching is not None and matching.entry_mask is not None:
             mask &= matching.entry_mask
         return self.snapshot.select(row_index, mask)
+
+    def _computed_columns(self, con: duckdb.DuckDBPyConnection) -> list[ComputedColumn]:
+        """Return the computed columns of the items; they are read at the first call."""
+        if self._computed is None:
+            self._computed = computed_columns(con)
+        return self._computed
 
     def filter_notes(self, where: str | None) -> tuple[str, ...]:
         """Return what a person should know about the columns of a filter that was selected before."""
@@ -288,9 +295,9 @@ class _Generation:
     """One state of the catalog.
 
     Attributes:
-        stamp: of the catalog's files.
+        stamp: the stamp of the catalog's files.
         item_columns: names of all columns of the items.
-        spaces: by key.
+        spaces: the spaces by key.
         column_cache: the columns that hits show; None before the generation is warm.
     """
 

@@ -139,7 +139,7 @@ def to_bytes(index: WordIndex, fingerprint: str) -> bytes:
 
     Args:
         index: the index.
-        fingerprint: of the texts that it was made of.
+        fingerprint: the fingerprint of the texts that it was made of.
     """
     from safetensors.numpy import save
 

@@ -45,7 +45,7 @@ class Refusal(Exception):
     """A request that the server does not carry out.
 
     Args:
-        status: of the answer.
+        status: the status of the answer.
         error: what is wrong.
         cure: what to do about it.
     """

@@ -30,7 +30,7 @@ class ServedReplica:
 
     Attributes:
         session: the open store.
-        name: of the replica.
+        name: the name of the replica.
     """
 
     session: Session

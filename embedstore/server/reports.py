@@ -58,7 +58,7 @@ class Reports:
         """Return the held-out items of a cell of the confusion matrix.
 
         Args:
-            handle: of the report.
+            handle: the handle of the report.
             true: the label; None takes every label.
             predicted: the predicted label; None takes every one.
 
@@ -83,8 +83,8 @@ class Reports:
         """Return the held-out items of a slice.
 
         Args:
-            handle: of the report.
-            value: of the column; None for the items without one.
+            handle: the handle of the report.
+            value: the value of the column; None for the items without one.
             only_wrong: only the items that were predicted wrongly.
 
         Raises:
@@ -105,8 +105,8 @@ class Reports:
         """Return the held-out items of a bin of the reliability diagram, the least certain first.
 
         Args:
-            handle: of the report.
-            number: of the bin, from 0, as the report lists them.
+            handle: the handle of the report.
+            number: the number of the bin, from 0, as the report lists them.
             only_wrong: only the items that were predicted wrongly.
 
         Raises:

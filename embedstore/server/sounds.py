@@ -73,7 +73,7 @@ def ranged_response(data: bytes, wanted: str, headers: Mapping[str, str]) -> Res
         data: the bytes of the file.
         wanted: the header ``Range`` of the request (RFC 9110, section 14); of other forms than one range from a
             position on, the whole file is the answer.
-        headers: of the answer.
+        headers: the headers of the answer.
     """
     headers = {**headers, "accept-ranges": "bytes"}
     found = _RANGE.fullmatch(wanted.strip())

@@ -62,7 +62,7 @@ class AbsoluteUris:
         """
         if uri is None or is_absent(uri):
             if self.required:
-                raise BadManifest(f"{self.table}: row {row + 1} names no item")
+                raise BadManifest(f"{self.table}: row {row + 1} names no item; give each row a uri")
             return None
         return uri if remote_scheme(uri) else display_uri(self.uris.path(uri))
 

@@ -109,7 +109,7 @@ class SplitFolderCheck:
         self.check()
 
     def add(self, folders: Sequence[str], name: str) -> None:
-        """Add one file: the folders above it, outermost first, and its name; only known suffixes count."""
+        """Add one file: the folders above it, outermost first, and its name; other suffixes are ignored."""
         below = tuple(folders)
         if below == self._last_folders or not name.lower().endswith(_COUNTED_SUFFIXES):
             return

@@ -128,9 +128,9 @@ class TableEntries:
             "n": np.array([r[0] for r in rows], dtype=np.int64),
             "uri": object_array(uris),
             "path": encode_paths(list(zip(uris, paths, strict=True))),
-            "label": object_array([self._names.name("label", r[2]) for r in rows]),
-            "split": object_array([self._names.split(r[0], r[3]) for r in rows]),
-            "grp": object_array([self._names.name("group", r[4]) for r in rows]),
+            "label": object_array(self._names.names("label", [r[2] for r in rows])),
+            "split": object_array(self._names.splits([(r[0], r[3]) for r in rows])),
+            "grp": object_array(self._names.names("group", [r[4] for r in rows])),
         }
         self._tables.con.execute(
             "INSERT INTO entries SELECT n, uri::VARCHAR, path::BLOB, label::VARCHAR, split::VARCHAR, grp::VARCHAR "
@@ -208,14 +208,31 @@ class NameReader:
         self._changed: Counter[tuple[str, str, str]] = Counter()
         self._absent: Counter[tuple[str, str]] = Counter()
 
-    def name(self, role: str, value: str | None) -> str | None:
-        """Return a label or group, None if it is absent."""
+    def name(self, role: str, value: str | None, count: int = 1) -> str | None:
+        """Return a label or group that some cells have, None if it is absent."""
         name = clean_name(value)
         if value is not None and name is None and clean_text(value):
-            self._absent[role, value] += 1
+            self._absent[role, value] += count
         elif value is not None and name is not None and name != value:
-            self._changed[role, value, name] += 1
+            self._changed[role, value, name] += count
         return name
+
+    def names(self, role: str, values: Sequence[str | None]) -> list[str | None]:
+        """Return the labels or groups of some rows, None where one is absent; equal values are read once."""
+        known = {value: self.name(role, value, count) for value, count in Counter(values).items()}
+        return [known[value] for value in values]
+
+    def splits(self, rows: Sequence[tuple[int, str | None]]) -> list[str | None]:
+        """Return the splits of some numbered rows, None where one is absent; equal words are read once.
+
+        Raises:
+            BadManifest: if a word does not name a split.
+        """
+        known: dict[str | None, str | None] = {}
+        for row, value in rows:
+            if value not in known:
+                known[value] = self.split(row, value)
+        return [known[value] for _, value in rows]
 
     def split(self, row: int, value: str | None) -> str | None:
         """Return the split that a word names, None if it is absent.

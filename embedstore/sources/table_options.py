@@ -14,7 +14,7 @@ class TableOptions:
     Attributes:
         uri_column: the column that names the images; by default ``uri``.
         root: the folder that relative uris start from; by default the table's own folder.
-        encoding: of a text file, as Python names it; by default UTF-8, or what a byte-order mark says.
+        encoding: the encoding of a text file, as Python names it; by default UTF-8, or what a byte-order mark says.
         collect_rows: make one item of several rows of one image; columns whose values differ become lists.
         text_column: the column whose texts are the items, one per row; None for a table that names files.
         vector_column: the column of a Parquet file that holds the vectors; by default ``vector``, or the only one of

@@ -19,7 +19,7 @@ _CACHED_FOLDERS = 64  # whose names are kept while files are looked for
 
 def scheme_of(uri: str) -> str | None:
     """Return ``https`` of ``https://…``, in lower case; None for a path."""
-    match = _SCHEME.match(uri)
+    match = _SCHEME.match(uri) if "://" in uri else None
     return match[1].lower() if match else None
 
 
@@ -72,6 +72,8 @@ class UriResolver:
     def path(self, uri: str) -> str:
         """Return the path of the file, or the path as written if there is no such file."""
         written = local_path(uri, folder=self._folder)
+        if "\\" not in uri and self._resolved(written.rpartition("/")[0], False) is None:
+            return written  # nor is there a folder, which is looked for once
         for path, difference in self._candidates(uri, written):
             if os.path.lexists(path):
                 self._count(difference, uri)

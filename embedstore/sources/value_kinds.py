@@ -34,7 +34,7 @@ def one_kind(values: Sequence[Any]) -> Sequence[Any]:
     differ get every key, as DuckDB's own reader of JSON does it.
 
     Args:
-        values: of one column, or of one place inside lists and dicts of it.
+        values: the values of one column, or of one place inside lists and dicts of it.
 
     Raises:
         TypeError: if the values are of several kinds. The message continues a sentence that names the column.

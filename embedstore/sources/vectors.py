@@ -213,5 +213,5 @@ class _NamedFiles:
 
 def _ref_without_file(entry: TableEntry) -> ImageRef:
     """Return the reference of a row whose image is not here."""
-    _, path, label, split, group = entry
-    return ImageRef(display_uri(path), path, 0, 0, label, split, group)
+    uri, path, label, split, group = entry
+    return ImageRef(uri, path, 0, 0, label, split, group)

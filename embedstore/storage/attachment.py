@@ -126,8 +126,8 @@ class Attachment:
 
     def detach(self, con: duckdb.DuckDBPyConnection) -> None:
         """Release the file, whatever state it is in."""
-        _run_quietly(con, "USE memory")
-        _run_quietly(con, "DETACH DATABASE IF EXISTS cat")
+        if _run_quietly(con, "USE memory") and _run_quietly(con, "DETACH DATABASE IF EXISTS cat"):
+            return
         try:
             attached = con.execute("SELECT 1 FROM duckdb_databases() WHERE database_name = 'cat'").fetchone()
         except duckdb.Error:
@@ -236,9 +236,10 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return s.st_dev, s.st_ino
 
 
-def _run_quietly(con: duckdb.DuckDBPyConnection, statement: str) -> None:
-    """Run a statement that fails where there is nothing left to clean up."""
+def _run_quietly(con: duckdb.DuckDBPyConnection, statement: str) -> bool:
+    """Run a statement that fails where there is nothing left to clean up, and return whether it succeeded."""
     try:
         con.execute(statement)
     except duckdb.Error:
-        return
+        return False
+    return True

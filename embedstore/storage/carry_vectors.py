@@ -22,7 +22,7 @@ def carry_imported_vectors(writer: Writer, batch: CommitBatch) -> None:
     """Write the imported vectors of a batch's items for the contents of their files, before the batch is committed.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         batch: the batch that is committed next.
 
     Raises:

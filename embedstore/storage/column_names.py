@@ -17,6 +17,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
+
+_KEPT_FORMS = 1024  # of names: each node of a filter is compared with every column
 
 ITEM_COLUMNS = (
     "item", "uri", "content", "label", "split", "group_id", "size", "mtime_ns", "present", "added", "path"
@@ -136,11 +139,13 @@ def unique_names(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(unique)
 
 
+@lru_cache(_KEPT_FORMS)
 def _duckdb_form(name: str) -> str:
     """Return a name as DuckDB compares it."""
     return "".join(c.lower() if c.isascii() else c for c in name)
 
 
+@lru_cache(_KEPT_FORMS)
 def _plain_form(name: str) -> str:
     """Return a name without case, outer white space and invisible characters, in NFC."""
     visible = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")

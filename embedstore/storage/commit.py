@@ -72,8 +72,8 @@ class CommitBatch:
     """The rows of one commit.
 
     Attributes:
-        items: in the order of their new ids.
-        failures: in the order of the files.
+        items: the items in the order of their new ids.
+        failures: the failures in the order of the files.
         content_info: for each content that was read for the first time its size in bytes, and what is known of it.
         digests: the contents that get a vector.
         vectors: arrays that stack to float32 ``(len(digests), dim)``.

@@ -56,7 +56,7 @@ def compact(storage: Storage, writer: Writer, *, progress: Callable[[int], None]
 
     Args:
         storage: the store.
-        writer: of the store.
+        writer: the writer of the store.
         progress: called with the rows of every new file.
 
     Returns:

@@ -25,7 +25,7 @@ def decide(writer: Writer, queue: str, items: NDArray[np.int64], decision: str, 
     """Record a decision on items of a queue.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         queue: its name.
         items: int64 ``(n,)`` ids.
         decision: what was decided.

@@ -192,8 +192,10 @@ def _parse(con: duckdb.DuckDBPyConnection, expression: str) -> Node:
     tree = parse_select(con, wrapped)
     if tree["error"] or len(statements) != 1 or len(tree["statements"]) != 1:
         raise BadFilter(f"a filter is one boolean expression such as \"split = 'val'\", not {expression!r}")
-    if parse_select(con, f"SELECT 1 FROM items WHERE {expression}\n")["error"]:
-        raise BadFilter(f"the parentheses of the filter {expression!r} do not match")
+    try:
+        duckdb.extract_statements(f"SELECT 1 FROM items WHERE {expression}\n")
+    except duckdb.Error:
+        raise BadFilter(f"the parentheses of the filter {expression!r} do not match") from None
     node = tree["statements"][0]["node"]
     plain = node["type"] == "SELECT_NODE" and node["from_table"]["type"] == "BASE_TABLE" and not node["modifiers"]
     rest = ("group_expressions", "group_sets", "having", "qualify", "sample")
@@ -259,8 +261,9 @@ def _prediction(node: Node, columns: Collection[str], heads: PredictingHeads) ->
 
     A column ``pred`` of the user's, which old stores may have, is ``items.pred``.
     """
-    names = node["column_names"] if node["class"] == "COLUMN_REF" else []
-    own = find_column(PREDICTIONS, columns)
+    if node["class"] != "COLUMN_REF":
+        return None
+    names, own = node["column_names"], find_column(PREDICTIONS, columns)
     if own is None and names[:1] == [ITEMS]:
         names = names[1:]
     if len(names) < 2 or names[0].lower() != PREDICTIONS:

@@ -20,7 +20,7 @@ def interrupt_after(con: duckdb.DuckDBPyConnection, seconds: float, message: str
     Args:
         con: the connection that runs the query.
         seconds: the limit.
-        message: of the error.
+        message: the message of the error.
 
     Raises:
         QueryTimeout: if the query was interrupted here.

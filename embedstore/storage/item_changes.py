@@ -60,7 +60,7 @@ def delete(writer: Writer, selection: ItemSelection) -> dict[str, int]:
     """Remove items.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         selection: the items.
 
     Returns:
@@ -84,7 +84,7 @@ def edit(
     """Set columns of items to expressions.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         assignments: SQL expressions over the items' columns, by column, e.g. ``{"label": "lower(label)"}``.
         selection: the items.
         create_columns: whether to create columns that do not exist, with the type of their expression.
@@ -154,7 +154,7 @@ def rename(writer: Writer, old: str, new: str) -> dict[str, int]:
     The files are not touched. A later scan finds the items under their new names.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         old: a uri, or a folder that ends in ``/``.
         new: the new uri or folder.
 

@@ -91,7 +91,7 @@ class PortableFilter:
     Attributes:
         condition: every match fulfills it.
         is_whole: only matches fulfill it.
-        columns: that it names.
+        columns: the columns that it names.
     """
 
     condition: Condition

@@ -94,7 +94,7 @@ def purge(writer: Writer, selection: ItemSelection) -> dict[str, int]:
     """Remove the contents of items, every item that has one of them, and what else the catalog knows of them.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         selection: the items.
 
     Returns:

@@ -49,7 +49,7 @@ class QueryLimits:
     """How much one query may take.
 
     Attributes:
-        seconds: of time.
+        seconds: the limit of time.
         memory: such as ``1GB``, or bytes: what DuckDB may hold, and what the rows of the result may take in Python.
             None is 1 GiB, or a quarter of the memory of this process where that is less.
 

@@ -59,7 +59,7 @@ def passing_error(path: Path, message: str) -> StoreUnreadable | None:
 
     Args:
         path: the file.
-        message: of the library; DuckDB and FAISS end theirs with the text of the system's error.
+        message: the message of the library's error; DuckDB and FAISS end theirs with the text of the system's error.
     """
     code = next((code for text, code in _MESSAGES if f": {text}" in message), None)
     named = _FILE_IN_MESSAGE.search(message)

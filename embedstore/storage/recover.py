@@ -31,7 +31,7 @@ def recover(writer: Writer, *, accept_data_loss: bool = False) -> list[str]:
     """Repair what a crash explains.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         accept_data_loss: continue with what is left where acknowledged commits are missing; only ``repair`` does.
 
     Returns:

@@ -27,7 +27,7 @@ def remove(writer: Writer, queue: str, items: NDArray[np.int64], person: Person)
     """Remove items; None if all of them are removed or deleted already.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         queue: its name.
         items: int64 ``(n,)`` ids, ascending.
         person: who removes them.
@@ -44,10 +44,10 @@ def reverse(writer: Writer, change: ChangedValues, operation: str, number: int, 
     """Bring removed items back, or remove them again; items that were deleted since are left out.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         change: what was changed.
         operation: ``undo`` or ``redo``.
-        number: of the run that recorded the change.
+        number: the number of the run that recorded the change.
         person: who reverses it.
     """
     with writer.transaction() as con:

@@ -21,7 +21,7 @@ def rename_space(storage: Storage, writer: Writer, old: str, new: str) -> None:
 
     Args:
         storage: the store.
-        writer: of the store.
+        writer: the writer of the store.
         old: the name or key of the space.
         new: its new name.
 
@@ -45,7 +45,7 @@ def drop_space(storage: Storage, writer: Writer, space: SpaceRecord) -> dict[str
 
     Args:
         storage: the store.
-        writer: of the store.
+        writer: the writer of the store.
         space: the space to remove.
 
     Returns:

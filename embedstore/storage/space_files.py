@@ -25,7 +25,7 @@ class SpaceFile:
 
     Attributes:
         name: the name of the space.
-        dtype: of the vectors on disk.
+        dtype: the type of the vectors on disk.
         facts: what the vectors mean, as JSON.
         recipe: how to load the backbone again, as JSON; None for precomputed vectors.
     """

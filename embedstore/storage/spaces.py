@@ -181,7 +181,7 @@ def related_spaces(records: Sequence[SpaceRecord], key: str) -> set[str]:
 
     Args:
         records: every space.
-        key: of the space, which is not in the result.
+        key: the key of the space, which is not in the result.
     """
     parents = {record.key: record.space.parent for record in records}
 

@@ -47,7 +47,7 @@ def edit_from_table(writer: Writer, rows: EditRows) -> dict[str, int]:
     """Set columns of items from a table; an empty cell sets NULL, and columns that do not exist are created.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         rows: the table, which was read and typed before.
 
     Returns:

@@ -49,7 +49,7 @@ def run_query(catalog: Catalog, query: str, parameters: Sequence[Any], limits: Q
         catalog: the catalog to read.
         query: one statement.
         parameters: values for its ``?``.
-        limits: of time and memory.
+        limits: the limits of time and memory.
 
     Raises:
         QueryError: if the query is not one statement that reads the tables, or DuckDB rejects it.

@@ -83,7 +83,7 @@ def set_value(writer: Writer, new: NewValue, expected: Expectation, person: Pers
     """Set a value, and record who replaced what.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         new: the value.
         expected: what the items showed before.
         person: who sets it.
@@ -119,10 +119,10 @@ def reverse(writer: Writer, change: ChangedValues, operation: str, number: int, 
     """Give items the values back that a change replaced, where they still have the values that it set.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         change: what was changed.
         operation: ``undo`` or ``redo``.
-        number: of the run that recorded the change.
+        number: the number of the run that recorded the change.
         person: who reverses it.
 
     Raises:

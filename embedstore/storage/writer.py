@@ -107,7 +107,7 @@ class Writer:
         """
         header = None
         if batch.digests:
-            vectors = np.concatenate([np.atleast_2d(v) for v in batch.vectors])
+            vectors = np.atleast_2d(batch.vectors[0] if len(batch.vectors) == 1 else np.vstack(batch.vectors))
             if vectors.shape[1] != space.space.dim:
                 raise DimensionMismatch(
                     f"space {space.name} holds vectors of {space.space.dim}, these have {vectors.shape[1]}; "

@@ -53,7 +53,6 @@ def main() -> None:
     parser.add_argument("rows", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=20)
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
     store = es.open(open_or_create_store(options.folder, options.rows))
     queries = arrays_of(options.folder, options.rows)[2]
     for query in queries[:5]:

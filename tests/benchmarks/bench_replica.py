@@ -88,7 +88,6 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "embedstore-bench")
     args = parser.parse_args()
-    args.folder.mkdir(parents=True, exist_ok=True)
     path = corpus.open_or_create_store(args.folder, args.rows)
     for servers in args.servers:
         run(path, servers, args.queries)

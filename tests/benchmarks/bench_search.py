@@ -144,9 +144,9 @@ def main() -> None:
             if truth is None or options.recall:
                 print_row("embedstore, as it plans", share, measured, truths[share], own[share])
         for name in [n for n in options.names.split(",") if n]:
-            run_peer(options.peers, folder, name, truths, own)
+            run_peer(options.peers, corpus.folder_of(folder, options.rows), name, truths, own)
         if options.duckdb:
-            search = search_duckdb(folder, x, u)
+            search = search_duckdb(corpus.folder_of(folder, options.rows), x, u)
             for share in SHARES:
                 measured = time_queries(search(share), q[:3])
                 print_row("DuckDB brute force", share, measured, truths[share][:3], own[share])

@@ -49,11 +49,18 @@ def add(store: es.Store, rows: int, *, first: int = 0) -> None:
         store.add_vectors(x, table, space="bench", unit_norm=True)
 
 
+def folder_of(folder: Path, rows: int) -> Path:
+    """Return the folder of a number of rows, which is created if it is missing."""
+    inside = folder / str(rows)
+    inside.mkdir(parents=True, exist_ok=True)
+    return inside
+
+
 def open_or_create_store(folder: Path, rows: int) -> Path:
     """Return the path of a store with so many rows in a folder; it is created if it is missing."""
-    path = folder / "bench.store"
+    path = folder_of(folder, rows) / "bench.store"
     if not path.exists():
-        temporary = folder / "temporary.store"
+        temporary = path.with_name("temporary.store")
         add(es.create(temporary), rows)
         temporary.rename(path)
     return path
@@ -61,6 +68,7 @@ def open_or_create_store(folder: Path, rows: int) -> Path:
 
 def arrays_of(folder: Path, rows: int) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
     """Return ``(x (rows, DIM), u (rows,), q (7, DIM))`` from ``.npy`` files; x is mapped, q are near rows of it."""
+    folder = folder_of(folder, rows)
     if not (folder / "q.npy").exists():
         x = np.lib.format.open_memmap(folder / "x.npy", "w+", np.float32, (rows, DIM))
         u = np.empty(rows)

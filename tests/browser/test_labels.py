@@ -106,7 +106,7 @@ def test_a_selection_limits_the_search_and_is_left_again(visits, writer):
     assert sum(int(text.split()[-1]) for text in splits.all_inner_texts()) == 4
     page.get_by_label("Search", exact=True).fill("a red heart")
     page.keyboard.press("Enter")
-    expect(page.get_by_test_id("count")).to_contain_text(" hit")
+    expect(page.get_by_test_id("count")).to_contain_text(re.compile("^[1-4] hit|nothing fits, 4 nearest"))
     page.get_by_label("Clear the search").click()
     page.get_by_label("Leave the selection").click()
     expect(page.get_by_test_id("count")).to_have_text(f"{ITEMS} of {ITEMS} items")

@@ -47,7 +47,7 @@ def test_the_pairs_are_those_of_a_plain_product(n, dim, seed, copies, spread, le
     """No pair is lost and none is invented, up to rounding at the threshold, for every size of the tiles."""
     X = crowd(n, dim, seed, copies=copies, spread=spread)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(self_join, "_TILE", tile)
+        patch.setattr(self_join, "TILE", tile)
         found = nearest_pairs(X, 32, min_cosine=least)
     wanted, cosine = oracle(X, 32, least)
     sure = {p for p in wanted if cosine[p] >= least + 1e-5}

@@ -110,3 +110,13 @@ def test_the_files_that_the_journeys_name_exist():
         files = re.findall(r"^\| `([\w/]+\.py)` \|", journey, re.MULTILINE)
         assert 5 <= len(files) <= 16
         assert [name for name in files if not (ROOT / "embedstore" / name).is_file()] == []
+
+
+def test_the_drawing_of_the_rooms_has_every_room_and_every_module_at_the_root():
+    """A new room or a loose module is drawn where its level is."""
+    page = (ROOT / "docs" / "internals.md").read_text(encoding="utf-8")
+    drawn = re.search(r"```text\n(.*?)```", page, re.DOTALL).group(1)
+    package = ROOT / "embedstore"
+    rooms = {p.parent.name for p in package.glob("*/__init__.py")}
+    modules = {p.name for p in package.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert [name for name in sorted(rooms | modules) if not re.search(rf"(?m)(^| ){re.escape(name)}( |$)", drawn)] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,24 @@ PROMPTS = Path("/usr/share/asterisk/sounds")  # of the packages asterisk-core-so
 VOICES: Mapping[str, str] = {"en": "en_US_f_Allison", "fr": "fr_CA_f_June"}
 
 
+def _glosses() -> dict[str, list[str]]:
+    """Return the distinct first glosses of the nouns by the number of their file, in the order of WordNet."""
+    found: dict[str, dict[str, None]] = {}
+    for line in NOUNS.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("  "):
+            gloss = line.split(" | ", 1)[1].split(";")[0].strip()
+            found.setdefault(line.split(" ", 2)[1], {})[gloss] = None
+    return {number: list(glosses) for number, glosses in found.items()}
+
+
+def _write_rows(path: Path, rows: Iterable[tuple[str, str, int]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        written = csv.writer(file)
+        written.writerow(["gloss", "topic", "draw"])
+        written.writerows(rows)
+    return path
+
+
 def write_glosses(path: Path, draws: int = 1) -> Path:
     """Write a table of the glosses of ten topics, drawn at random, and return its path.
 
@@ -29,20 +47,27 @@ def write_glosses(path: Path, draws: int = 1) -> Path:
     Raises:
         FileNotFoundError: if WordNet is not installed.
     """
-    by_topic: dict[str, set[str]] = {topic: set() for topic in TOPICS}
-    numbers = {number: topic for topic, number in TOPICS.items()}
-    for line in NOUNS.read_text(encoding="utf-8").splitlines():
-        fields = line.split(" ", 2)
-        if not line.startswith("  ") and fields[1] in numbers:
-            by_topic[numbers[fields[1]]].add(line.split(" | ", 1)[1].split(";")[0].strip())
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["gloss", "topic", "draw"])
-        for topic, found in by_topic.items():
-            texts = sorted(found)
-            chosen = np.random.default_rng(0).choice(len(texts), GLOSSES * draws, replace=False)
-            rows.writerows((texts[n], topic, at // GLOSSES) for at, n in enumerate(chosen))
-    return path
+    found = _glosses()
+    rows: list[tuple[str, str, int]] = []
+    for topic, number in TOPICS.items():
+        texts = sorted(found[number])
+        chosen = np.random.default_rng(0).choice(len(texts), GLOSSES * draws, replace=False)
+        rows += [(texts[n], topic, at // GLOSSES) for at, n in enumerate(chosen)]
+    return _write_rows(path, rows)
+
+
+def write_first_glosses(path: Path) -> Path:
+    """Write a table of the first 60 glosses of each of the ten files with the most, and return its path.
+
+    Args:
+        path: of the table, with the numbers of the files as topics.
+
+    Raises:
+        FileNotFoundError: if WordNet is not installed.
+    """
+    found = _glosses()
+    largest = sorted(found, key=lambda number: (-len(found[number]), number))[:10]
+    return _write_rows(path, ((gloss, number, 0) for number in largest for gloss in found[number][:GLOSSES]))
 
 
 def write_prompts(path: Path, count: int) -> Path:

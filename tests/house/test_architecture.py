@@ -1,6 +1,7 @@
 """The house: who may speak SQL to the catalog, who may write, and that a class name means one thing."""
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,19 @@ def test_only_storage_speaks_sql_to_the_catalog():
                 found.append(f"{path.relative_to(ROOT)}:{call.lineno}: {name}")
             if name.endswith((".execute", ".executemany")) and room(path) not in ("sources", "replicas"):
                 found.append(f"{path.relative_to(ROOT)}:{call.lineno}: {name}")
+    assert found == []
+
+
+def test_the_text_of_a_query_is_in_storage():
+    """Rooms above it name a query; they do not write one, not even for the public verb ``sql``."""
+    query = re.compile(r"\s*(SELECT|FROM|WITH|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|ATTACH|COPY)\s")
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.value}"
+        for path in MODULES
+        if room(path) not in ("storage", "sources", "replicas")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and query.match(node.value)
+    ]
     assert found == []
 
 

@@ -50,3 +50,15 @@ def test_an_option_help_is_a_sentence():
             if is_help and str(node.value.value).startswith(("Of ", "For each")):
                 found.append(f"{path.name}: {node.value.value}")
     assert found == []
+
+
+def test_the_description_of_an_argument_or_attribute_names_it():
+    """``seed: of the folds`` is read only with the name in mind: a description begins with its noun."""
+    fragment = re.compile(r"^\s+\*{0,2}[A-Za-z_]+: (of|that|to be) (?!of the compressed file)")
+    found = [
+        f"{path.relative_to(ROOT)}:{n}: {line.strip()}"
+        for path in sorted((ROOT / "embedstore").rglob("*.py"))
+        for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if fragment.search(line)
+    ]
+    assert found == []

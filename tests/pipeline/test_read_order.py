@@ -21,7 +21,7 @@ from tests.helpers import vector_stores
 class Listed:
     """A source of names and times, which are all that a plan reads."""
 
-    roots, archives, tables = (), (), ()
+    roots, archives, tables, unit = (), (), (), "file"
 
     def __init__(self, files):
         self.files = files

@@ -107,20 +107,19 @@ def brute_force(rows, least):
 
 
 @contextmanager
-def sizes(*, block, tile):
-    """Make blocks and tiles small, so that few rows have many of them."""
+def tiles_of(*tile):
+    """Make tiles small, so that few rows have many of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(self_join, "BLOCK_ROWS", block)
-        patch.setattr(self_join, "_TILE", tile)
+        patch.setattr(self_join, "TILE", tile)
         yield
 
 
 @settings(deadline=None, max_examples=60)
-@given(rows=matrices(), least=st.floats(0.05, 0.999), block=st.integers(1, 30), tile=st.integers(1, 30))
-def test_the_pairs_are_those_of_brute_force(rows, least, block, tile):
-    """Whatever the dimensions, the threshold and the sizes of blocks: each pair once, none more and none less."""
+@given(rows=matrices(), least=st.floats(0.05, 0.999), height=st.integers(1, 30), width=st.integers(1, 30))
+def test_the_pairs_are_those_of_brute_force(rows, least, height, width):
+    """Whatever the dimensions, the threshold and the sizes of tiles: each pair once, none more and none less."""
     expected, clear = brute_force(rows, least)
-    with sizes(block=block, tile=(tile, tile)), short_rows(lambda i: rows[i], len(rows)) as short:
+    with tiles_of(height, width), short_rows(lambda i: rows[i], len(rows)) as short:
         join = self_join.SelfJoin(lambda i: rows[i], short, least)
         found = set_of(join.all_pairs())
         sampled = np.arange(0, len(rows), 3)
@@ -148,11 +147,11 @@ def test_pairs_within_cells_are_pairs_and_none_is_repeated(rows, least, cells, s
 
 
 @settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60), least=st.floats(0.3, 0.99), block=st.integers(1, 30))
-def test_groups_equal_connected_components(seed, count, least, block):
-    """Whatever the block size, groups and lowest cosines equal those of Kruskal's algorithm over all pairs."""
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60), least=st.floats(0.3, 0.99), size=st.integers(1, 30))
+def test_groups_equal_connected_components(seed, count, least, size):
+    """Whatever the size of tiles, groups and lowest cosines equal those of Kruskal's algorithm over all pairs."""
     rows = unit(np.random.default_rng(seed).standard_normal((count, 3)).astype(np.float32))
-    with sizes(block=block, tile=(block, block)), short_rows(lambda i: rows[i], count) as short:
+    with tiles_of(size, size), short_rows(lambda i: rows[i], count) as short:
         pairs = self_join.SelfJoin(lambda i: rows[i], short, least).all_pairs()
         groups = connected_groups(pairs, count)
     edges = sorted(((float(rows[i] @ rows[j]), i, j) for j in range(count) for i in range(j)), reverse=True)

@@ -34,7 +34,7 @@ class PrecisionChoice:
 
     Attributes:
         precision: ``fp32``, ``fp16`` or ``bf16``.
-        agreement: of the half precision with fp32 on the first batch; None for fp32.
+        agreement: the agreement of the half precision with fp32 on the first batch; None for fp32.
         refused: the half precisions that gave other vectors.
     """
 
@@ -76,7 +76,8 @@ class RuntimeChoice:
         concurrency: how many batches may be encoded at once.
         agreement: how closely it agrees with the unchanged eager network, or None if it is that network.
         folded_batchnorms: how many batch normalizations are folded into convolutions.
-        precision: of the forward passes, how closely it agrees with fp32, and which were refused.
+        precision: the precision of the forward passes, how closely it agrees with fp32, and which precisions were
+            refused.
         notices: what the user should know about the choice, one sentence each.
     """
 

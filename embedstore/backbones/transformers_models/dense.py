@@ -33,7 +33,7 @@ def add_dense_layers(module: nn.Module, folder: ModelFolder, paths: tuple[str, .
     Args:
         module: the network.
         folder: the files of the model.
-        paths: of the layers inside the folder, in the order of their work.
+        paths: the paths of the layers inside the folder, in the order of their work.
         recipe: what was requested.
 
     Raises:
@@ -59,7 +59,7 @@ class _Dense(nn.Sequential):
 
     Args:
         folder: the files of the model.
-        path: of the layer inside the folder.
+        path: the path of the layer inside the folder.
     """
 
     def __init__(self, folder: ModelFolder, path: str) -> None:

@@ -28,7 +28,7 @@ class ModelFolder:
 
     Attributes:
         path: the folder.
-        name: of the model in messages, as the user wrote it.
+        name: the name of the model in messages, as the user wrote it.
         config: the parsed configuration of ``transformers``.
     """
 

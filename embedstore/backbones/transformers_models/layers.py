@@ -19,7 +19,7 @@ def layer_output(module: Any, layer: str | None, name: str) -> tuple[str, Callab
     Args:
         module: the network.
         layer: ``last``, or a number: 0 is what the first block reads, 1 what it gives, -1 is the last.
-        name: of the model in messages.
+        name: the name of the model in messages.
 
     Raises:
         BadBackbone: when there is no such layer.

@@ -110,7 +110,7 @@ def processor_preprocess(facts: dict[str, Any], name: str) -> Preprocess:
 
     Args:
         facts: what the processor says of itself.
-        name: of the model in messages.
+        name: the name of the model in messages.
 
     Raises:
         BadBackbone: when it does something that no preprocessing here does.

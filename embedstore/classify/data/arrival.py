@@ -61,8 +61,8 @@ class _Sides:
     """Units that are joined into sets, each on one side.
 
     Attributes:
-        held_out: of the name of a set, whether it is held out: any of the sets that it was joined from was.
-        joined: of the name of a set, whether any two of them were on different sides.
+        held_out: whether a set is held out, by its name: one of the sets that it was joined from was.
+        joined: whether two of these sets were on different sides, by the name of the joined set.
     """
 
     def __init__(self, held_out: NDArray[np.bool_]) -> None:

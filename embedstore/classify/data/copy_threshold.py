@@ -139,7 +139,7 @@ def _widest_gap(cosine: NDArray[np.float32], n_rows: int) -> tuple[float, float]
     """Return the cosines at both ends of the widest gap behind the nearest pairs, or None if there is no gap.
 
     Args:
-        cosine: of the nearest pairs, descending.
+        cosine: the cosines of the nearest pairs, descending.
         n_rows: number of rows.
     """
     first = int(_FITTED_RANKS[0][0] * n_rows)
@@ -173,7 +173,7 @@ def _fitted_threshold(cosine: NDArray[np.float32], n_rows: int, expected: float)
     """Return the cosine at which a fitted law expects so many pairs; the lowest of the laws of two ranges.
 
     Args:
-        cosine: of the nearest pairs, descending.
+        cosine: the cosines of the nearest pairs, descending.
         n_rows: number of rows.
         expected: number of pairs.
     """
@@ -188,7 +188,7 @@ def _extrapolate(distance: NDArray[np.float64], first: int, last: int, expected:
     """Return the distance within which a power law expects so many pairs.
 
     Args:
-        distance: of the nearest pairs, ascending.
+        distance: the distances of the nearest pairs, ascending.
         first: pairs that may be copies: only their number counts, as censored values.
         last: the pairs that are fitted.
         expected: number of pairs.

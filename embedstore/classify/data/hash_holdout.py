@@ -148,7 +148,7 @@ class _Holdout:
                 return
 
     def _groups_of(self, label: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the groups of a class and their rows of it."""
+        """Return the groups that have a class, and how many rows of the class each has."""
         of_label = slice(self._begin[label], self._begin[label + 1])
         return self._group[of_label], self._rows[of_label]
 

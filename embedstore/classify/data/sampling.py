@@ -24,7 +24,7 @@ def sample_per_class(data: Features, rows: NDArray[np.int64], max_per_class: int
             without any.
         rows: int64 ``(M,)`` rows to draw from.
         max_per_class: rows per class.
-        seed: of the order in which rows are drawn.
+        seed: the random seed of the order in which rows are drawn.
 
     Returns:
         The rows, int64, ascending.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from threading import local
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.arrays import unit_rows
-from embedstore.cosine_bounds import ROUNDING, SAMPLE_ROWS, main_directions, shorten
+from embedstore.cosine_bounds import SAMPLE_ROWS, TILE, BoundTiles, main_directions, shorten
 from embedstore.threads import map_parts
 
 MAX_EXACT_WORK = 5e11  # multiplications of comparing all rows: about five seconds on two cores
@@ -18,7 +17,6 @@ ROWS_PER_CELL = 1000
 CELLS_PER_ROW = 2  # nearest cells that a row is compared in
 _BLOCK = 4096
 _BOUNDED_COSINE = 0.5  # from which bounds in few dimensions rule out most pairs
-_TILE = (1024, 2048)  # rows of each side of one product: its 8 MiB of scores stay in the processor's cache
 _CROWDED = 8  # pairs per row that bounds leave in one product: beyond, all pairs of the rows are computed
 _TRAINING_ROWS_PER_CELL = 40  # FAISS advises at least 39
 
@@ -96,7 +94,7 @@ def _pairs_within(
     rows = np.concatenate([unit_rows(X[members[n : n + _BLOCK]]) for n in range(0, len(members), _BLOCK)])
     block, few = _BLOCK, None
     if directions is not None:
-        block, few = _TILE[0], _FewPairs(rows, shorten(rows, directions), min_cosine)
+        block, few = TILE[0], _FewPairs(rows, shorten(rows, directions), min_cosine)
     nearest = _Nearest(rows, min(neighbors + 1, len(rows)), min_cosine)
 
     def pairs_of(begin: int) -> Pairs:
@@ -144,14 +142,14 @@ class _FewPairs:
 
     def __init__(self, rows: NDArray[np.float32], short: NDArray[np.float32], min_cosine: float) -> None:
         self._rows, self._short, self._min_cosine = rows, short, min_cosine
-        self._own = local()  # of each thread: the memory of one product
+        self._tiles = BoundTiles()
 
     def of(self, begin: int) -> _PlacedPairs | None:
         """Return the pairs of a block of rows with all rows but themselves, None where bounds leave too many."""
         parts = []
-        for first in range(0, len(self._rows), _TILE[1]):
+        for first in range(0, len(self._rows), TILE[1]):
             row, other = self._possible(begin, first)
-            if len(row) > _CROWDED * _TILE[0]:
+            if len(row) > _CROWDED * TILE[0]:
                 return None
             cosine = np.einsum("ij,ij->i", self._rows[begin + row], self._rows[other])
             is_near = cosine >= self._min_cosine
@@ -161,22 +159,11 @@ class _FewPairs:
 
     def _possible(self, begin: int, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the pairs of one tile that may be near enough."""
-        one, other = self._short[begin : begin + _TILE[0]], self._short[first : first + _TILE[1]]
-        scores = self._tile()[: len(one) * len(other)].reshape(len(one), len(other))
-        np.matmul(one, other.T, out=scores)
-        limit = np.float32(self._min_cosine - ROUNDING)
-        near = np.flatnonzero(scores.max(axis=1) >= limit)
-        row, column = np.nonzero(scores[near] >= limit)
-        row, column = near[row], column + first
+        one, other = self._short[begin : begin + TILE[0]], self._short[first : first + TILE[1]]
+        row, column = self._tiles.possible_pairs(one, other, self._min_cosine)
+        column += first
         is_other = begin + row != column
         return row[is_other], column[is_other]
-
-    def _tile(self) -> NDArray[np.float32]:
-        """Return the scores of the last product of this thread, to write the next into."""
-        if not hasattr(self._own, "tile"):
-            self._own.tile = np.empty(_TILE[0] * _TILE[1], np.float32)
-        tile: NDArray[np.float32] = self._own.tile
-        return tile
 
 
 def _sorted_once(parts: list[Pairs], n: int) -> Pairs:

@@ -52,7 +52,7 @@ class UnlabeledPool(Protocol):
         """Return the items and float32 vectors of a random sample, at most ``count``."""
 
     def sample_blocks(self, count: int, seed: int) -> Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Yield such a sample in blocks."""
+        """Yield the items and vectors of a random sample in blocks."""
 
 
 class Strategy(StrEnum):
@@ -92,7 +92,7 @@ class LabelSuggestions(Table):
         strategy: ``typical`` while fewer than two classes have a label, then ``uncertain``.
         label: the column.
         head: name of the head.
-        seconds: of the selection.
+        seconds: the duration of the selection.
     """
 
     suggestions: tuple[LabelSuggestion, ...]
@@ -182,7 +182,7 @@ def suggest_labels(
         pool: the unlabeled items.
         labeled: the labeled items.
         k: number of items to suggest.
-        seed: of the samples and of the clusters.
+        seed: the random seed of the samples and of the clusters.
 
     Returns:
         How the items were chosen, the items, and how many contents were compared.
@@ -219,7 +219,7 @@ class _UseRule:
     """How useful an item is: its uncertainty to a power, times the mean weight of the classes that it may have.
 
     Attributes:
-        power: of the uncertainty.
+        power: the power of the uncertainty.
         class_weights: float32 ``(K,)``, by class of the estimator.
         exploration: how much items count that may be of a class without a label, 0 to 1.
     """

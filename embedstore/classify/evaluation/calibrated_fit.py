@@ -36,7 +36,7 @@ def fit_calibrated_head(
         train: rows to fit on.
         calibration: rows that neither train nor evaluate; may be empty.
         settings: calibration method, target precision or alpha, and the seed.
-        options: of the head's constructor.
+        options: the options of the head's constructor.
 
     Returns:
         The fitted classifier, and the number of rows that it was calibrated on (0 without calibration).
@@ -52,7 +52,10 @@ def fit_calibrated_head(
             "label anyway: leave them out, or use calibrate"
         )
     if settings.chooses_thresholds and not train.multilabel:
-        raise BadHead("label_thresholds are for several labels per item; the class with the highest score is predicted")
+        raise BadHead(
+            "label_thresholds are for several labels per item; leave them out: with one label per item the class with "
+            "the highest score is predicted"
+        )
     estimator = fit_head(head, train, seed=settings.seed, options=options)
     if not settings.needs_calibration:
         return estimator, 0

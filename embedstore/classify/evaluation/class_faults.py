@@ -50,10 +50,10 @@ class TwoClusters:
     """A class of two clusters.
 
     Attributes:
-        name: of the class.
+        name: the name of the class.
         larger: int64 ``(A,)``, the rows of the larger cluster.
         smaller: int64 ``(B,)``, the rows of the smaller one.
-        p_value: of the test that there is one mode.
+        p_value: the p-value of the test that there is one mode.
     """
 
     name: str
@@ -67,8 +67,9 @@ class SameClasses:
     """Two classes that look like one.
 
     Attributes:
-        names: of the classes.
-        share: of their rows that are predicted right without them, by the better of two classifiers; chance is 0.5.
+        names: the names of the classes.
+        share: the share of their rows that are predicted right without them, by the better of two classifiers; chance
+            is 0.5.
         limit: the upper end of its 95% interval.
     """
 
@@ -82,7 +83,7 @@ def class_rows(y: NDArray[np.str_], *, seed: int = 0) -> Classes:
 
     Args:
         y: the class of each row ``(N,)``.
-        seed: of the samples.
+        seed: the random seed of the samples.
     """
     rng = np.random.default_rng(seed)
     names, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
@@ -138,7 +139,7 @@ def two_clusters(X: FloatArray, classes: Classes, *, seed: int = 0) -> list[TwoC
     Args:
         X: unit rows, float32 ``(N, D)``.
         classes: the rows of each class.
-        seed: of the halves and of k-means.
+        seed: the random seed of the halves and of k-means.
     """
     found = []
     for name, rows in classes.items():
@@ -188,7 +189,7 @@ def same_classes(X: FloatArray, classes: Classes, *, seed: int = 0) -> list[Same
     Args:
         X: unit rows, float32 ``(N, D)``.
         classes: the rows of each class.
-        seed: of the samples.
+        seed: the random seed of the samples.
     """
     compared = (_compare(X, pair, classes, seed) for pair in _near_pairs(X, classes))
     return sorted((c for c in compared if c.limit < SAME_CLASS_LIMIT), key=lambda c: (c.share, c.names))

@@ -29,11 +29,11 @@ class TellingColumn:
     """A column that predicts the label better than the vectors do.
 
     Attributes:
-        name: of the column.
+        name: the name of the column.
         accuracy: share of the rows that it predicts right, out of fold.
         head_accuracy: share of the same rows that the head predicts right, out of fold.
         is_renaming: whether each value has one label, and each label one value.
-        p_value: of the test that the column predicts no better.
+        p_value: the p-value of the test that the column predicts no better.
     """
 
     name: str
@@ -52,7 +52,7 @@ def telling_columns(
         columns: the values of each row by column: numbers with NaN where there is none, or texts and None.
         y: the label of each row ``(N,)``; rows are independent of each other.
         head_is_right: whether the head predicts the row right, out of fold, ``(N,)``.
-        seed: of the folds.
+        seed: the random seed of the folds.
     """
     if len(y) < MIN_ROWS:
         return []
@@ -71,9 +71,9 @@ def predicted_right(values: Column, y: NDArray[np.str_], *, seed: int = 0) -> ND
     """Return which labels a column alone predicts right, out of fold, bool ``(N,)``.
 
     Args:
-        values: of each row.
+        values: the values of each row.
         y: the label of each row.
-        seed: of the folds.
+        seed: the random seed of the folds.
     """
     codes = np.unique(y, return_inverse=True)[1]
     fold = np.random.default_rng(seed).permutation(len(y)) % _FOLDS
@@ -126,7 +126,7 @@ def folders_without_labels(uris: Sequence[str], y: NDArray[np.str_]) -> NDArray[
     """Return the folder of each file without the parts that are names of labels, which is where labels come from.
 
     Args:
-        uris: of the rows.
+        uris: the uris of the rows.
         y: the label of each row.
     """
     labels = set(y.tolist())

@@ -31,9 +31,9 @@ class SpaceCost:
     """What a space costs.
 
     Attributes:
-        dim: of its vectors.
-        bytes_per_item: of a vector on disk.
-        images_per_second: of the run that embedded the most images into it; None where none is known.
+        dim: the length of its vectors.
+        bytes_per_item: the size in bytes of a vector on disk.
+        images_per_second: the speed of the run that embedded the most images into it; None where none is known.
     """
 
     dim: int
@@ -47,11 +47,11 @@ class ComparedHead:
 
     Attributes:
         evaluation: its figures.
-        cost: of the space.
+        cost: the cost of the space.
         learning_curve: over labels per class, where it was requested.
         accuracy_gap: accuracy of the best minus its own, with a 95% interval that holds for all pairs together; None
             for the best.
-        p_value: of an exact test against the best, two-sided, with Holm's correction over all pairs.
+        p_value: the p-value of an exact test against the best, two-sided, with Holm's correction over all pairs.
         items_needed: held-out items that would show this gap in four of five cases; None for no gap.
     """
 
@@ -218,7 +218,7 @@ def _rank(e: Evaluation) -> tuple[float, float]:
 
 
 def _gap_to_best(pairs: PairwiseDifferences, place: int) -> tuple[MetricDifference | None, float | None, int | None]:
-    """Return the accuracy gap to the first, its p-value and the items that would show it; nothing for the first."""
+    """Return the accuracy gap to the first, its p-value, and how many items would show it; None each for the first."""
     if place == 0:
         return None, None, None
     gap = pairs.interval(0, place)

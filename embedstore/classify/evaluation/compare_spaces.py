@@ -24,7 +24,7 @@ class PairedEvaluation:
     """One classifier in both spaces, evaluated on the same rows.
 
     Attributes:
-        name: of the classifier.
+        name: the name of the classifier.
         baseline: its evaluation in the old space.
         candidate: its evaluation in the new space.
         accuracy_gain: accuracy of the candidate minus the baseline, with its 95% interval.
@@ -162,7 +162,7 @@ def evaluate_in_both_spaces(
             :func:`embedstore.classify.data.sampling.select_shared_items`.
         candidate: features of the same items in the new space.
         heads: names of heads.
-        seed: of the split.
+        seed: the random seed of the split.
 
     Raises:
         LabelError: when the labels do not support the split or a head.

@@ -25,7 +25,7 @@ class HeldOutScore:
     Attributes:
         value: the score.
         correct: bool ``(M,)``, the rows that are right, if the score is their share.
-        standard_error: of the score over other held-out rows, if it is another one.
+        standard_error: the standard error of the score over other held-out rows, if it is another one.
     """
 
     value: float
@@ -119,7 +119,7 @@ def bootstrap_error(score: Callable[[NDArray[np.int64]], float], groups: NDArray
     """Return the standard error of a score over held-out rows, from 100 draws of their groups.
 
     Args:
-        score: of some rows, which may be repeated.
+        score: the score of some rows, which may be repeated.
         groups: int64 ``(M,)``.
     """
     rng = np.random.default_rng(0)

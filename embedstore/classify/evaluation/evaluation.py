@@ -95,11 +95,11 @@ class Evaluation(Table):
         n_train_without_split: training items without a split of their own, where the held-out items have one.
         label_notes: what a person should know about the labels, one sentence each.
         split_notes: what a person should know about items on one side of the split, one sentence each.
-        seed: of splits, folds and heads.
+        seed: the random seed of splits, folds and heads.
         unlearned_classes: classes that only the held-out side has, or that have too few examples to learn from; their
             rows count as wrong.
         estimator: the fitted scikit-learn classifier; after folds one more, fitted on all rows.
-        predictions: of the held-out rows.
+        predictions: the predictions of the held-out rows.
         report: metrics with 95% intervals, confusion matrix and per-class table.
         hyperparameters: selected without the held-out rows, e.g. ``{"C": 0.1}``.
         grid_edges: those of them that are the first or the last value tried.
@@ -109,7 +109,7 @@ class Evaluation(Table):
         calibration: the calibration method and its effect on the held-out rows.
         abstain: the threshold below which the head abstains, and its precision and coverage on the held-out rows.
         conformal: the threshold of the sets of classes, their coverage and size on the held-out rows.
-        seconds: of fitting and evaluating.
+        seconds: the duration of fitting and evaluating.
         slices: the figures by the values of a column; None where none was given.
         protocol: what the protocol of that name tried and selected; None where none was given.
     """

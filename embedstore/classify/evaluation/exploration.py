@@ -31,7 +31,7 @@ class Exploration:
     """Weighs items by how much they may be of a class without a label.
 
     Attributes:
-        share: of items whose class has no label.
+        share: the share of items whose class has no label.
         labeled: unit rows with a label, float32 ``(M, D)``.
         reference: unit rows without a label, float32 ``(R, D)``.
     """

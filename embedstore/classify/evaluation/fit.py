@@ -30,8 +30,8 @@ def fit_head(head: str, train: Features, *, seed: int = 0, options: dict[str, An
     Args:
         head: one of :data:`embedstore.classify.heads.HEAD_NAMES`.
         train: labeled rows.
-        seed: of the heads that draw random numbers.
-        options: of the head's constructor.
+        seed: the random seed of the heads that draw random numbers.
+        options: the options of the head's constructor.
 
     Returns:
         The fitted scikit-learn classifier.
@@ -107,8 +107,8 @@ def out_of_fold_probabilities(
         class_names: the K classes in the order of the columns.
         head: name of the head.
         n_folds: number of folds.
-        seed: of the folds and of the head.
-        options: of the head's constructor.
+        seed: the random seed of the folds and of the head.
+        options: the options of the head's constructor.
         nested: choose the C of logistic regression inside each fold, not once on all folds.
         fallback_c: C of a fold whose training rows cannot choose it; by default 1.
 

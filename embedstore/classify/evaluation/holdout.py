@@ -36,7 +36,7 @@ def evaluate_head(head: str, data: Features, settings: EvaluationSettings | None
         head: ``logistic``, ``knn`` or another of :data:`embedstore.classify.heads.HEAD_NAMES`.
         data: labeled rows.
         settings: folds, seed, near-duplicates, calibration.
-        options: of the head's constructor.
+        options: the options of the head's constructor.
 
     Raises:
         LabelError: when the labels do not support the split or the head.
@@ -89,7 +89,7 @@ def evaluate_fitted(estimator: Any, data: Features, *, head: str, split: str, se
         data: labeled rows; all of them are evaluated.
         head: name of the head, for the report.
         split: name of the held-out side, for the report.
-        seed: of the split, for the report.
+        seed: the random seed of the split, for the report.
     """
     start = time.perf_counter()
     every_row = TrainTestSplit(_NO_ROWS, np.arange(len(data)), split, 0)

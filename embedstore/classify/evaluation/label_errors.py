@@ -130,7 +130,7 @@ class LabelErrorReport(Table):
         label: the column.
         head: name of the head that predicted the labels.
         folds: number of folds requested.
-        seconds: of the check.
+        seconds: the duration of the check.
     """
 
     issues: tuple[LabelIssue, ...]
@@ -190,7 +190,7 @@ class LabelErrorSettings:
     Attributes:
         head: name of the head whose out-of-fold probabilities count.
         folds: number of folds; a small class lowers it.
-        seed: of the folds and of the head.
+        seed: the random seed of the folds and of the head.
         ranked_by: the score that ranks the labels, one of :class:`LabelScore`.
         flagged_by: how labels are flagged as wrong, one of :class:`LabelFilter`.
         near_duplicates: how they are found; no item is judged by a head that was fitted on its copies.

@@ -60,7 +60,8 @@ class LabelForecast(Table):
         label: the column.
         head: name of the head.
         labels: items with a label; copies count once.
-        accuracy: of a head that is fitted on these labels, on new items of the same kind as the labeled ones.
+        accuracy: the accuracy of a head that is fitted on these labels, on new items of the same kind as the labeled
+            ones.
         at_twice: its accuracy to expect with twice as many labels.
         gain: the difference to expect, with its own interval.
         labels_for_a_point: further labels that one point (0.01) of accuracy is expected to cost; None if more labels
@@ -106,7 +107,7 @@ def forecast_labels(head: str, data: Features, *, seed: int = 0) -> LabelForecas
     Args:
         head: name of the head.
         data: labeled rows, copies in one group.
-        seed: of the folds and the head.
+        seed: the random seed of the folds and the head.
 
     Raises:
         LabelError: if the rows have several labels each, fewer than 20 different pictures, or fewer than two classes.
@@ -160,7 +161,7 @@ def _gain(ratio: float, doublings: float) -> float:
     """Return the gain of further doublings, as a share of the gain of the last two.
 
     Args:
-        ratio: of the gain of a doubling to that of the one before.
+        ratio: the ratio of the gain of a doubling to that of the one before.
         doublings: how many, not necessarily whole.
     """
     total = doublings if ratio == 1 else ratio * (1 - ratio**doublings) / (1 - ratio)

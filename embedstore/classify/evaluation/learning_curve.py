@@ -44,7 +44,7 @@ class LearningCurveSettings:
     Attributes:
         labels_per_class: the budgets; all labels are always the last point.
         repeats: draws per budget, each with its own seed.
-        seed: of the split and of the first draw.
+        seed: the random seed of the split and of the first draw.
         near_duplicates: how they are found; they count as one label, and stay on one side of every split.
     """
 
@@ -107,7 +107,7 @@ class LearningCurve(Table):
         split: the held-out side, as in :class:`embedstore.classify.evaluation.Evaluation`.
         n_held_out: held-out rows.
         points: by budget; the last has all labels.
-        seconds: of all fits.
+        seconds: the duration of all fits.
         skipped_budgets: budgets that the head cannot learn from, and why.
         notes: what was left out, and what a person should know about the labels, one sentence each.
         metric: accuracy, or with several labels per item the mean average precision over the labels.
@@ -179,7 +179,7 @@ def learning_curve(
         head: name of the head.
         data: labeled rows.
         settings: label budgets, draws and seed; budgets that no class can fill are skipped.
-        options: of the head's constructor.
+        options: the options of the head's constructor.
 
     Raises:
         LabelError: when the labels do not support the split or the head.

@@ -14,7 +14,7 @@ class ProtocolCandidate:
     """One value that was tried.
 
     Attributes:
-        value: of C, or of k.
+        value: the value of C, or of k.
         choice_accuracy: accuracy on the items that select; None where they do not select.
         accuracy: accuracy on the held-out items, with its 95% interval; None where only the selected value has one.
         top5_accuracy: likewise the share of items whose label is among the five first.

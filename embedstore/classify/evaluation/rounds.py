@@ -26,7 +26,7 @@ class HoldoutRound:
     Attributes:
         split: the rows that trained the head, and the held-out rows.
         estimator: the fitted classifier.
-        predictions: of the held-out rows, in the order of the estimator's classes.
+        predictions: the predictions of the held-out rows, in the order of the estimator's classes.
         uncalibrated: float32 ``(M, K)`` probabilities before calibration; None where nothing was calibrated.
         n_calibration: rows that the head was calibrated on.
         n_unused_validation: rows of the split ``val`` that were used for nothing.

@@ -27,7 +27,7 @@ def centers_of(X: FloatArray, k: int, *, weights: FloatArray | None = None, seed
         X: float32 ``(N, D)``, with ``N >= k``.
         k: the number of centers.
         weights: how much each row counts, ``(N,)``; equal by default.
-        seed: of the first centers (k-means++, Arthur and Vassilvitskii 2007).
+        seed: the random seed of the first centers (k-means++, Arthur and Vassilvitskii 2007).
     """
     import faiss
     from sklearn.cluster import kmeans_plusplus

@@ -55,7 +55,7 @@ class EvaluationSettings:
 
     Attributes:
         folds: number of cross-validation folds over all rows; 0 evaluates on the train-test split.
-        seed: of the hashed split, the folds and the heads.
+        seed: the random seed of the hashed split, the folds and the heads.
         near_duplicates: ``group`` keeps near-duplicates together in every split and fold that is drawn, ``ignore``
             does not search for them, ``drop`` also leaves those of held-out rows out of training.
         near_duplicate_threshold: cosine in [0, 1] from which two rows count as near-duplicates; None chooses it from

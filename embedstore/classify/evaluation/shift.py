@@ -49,7 +49,7 @@ class ShiftedItem:
     Attributes:
         item: the item.
         side: ``first`` or ``second``, its set.
-        score: of a classifier that was not trained on it.
+        score: the score of a classifier that was not trained on it.
     """
 
     item: int
@@ -73,9 +73,9 @@ class ShiftReport(Table):
         n_both: items that are in both sets, which are left out.
         n_shared: items in groups (copies, or a declared group) that have items in both sets, which are left out.
         auroc: how often an item of the second set can be told from one of the first, with its 95% interval.
-        p_value: of the permutation test.
+        p_value: the p-value of the permutation test.
         noticed_auroc: the AUROC from which the test would have shown a shift.
-        n_permutations: of the test.
+        n_permutations: the number of permutations of the test.
         items: items that show the difference most: of the second set those least like the first, then of the first
             those least like the second.
         seconds: wall time.
@@ -169,7 +169,7 @@ def measure_shift(sets: ItemSets, settings: ShiftSettings, *, seconds: float = 0
     Args:
         sets: the items.
         settings: near-duplicates, the most draws of each set, the seed.
-        seconds: that loading took.
+        seconds: the time that loading took.
 
     Raises:
         LabelError: if a set has fewer than 20 independent draws.

@@ -45,7 +45,7 @@ class EvaluationSlice:
         value: the value; None for the items that have none.
         rows: its held-out items.
         groups: how many groups they are; a group is one draw.
-        accuracy: with its 95% interval.
+        accuracy: the accuracy with its 95% interval.
         mean_recall: mean recall over the classes of the slice, with its 95% interval; None with several labels per
             item.
         ranked: whether it has groups enough to be ranked and compared.
@@ -96,7 +96,7 @@ class SliceReport(Table):
         column: the column.
         metric: the figure that ranks the slices.
         slices: ranked slices first, the worst at the top, then the small ones.
-        gaps: of every pair of ranked slices, the largest first.
+        gaps: the gaps of every pair of ranked slices, the largest first.
         n_cut_values: values that are left out because there are too many; the most frequent ones are kept.
         n_cut_rows: held-out items with these values.
         value_notes: what a person should know about the values, one sentence each.

@@ -49,7 +49,7 @@ def two_sample_test(
     Args:
         X: float32 ``(N, D)``, independent draws.
         side: bool ``(N,)``, the rows of the second set.
-        n_permutations: of the sides.
+        n_permutations: the number of permutations of the sides.
         seed: random seed of the folds, the random features and the permutations.
     """
     rng = np.random.default_rng(seed)

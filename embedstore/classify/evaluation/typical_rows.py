@@ -24,7 +24,7 @@ def typical_rows(X: FloatArray, labeled: FloatArray, k: int, *, seed: int = 0) -
         X: unit rows without a label, float32 ``(N, D)``.
         labeled: unit rows with a label, float32 ``(M, D)``.
         k: how many, at most N are returned.
-        seed: of the clusters.
+        seed: the random seed of the clusters.
     """
     k = min(k, len(X))
     if not k:

@@ -25,9 +25,9 @@ def calibration_report(
     """Return log-loss, Brier score and calibration error of the held-out rows, before and after calibration.
 
     Args:
-        rounds: of the head.
+        rounds: the rounds of evaluation of the head.
         pooled: the predictions of all rounds.
-        method: of the calibration; None where the head is not calibrated.
+        method: the calibration method; None where the head is not calibrated.
     """
     if method is None:
         return None

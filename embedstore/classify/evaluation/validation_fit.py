@@ -28,7 +28,7 @@ def fit_with_validation(
         train: training rows.
         validation: rows that neither train nor evaluate otherwise.
         settings: ``choose_on``, ``refit`` and the seed.
-        options: of the head's constructor.
+        options: the options of the head's constructor.
 
     Returns:
         The fitted classifier.

@@ -60,7 +60,7 @@ class ConformalSets(HeadWrapper):
         return self
 
     def members(self, proba: FloatArray) -> Array:
-        """Return which classes each row's set contains, bool ``(N, K)``; the same for float32 and float64."""
+        """Return which classes the set of each row contains, bool ``(N, K)``; the same for float32 and float64."""
         return np.asarray(_stored(proba) >= self.threshold_)
 
     def predict_set(self, X: Array) -> Array:

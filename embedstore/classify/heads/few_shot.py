@@ -146,9 +146,9 @@ class TipAdapter(_FewShot):
             is 1, the paper's first value.
         betas: values tried on validation. Without validation beta is 5.5, the paper's first value.
         fine_tune: train the keys with AdamW and a cosine learning rate, as the paper does.
-        epochs: of the fine-tuning.
-        learning_rate: of the fine-tuning.
-        batch_size: of the fine-tuning.
+        epochs: the number of epochs of the fine-tuning.
+        learning_rate: the learning rate of the fine-tuning.
+        batch_size: the batch size of the fine-tuning.
         random_state: random seed of the fine-tuning and of the shots held out without validation rows.
 
     Attributes:

@@ -39,7 +39,7 @@ class WeightedKNN(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         k: neighbors. In DINO's experiments 20 is usually best on ImageNet; a few hundred labels need fewer.
         weights: ``softmax``, ``uniform`` or ``distance``.
-        temperature: of ``softmax``; 0.07 is DINO's.
+        temperature: the temperature of ``softmax``; 0.07 is DINO's.
         block_size: queries that a thread searches at once, at most 1,024, fewer where memory is short.
 
     Attributes:

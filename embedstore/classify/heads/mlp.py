@@ -34,9 +34,9 @@ class MLPHead(LogitClassifier):
     Args:
         hidden: number of hidden units.
         dropout: share of hidden units dropped in training.
-        learning_rate: of AdamW.
-        weight_decay: of AdamW.
-        batch_size: of AdamW.
+        learning_rate: the learning rate of AdamW.
+        weight_decay: the weight decay of AdamW.
+        batch_size: the batch size of AdamW.
         max_epochs: most epochs.
         patience: epochs without a lower held-out loss before training stops.
         validation_fraction: share of the rows, stratified by class, that decide when to stop. If a class has one row

@@ -50,7 +50,7 @@ class CalibrationError:
         value: the debiased estimate; 0 where the distances are not larger than their noise.
         low: lower end of the 95% interval.
         high: upper end of the 95% interval.
-        bins: of the reliability diagram, ascending.
+        bins: the bins of the reliability diagram, ascending.
     """
 
     value: float

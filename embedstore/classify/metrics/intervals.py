@@ -103,7 +103,7 @@ def metric_interval(
         y: int ``(N,)``, the true columns; for a ranking metric also bool ``(N, K)``, the labels of each row.
         proba: probabilities ``(N, K)``.
         groups: int ``(N,)``; rows of one group are one draw. By default every row is one group.
-        n_replicates: of the bootstrap.
+        n_replicates: the number of replicates of the bootstrap.
         seed: random seed of the bootstrap.
 
     Raises:
@@ -127,7 +127,7 @@ def metric_intervals(
     Args:
         metrics: the metrics.
         rows: true classes, scores and groups.
-        n_replicates: of the bootstrap.
+        n_replicates: the number of replicates of the bootstrap.
         seed: random seed of the bootstrap.
 
     Returns:
@@ -184,7 +184,7 @@ def loss_interval(
         losses: float ``(N,)``, one per row.
         rows: the true classes, scores and groups of these rows.
         weights: float ``(N,)``, above 0, how often each row counts in the mean; by default once.
-        n_replicates: of the bootstrap.
+        n_replicates: the number of replicates of the bootstrap.
         seed: random seed of the bootstrap.
     """
     low, high = studentized_interval(losses, rows.groups, weights=weights, n_replicates=n_replicates, seed=seed)

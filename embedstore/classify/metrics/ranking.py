@@ -85,7 +85,7 @@ def macro_average(
         metric: :func:`class_auroc` or :func:`class_average_precision`.
         true: bool ``(N, K)``, the labels of each row.
         proba: scores ``(N, K)``.
-        weights: of the rows, ``(B, N)``.
+        weights: the weights of the rows, ``(B, N)``.
     """
     stacked = np.stack([metric(t, s, weights) for t, s in zip(true.T, proba.T, strict=True)])
     defined = np.isfinite(stacked)

@@ -131,7 +131,7 @@ def classification_report(
         classes: the K labels in the order of the columns.
         groups: int ``(N,)``; rows of one group are one draw. By default every row is one group.
         has_probabilities: False for scores that only rank: log-loss, Brier score and calibration error are left out.
-        n_replicates: of the bootstrap.
+        n_replicates: the number of replicates of the bootstrap.
 
     Raises:
         LabelError: if there are no rows, a label is not among the classes, or a score is not a finite number (with

@@ -85,7 +85,7 @@ def logit_interval(value: float, replicates: FloatArray, n_groups: int) -> tuple
 
     Args:
         value: the metric on all rows.
-        replicates: of the metric.
+        replicates: the replicates of the metric.
         n_groups: the number of groups that were resampled.
     """
     from scipy.special import expit, logit, stdtrit

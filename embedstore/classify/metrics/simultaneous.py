@@ -20,7 +20,6 @@ from embedstore.classify.metrics.paired import MetricDifference, group_sums, sig
 from embedstore.classify.metrics.resampling import bootstrap_counts
 
 SIGNIFICANCE = 0.05
-POWER = 0.8
 _POWER_QUANTILE = 0.8416212335729143  # of the normal distribution at 80%
 _REPLICATES = 2000
 
@@ -72,7 +71,7 @@ def compare_all(correct: Sequence[npt.NDArray[np.bool_]], groups: IntArray, *, s
     """Compare every pair of classifiers.
 
     Args:
-        correct: of each classifier bool ``(N,)``, the same rows in the same order.
+        correct: whether each classifier is right, a bool ``(N,)`` per classifier, with the same rows in the same order.
         groups: int ``(N,)``; rows of one group are one draw.
         seed: random seed of the bootstrap.
     """

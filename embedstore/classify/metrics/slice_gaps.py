@@ -76,7 +76,7 @@ def _difference(
         ends: its interval.
         second: the second share.
         other_ends: its interval.
-        correlation: of the two shares.
+        correlation: the correlation of the two shares.
     """
     down = _reach(first - ends[0], other_ends[1] - second, correlation)
     up = _reach(ends[1] - first, second - other_ends[0], correlation)

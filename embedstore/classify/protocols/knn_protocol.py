@@ -38,7 +38,7 @@ class _SelectedK:
         searcher: fitted with the largest k.
         ks: the numbers of neighbors that were tried, ascending.
         k: the selected one.
-        accuracy: of each on the rows that select.
+        accuracy: the accuracy of each on the rows that select.
         chosen_on: these rows, in words.
         n_choice: how many they are.
     """

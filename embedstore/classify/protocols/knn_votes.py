@@ -30,7 +30,7 @@ def votes_by_k(
         codes: int64 ``(Q, max k)``, the class of each neighbor.
         n_classes: the number of classes.
         ks: numbers of neighbors, ascending.
-        temperature: of the softmax.
+        temperature: the temperature of the softmax.
 
     Yields:
         k, and the votes, float64 ``(Q, n_classes)``; the array is reused for the next k.

@@ -57,7 +57,7 @@ class ProtocolOptions:
     Attributes:
         head: the head.
         head_options: options of the head that were given.
-        settings: of the evaluation.
+        settings: the settings of the evaluation.
         spelling: returns the name of an option, and its value if it is one of the head, as the person wrote it.
         task: what the label is.
         weight: a column with the weights of the items.
@@ -75,7 +75,7 @@ def parse_protocol(name: str, given: ProtocolOptions) -> Protocol:
     """Return a protocol by its name, after every option beside it is checked.
 
     Args:
-        name: of the protocol.
+        name: the name of the protocol.
         given: what the person gave beside it.
 
     Raises:

@@ -32,11 +32,11 @@ SEED = 42  # of both the drawn settings and the training in hear-eval-kit
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """One network that is tried.
+    """The settings of one network that the protocol tries.
 
     Attributes:
         hidden_layers: layers of 1,024 units before the last, each with batch normalization, dropout and ReLU.
-        learning_rate: of Adam.
+        learning_rate: the learning rate of Adam.
         init: how the weights of layers begin; ``default`` is that of PyTorch.
         batch_size: rows per step.
         check_every: epochs between two looks at the validation rows.
@@ -72,9 +72,9 @@ class TrainedProbe:
     Attributes:
         settings: how it was trained.
         accuracy: on the validation rows, of its best epoch.
-        weights: of each layer ``(inputs, outputs)``, float32; batch normalization is part of them.
-        biases: of each layer.
-        epochs: that were trained.
+        weights: the weights of each layer ``(inputs, outputs)``, float32; batch normalization is part of them.
+        biases: the biases of each layer.
+        epochs: the number of epochs that were trained.
     """
 
     settings: ProbeSettings
@@ -123,7 +123,7 @@ def train_probe(settings: ProbeSettings, train: ProbeRows, choice: ProbeRows, cl
     """Train a network, and keep the epoch with the best accuracy on the rows that select; of equal ones the first.
 
     Args:
-        settings: of the training.
+        settings: the settings of the training.
         train: the rows to train on.
         choice: the rows that select.
         classes: number of classes.
@@ -154,7 +154,7 @@ def build_network(settings: ProbeSettings, dim: int, classes: int) -> nn.Sequent
 
     Args:
         settings: number of hidden layers, and how weights begin.
-        dim: of the vectors.
+        dim: the length of the vectors.
         classes: number of classes.
     """
     modules: list[nn.Module] = []
@@ -213,5 +213,5 @@ def _accuracy(network: nn.Module, X: torch.Tensor, y: torch.Tensor) -> float:
 
 
 def _values(buffer: torch.Tensor | None) -> torch.Tensor:
-    """Return a buffer of batch normalization, which has one where it counts."""
+    """Return a buffer of a batch normalization, a zero where it has none."""
     return torch.zeros(1) if buffer is None else buffer

@@ -54,7 +54,7 @@ def evaluate_direction(
     """Rank the gallery for every query, and average over those that have a relevant item.
 
     Args:
-        name: of the direction.
+        name: the name of the direction.
         queries: what is searched for.
         gallery: float32 ``(N, D)``, unit rows.
         judge: as for :func:`~embedstore.classify.retrieval.ranking.rank_relevance`.

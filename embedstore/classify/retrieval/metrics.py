@@ -43,7 +43,7 @@ def query_figures(ranked: RankedRelevance, ks: Sequence[int]) -> QueryFigures:
     - ``MRR`` is 1 / rank of the first relevant item, however far down it is.
 
     Args:
-        ranked: of the queries.
+        ranked: the rankings of the queries.
         ks: ranks, ascending.
     """
     out: dict[str, FloatArray] = {}

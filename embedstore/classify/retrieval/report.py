@@ -49,7 +49,7 @@ class RetrievalReport(Table):
         near_duplicate_thresholds: the cosine from which two items were one group, by space; empty where nothing was
             searched for.
         notes: what a person should know about the labels or texts, one sentence each.
-        seconds: of the evaluation.
+        seconds: the duration of the evaluation.
     """
 
     relevance: str

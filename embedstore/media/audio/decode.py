@@ -79,7 +79,7 @@ def _read_sound(data: bytes, sample_rate: int, seconds: float) -> tuple[NDArray[
     Args:
         data: the bytes of the sound.
         sample_rate: samples per second of the result.
-        seconds: of the sounds of the file that were read before.
+        seconds: the total duration of the sounds of the file that were read before.
     """
     import soundfile
 
@@ -103,7 +103,7 @@ def _read(
     Args:
         file: the open file.
         sample_rate: samples per second of the result.
-        seconds: of the sounds of the file that were read before.
+        seconds: the total duration of the sounds of the file that were read before.
         channel: the one to read; None is the mean of all.
     """
     file.seekable = _never  # soundfile would seek after each block, which fails at the end of a FLAC of unknown length

@@ -15,10 +15,10 @@ class ExtractionKind:
 
     Attributes:
         name: in requests.
-        suffixes: of its files, in lower case.
-        module: that is imported.
-        package: that has it, in messages.
-        extra: that installs it.
+        suffixes: the suffixes of its files, in lower case.
+        module: the module that is imported.
+        package: the package that has it, in messages.
+        extra: the extra that installs it.
     """
 
     name: str

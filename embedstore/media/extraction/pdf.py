@@ -16,7 +16,7 @@ class PdfFile:
     """An open PDF file.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         ImageError: if it cannot be opened: it needs a password or is damaged.

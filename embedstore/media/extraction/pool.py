@@ -36,8 +36,8 @@ class ExtractionPool:
         """Return what a process answers.
 
         Args:
-            kind: of the file.
-            path: of the file, as ``os.fsdecode`` gives it.
+            kind: the kind of the file.
+            path: the path of the file, as ``os.fsdecode`` gives it.
             request: what is wanted of it.
 
         Raises:

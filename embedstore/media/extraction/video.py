@@ -25,7 +25,7 @@ class VideoFile:
     """An open video.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         ImageError: if it cannot be opened or has no video.

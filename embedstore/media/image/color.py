@@ -92,7 +92,8 @@ def _from_integers(values: NDArray[Any], *, bits: int) -> NDArray[np.uint8]:
 
     Args:
         values: ``(H, W)``.
-        bits: of a value; 32 means 8 or 16 if the values fit, and otherwise a stretch over their range.
+        bits: the number of bits of a value; 32 means 8 or 16 if the values fit, and otherwise a stretch over their
+            range.
     """
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:

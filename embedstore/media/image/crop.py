@@ -28,10 +28,10 @@ class Box:
     """A rectangle in an upright photo, as W3C's Media Fragments (section 4.2.2) describe one.
 
     Attributes:
-        x: of its left side.
-        y: of its upper side.
-        width: of the box.
-        height: of the box.
+        x: the position of its left side.
+        y: the position of its upper side.
+        width: the width of the box.
+        height: the height of the box.
         is_percent: whether the numbers are percent of the width and height of the photo, and not pixels.
     """
 

@@ -32,7 +32,7 @@ class JpegHeader:
     Attributes:
         width: as it is stored.
         height: as it is stored.
-        orientation: of EXIF.
+        orientation: the orientation in EXIF.
         progressive: whether it has several scans.
     """
 

@@ -39,7 +39,7 @@ class PictureFacts:
         brightest: level of gray that 1% of the pixels are above, 0 to 255.
         darkest: level of gray that 5% of the pixels are below.
         sharpness: variance of the Laplacian of the levels of gray (LAPV in Pertuz et al. 2013).
-        entropy: of the histogram of the levels of gray, in bits, 0 to 8 (Shannon 1948).
+        entropy: the entropy of the histogram of the levels of gray, in bits, 0 to 8 (Shannon 1948).
         color: mean difference of the highest and the lowest of red, green and blue, 0 to 255.
         shape: shorter side by longer side.
         text: share of the image that holds lines of text, see :mod:`embedstore.media.image.text_lines`.

@@ -42,7 +42,7 @@ class ClusterWatch:
     """Notices while a run goes on that the head node of its cluster is gone.
 
     Args:
-        address: of the cluster, ``HOST:PORT``.
+        address: the address of the cluster, ``HOST:PORT``.
     """
 
     def __init__(self, address: str) -> None:

@@ -27,7 +27,7 @@ class EngineOptions:
 
     Attributes:
         engine: the engine.
-        address: of the cluster, ``HOST:PORT``; None starts Ray on this machine.
+        address: the address of the cluster, ``HOST:PORT``; None starts Ray on this machine.
         workers: how many workers; None is one per GPU, or one per so many ``cpus`` of the cluster; of ``processes`` one
             per device.
         cpus: cores of a worker; None is 4, or all of a smaller node.

@@ -148,7 +148,7 @@ def embed_part(
 
     Args:
         storage: the store.
-        inbox: of the space.
+        inbox: the inbox of the space.
         part: the number of the part.
         open_encoder: opens the encoder, or keeps it from part to part.
         open_process: starts a process that embeds ranges of the part.

@@ -58,8 +58,8 @@ class SceneObject:
         y: center, 0 to 1 from the top.
         tilt: degrees, clockwise.
         quarter_turns: direction of an arrow: right, down, left, up.
-        style: of a digit or a letter: ``printed``, ``handwritten`` or ``scanned``; "" for a shape.
-        seed: of everything that the caption has no word for.
+        style: the style of a digit or a letter: ``printed``, ``handwritten`` or ``scanned``; "" for a shape.
+        seed: the random seed of everything that the caption has no word for.
     """
 
     name: str

@@ -64,8 +64,8 @@ def candidate_settings(
     """Return the settings to try, the most promising first; only those whose build fits the memory.
 
     Args:
-        rows: of the space.
-        dim: of the space.
+        rows: the number of rows of the space.
+        dim: the length of the vectors of the space.
         recall: wanted recall at 10.
         memory_bytes: memory for the index, loaded or while it is built.
         kind: only this kind.
@@ -209,7 +209,7 @@ def propose_rows(index: Any, query: NDArray[np.float32], count: int, *, probe: i
     """Return the rows that an index considers nearest, best first, with the scores of its codes.
 
     Args:
-        index: of FAISS.
+        index: the FAISS index.
         query: float32 ``(D,)`` of length 1.
         count: rows wanted.
         probe: efSearch or nprobe.
@@ -226,7 +226,7 @@ def propose_filtered_rows(
     allowed in the lists it opens.
 
     Args:
-        index: of FAISS.
+        index: the FAISS index.
         query: float32 ``(D,)`` of length 1.
         count: rows wanted.
         probe: efSearch or nprobe of a search without a filter.

@@ -62,7 +62,7 @@ class IndexTarget:
     """What an index should reach.
 
     Attributes:
-        recall: of the exact ten nearest rows, the share that a search finds, on average.
+        recall: the share of the exact ten nearest rows that a search finds, on average.
         max_memory: memory of the index, loaded or while it is built: bytes, or text such as ``4GB``. None is 4 GiB, or
             half of the memory of this process where that is less.
         kind: flat, hnsw or ivf; None chooses.

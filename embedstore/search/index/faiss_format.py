@@ -33,8 +33,8 @@ def check_index_file(path: Path, size: int, *, rows: int, dim: int) -> None:
     Args:
         path: the file.
         size: its length.
-        rows: that it must hold.
-        dim: of its vectors.
+        rows: the rows that it must hold.
+        dim: the length of its vectors.
 
     Raises:
         StoreDamaged: if it is not an index that embedstore writes, of these rows, with every number in its bounds.
@@ -65,7 +65,7 @@ class _Reader:
 
     Attributes:
         data: uint8 ``(size,)``.
-        position: of the next byte.
+        position: the position of the next byte.
     """
 
     data: NDArray[np.uint8]

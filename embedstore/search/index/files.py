@@ -49,7 +49,7 @@ class IndexSidecar:
         xxh3: XXH3-128 of its bytes.
         bytes: its length.
         space: key of the space.
-        dim: of its vectors.
+        dim: the length of its vectors.
         metric: ``cosine``: the vectors were scaled to length 1.
         shards: ``[number, rows]`` of every shard it covers, in order.
         rows: their sum.
@@ -140,7 +140,7 @@ def write_index(folder: Path, index: Any, sidecar_fields: dict[str, Any]) -> Ind
     """Write an index and its sidecar under temporary names, force them to the disk, and rename them into place.
 
     Args:
-        folder: of the space's indexes.
+        folder: the folder of the space's indexes.
         index: a FAISS index.
         sidecar_fields: the sidecar's fields but file, xxh3 and bytes.
 
@@ -242,9 +242,9 @@ def find_usable_index(folder: Path, *, space: str, dim: int, shards: Sequence[tu
     """Return the usable index that covers most rows, the newest among equals.
 
     Args:
-        folder: of the space's indexes.
+        folder: the folder of the space's indexes.
         space: key of the space.
-        dim: of the space.
+        dim: the length of the vectors of the space.
         shards: ``(number, rows)`` of the generation that is searched, ordered by number.
     """
     try:

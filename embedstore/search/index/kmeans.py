@@ -25,7 +25,7 @@ def spherical_kmeans(
         count: number of rows.
         k: number of centers.
         samples_per_center: rows to train with per center, at most.
-        iterations: of k-means.
+        iterations: the number of iterations of k-means.
 
     Returns:
         float32 ``(k, D)``.

@@ -32,7 +32,7 @@ def connected_groups(pairs: Iterable[Pairs], count: int) -> RowGroups:
     """Return the groups that pairs form. Memory holds at most one pair per row and a buffer.
 
     Args:
-        pairs: of row numbers below ``count``, in any order, repeated or not.
+        pairs: the pairs of row numbers below ``count``, in any order, repeated or not.
         count: number of rows.
     """
     from scipy.sparse import coo_matrix

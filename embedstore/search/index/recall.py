@@ -26,7 +26,7 @@ class ProbeTuning(NamedTuple):
     Attributes:
         probe: efSearch or nprobe.
         recall: recall at 10.
-        milliseconds: of one query.
+        milliseconds: the duration of one query.
     """
 
     probe: int
@@ -84,8 +84,8 @@ class GroundTruth:
         """Return the cheapest probe that reaches a recall, else the largest.
 
         Args:
-            index: of FAISS, filled.
-            settings: of the index.
+            index: the FAISS index, filled.
+            settings: the settings of the index.
             target: recall at 10.
         """
         count = approximate.proposal_count(approximate.RANK_TIERS[0], lossless=settings.lossless)

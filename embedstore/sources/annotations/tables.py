@@ -54,7 +54,7 @@ class AnnotationTables:
     """Collects photos and regions, and makes the table of the items.
 
     Args:
-        name: of the annotations, in messages.
+        name: the name of the annotations, in messages.
     """
 
     def __init__(self, name: str) -> None:

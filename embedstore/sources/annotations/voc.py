@@ -31,7 +31,7 @@ def read_voc(path: str, images: ImageFiles) -> Iterator[Record]:
     """Yield the photos of a data set and their boxes; a file that cannot be read is a failure.
 
     Args:
-        path: of the data set, of its folder of XML files, or of one XML file.
+        path: the path of the data set, of its folder of XML files, or of one XML file.
         images: finds the files of images.
     """
     files = _xml_files(path)

@@ -34,7 +34,7 @@ def read_yolo(path: str, images: ImageFiles) -> Iterator[Record]:
     """Yield the photos of a data set and their boxes.
 
     Args:
-        path: of ``data.yaml``, or of the folder that has the folders ``images`` and ``labels``.
+        path: the path of ``data.yaml``, or of the folder that has the folders ``images`` and ``labels``.
         images: finds the files of images.
 
     Raises:

@@ -27,7 +27,7 @@ class Member:
 
     Attributes:
         name: inside the archive.
-        size: of the file, in bytes.
+        size: the size of the file, in bytes.
         offset: where its bytes are in a tar; unused in a zip.
     """
 

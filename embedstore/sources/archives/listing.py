@@ -51,7 +51,7 @@ class Listing:
     """The files of an archive.
 
     Attributes:
-        files: in the order of the archive.
+        files: the files in the order of the archive.
         failure: why there may be more files than these, as reason and detail; None for a complete listing.
     """
 

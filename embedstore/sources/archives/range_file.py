@@ -17,7 +17,7 @@ class RangeReader(Protocol):
     """Bytes at positions; for many threads.
 
     Attributes:
-        size: of the whole file, in bytes.
+        size: the size of the whole file, in bytes.
         version_ns: changes when the file is replaced; the modification time of a local file, in nanoseconds.
     """
 
@@ -36,7 +36,7 @@ class LocalRanges:
     """Ranges of a local file.
 
     Args:
-        path: of a regular file.
+        path: the path of a regular file.
 
     Raises:
         ImageError: if the file cannot be opened.
@@ -69,7 +69,7 @@ class RemoteRanges:
     """Ranges of a file on a server.
 
     Args:
-        url: of the file.
+        url: the address of the file.
 
     Raises:
         ImageError: if the server does not give it.

@@ -35,7 +35,7 @@ class _SavedSplit:
     """The files of one split.
 
     Attributes:
-        name: of the split; None for a data set without splits.
+        name: the name of the split; None for a data set without splits.
         files: absolute, in order.
     """
 

@@ -111,7 +111,7 @@ def choose_column(footer: Footer, wanted: str | None, table: str) -> str | None:
     """Return the column of the images; None if the table names its images, or holds none.
 
     Args:
-        footer: of the file.
+        footer: the footer of the file.
         wanted: the column that the user names, or None.
         table: the table's name in messages.
 
@@ -138,7 +138,7 @@ def plan_columns(footer: Footer, image: str, split: str | None) -> ColumnPlan:
     """Return what becomes of the columns of a file.
 
     Args:
-        footer: of the file.
+        footer: the footer of the file.
         image: the column of the images.
         split: the split that the file's name states, used where no column states it.
     """

@@ -75,7 +75,7 @@ def split_of_name(path: str, root: str) -> str | None:
     """Return the split that a file's name states (``train-00000-of-00001.parquet``), or its folders below a root.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         root: the folder that the user named, or that the path as typed begins in.
     """
     if split := split_of_file_name(_stem(path)):

@@ -52,7 +52,7 @@ class ImageColumn:
         version_ns: the state of the file.
 
     Attributes:
-        path: of the file.
+        path: the path of the file.
         column: its name.
         version_ns: the state of the file.
         footer: the columns of the file.
@@ -243,12 +243,6 @@ def open_column(path: str, column: str) -> ImageColumn:
         ImageError: if the file cannot be read or has no such column.
     """
     return _files.column(path, column)
-
-
-def forget_open_files() -> None:
-    """Close the files and forget what was read of them."""
-    _files.forget()
-    _read_window.cache_clear()
 
 
 def read_file_footer(path: str) -> Footer:

@@ -67,7 +67,7 @@ class _Part:
 
     @property
     def query(self) -> str:
-        """SQL for its rows as the table of all files takes them."""
+        """SQL for the rows of the file, with the columns of the table of all files."""
         return f"SELECT {ROW_NUMBER} AS {ROW_COLUMN}, {self.plan.select} FROM {rows_of(self.file.path)}"
 
 

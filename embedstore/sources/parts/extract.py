@@ -39,7 +39,7 @@ def read_picture(uri: PartUri, read: Callable[[str], bytes]) -> bytes:
     """Return a page or frame as the bytes of a picture.
 
     Args:
-        uri: of the page or frame.
+        uri: the uri of the page or frame.
         read: returns the bytes of a file that is not local.
 
     Raises:
@@ -106,14 +106,6 @@ def _copy(file: str, read: Callable[[str], bytes]) -> Path:
         while len(_copies) > MAX_COPIES:
             remove(_copies.popitem(last=False)[1].parent)
         return copy
-
-
-def forget_copies() -> None:
-    """Remove the local copies, so that a file that changed is copied again."""
-    with _lock:
-        for copy in _copies.values():
-            remove(copy.parent)
-        _copies.clear()
 
 
 def _leave_parent() -> None:

@@ -24,7 +24,7 @@ class PartListings:
     """The listings of one scan.
 
     Args:
-        folder: of the store's listings; None keeps none.
+        folder: the folder of the store's listings; None keeps none.
         wanted: what is listed, such as ``pages``.
     """
 

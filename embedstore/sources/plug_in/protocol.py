@@ -17,7 +17,7 @@ class SourceItem:
     Attributes:
         uri: how to read it again, years later. It begins with one of the plug-in's schemes and ``://``, or it is the
             absolute path of a file with one of its suffixes and ``#name=value``, which names the item in that file.
-        size: of its bytes; 0 if it is not known.
+        size: the size of its bytes; 0 if it is not known.
         version: a whole number that changes when the bytes may have changed, such as a modification time in
             nanoseconds. An item with the same size and version is not read again.
         label: its label, or None.
@@ -44,13 +44,13 @@ class SourcePlugIn:
     ``scan`` the end of the run, which marks nothing as missing.
 
     Attributes:
-        name: of the source, for messages.
+        name: the name of the source, for messages.
         scan: yields the items below a name that the user gives, in the same order every time, without their bytes. A
             name is a uri with one of the schemes, or the absolute path of a file with one of the suffixes.
         read: returns the bytes of the item with a uri.
         stat: returns the item with a uri as it is now; only its size and version are used.
         schemes: what the plug-in's uris begin with, in lower case, without ``://``.
-        suffixes: of the files that it reads, in lower case, each with its dot.
+        suffixes: the suffixes of the files that it reads, in lower case, each with its dot.
     """
 
     name: str

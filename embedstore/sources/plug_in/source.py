@@ -48,7 +48,7 @@ class PlugInSource(LocationSource):
 
     Args:
         plug_in: the plug-in.
-        names: of its schemes, or of files with its suffixes.
+        names: the names of its schemes, or of files with its suffixes.
         labels: take the labels that it states.
         splits: take the splits that it states.
 

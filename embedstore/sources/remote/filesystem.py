@@ -50,7 +50,7 @@ class RemoteEntry:
     """One file or folder of a listing.
 
     Attributes:
-        url: with its scheme.
+        url: the address with its scheme.
         name: the last part of the url.
         is_folder: whether it is a folder.
         stat: its size and version.

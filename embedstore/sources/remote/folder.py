@@ -20,7 +20,7 @@ class RemoteFolder(LocationSource):
     """Every file below a prefix, folder by folder, in the order of the names.
 
     Args:
-        url: of the prefix.
+        url: the address of the prefix.
         labels: take the label from the folders.
         splits: take the split from them.
         rules: which names are skipped.
@@ -102,7 +102,7 @@ class RemoteFiles(LocationSource):
     """Files on servers named one by one.
 
     Args:
-        urls: of the files.
+        urls: the addresses of the files.
         labels: take the label from the folders in the url.
         splits: take the split from them.
         skipped: how many files of each kind a pattern matched that are skipped.

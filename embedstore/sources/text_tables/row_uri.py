@@ -23,7 +23,7 @@ class TextRowUri:
         file: the path of the table.
         column: the column that holds the texts.
         row: the number of the row, from 0, without the header.
-        encoding: of the file, if the user named it.
+        encoding: the encoding of the file, if the user named it.
     """
 
     file: str

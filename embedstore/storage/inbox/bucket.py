@@ -30,7 +30,7 @@ class Bucket:
     """A folder of a bucket.
 
     Attributes:
-        url: with its scheme and without a slash at its end.
+        url: the address with its scheme and without a slash at its end.
     """
 
     url: str

@@ -243,10 +243,6 @@ class Inbox:
         if bucket := self._own_bucket():
             bucket.delete_result(waiting.path.name)
 
-    def unfinished_names(self) -> list[Path]:
-        """Return the temporary files of workers that write now, or were killed."""
-        return reading.list_folder(self.folder, "*.tmp")
-
     def remove(self) -> None:
         """Remove the plan and everything that belongs to it.
 

@@ -55,7 +55,7 @@ class PartResult:
     Attributes:
         part: its number, from 1.
         decoder: the version of the decoder that the worker used.
-        outcomes: of the files of the part, in their order.
+        outcomes: the outcomes of the files of the part, in their order.
         contents: the contents of the vectors, 32 hexadecimal digits each.
         vectors: ``(len(contents), dim)`` in the type of the space.
     """
@@ -77,7 +77,7 @@ def result_of_batch(
         files: its files.
         batch: what a local run would commit.
         decoder: the version of the decoder.
-        dtype: of the space.
+        dtype: the type of the space.
     """
     failures = {row.failure.uri: row.failure for row in batch.failures}
     contents = {row.ref.uri: row.content for row in batch.items}

@@ -58,7 +58,7 @@ class Registrar:
     """Registers the results in one inbox, under the writer's lock.
 
     Args:
-        writer: of the store.
+        writer: the writer of the store.
         inbox: the inbox.
 
     Attributes:

@@ -155,16 +155,15 @@ def _count(value: Any, most: int) -> int:
 
 
 def _counts(values: Any) -> dict[str, Any]:
-    """Return the counts of a scan: numbers, numbers by kind, and the name of what is counted."""
-    if values.get("unit", _UNITS[0]) not in _UNITS:
-        raise ValueError(f"{values['unit']!r:.20} is nothing that is counted")
-    for name, value in values.items():
-        if name == "unit":
-            continue
+    """Return the counts of a scan: numbers, numbers by kind, and what is counted, which the first plans do not say."""
+    unit = _text(values.get("unit", "file"))
+    if unit not in _UNITS:
+        raise ValueError(f"{unit!r:.20} is nothing that a scan finds")
+    for value in [value for name, value in values.items() if name != "unit"]:
         numbers = value.values() if isinstance(value, dict) else [value]
         if any(type(n) is not int or n < 0 for n in numbers):
             raise ValueError("a count that is no number")
-    return {"unit": _UNITS[0], **values}
+    return {**values, "unit": unit}
 
 
 def _text(value: Any) -> str:

@@ -27,7 +27,7 @@ class WorkerInbox(Inbox):
     What is read once is kept in a folder of this process, and compared with the plan.
 
     Args:
-        layout: of a temporary folder.
+        layout: the layout of a temporary folder.
         space: the key of the space.
         source: the bucket of the plan.
     """

@@ -81,7 +81,7 @@ class Change:
     """An entry of the history.
 
     Attributes:
-        number: of the run that recorded it.
+        number: the number of the run that recorded it.
         operation: ``label``, ``decide``, ``remove``, ``undo`` or ``redo``.
         column: the column; ``queue:NAME`` for decisions on a queue, ``removal:NAME`` for items removed by one.
         items: how many items it set.

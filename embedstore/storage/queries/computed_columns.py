@@ -53,7 +53,7 @@ class ComputedColumn:
     """One computed column.
 
     Attributes:
-        name: of the column.
+        name: the name of the column.
         run: the number of the run that computed it.
         role: what it says.
         filled: how many items it had a value for.
@@ -78,7 +78,7 @@ class ComputedValues:
     Attributes:
         items: int64 ``(n,)`` ids.
         columns: ``(n,)`` numbers or booleans.
-        names: of the columns.
+        names: the names of the columns.
     """
 
     items: NDArray[np.int64]
@@ -148,7 +148,7 @@ def require_writable(con: duckdb.DuckDBPyConnection, names: Mapping[ColumnRole, 
 
     Args:
         con: an open catalog.
-        names: of the columns.
+        names: the names of the columns.
 
     Returns:
         The names as the items have them.
@@ -256,15 +256,20 @@ def clear_orphaned_marks(con: duckdb.DuckDBPyConnection) -> list[str]:
     return notices
 
 
-def stale_notes(con: duckdb.DuckDBPyConnection, where: str | None) -> list[str]:
+def stale_notes(
+    con: duckdb.DuckDBPyConnection, where: str | None, known: Sequence[ComputedColumn] | None = None
+) -> list[str]:
     """Return one sentence for each computed column that a filter names and that does not cover all items any more.
 
     Args:
         con: the open catalog.
         where: a filter that was compiled before.
+        known: the computed columns, where they were read before.
     """
     text = (where or "").lower()
-    columns = [c for c in computed_columns(con) if c.name.lower() in text] if text else []
+    if not text:
+        return []
+    columns = [c for c in (computed_columns(con) if known is None else known) if c.name.lower() in text]
     if not columns:
         return []
     named = filters.named_columns(where or "", column_types(con, "items"))

@@ -43,7 +43,7 @@ def create_stream_tables(
 
     Args:
         con: a reader's connection.
-        names: of the two tables: contents and items.
+        names: the names of the two tables: contents and items.
         space: the key of the space.
         condition: SQL over ``items``.
     """

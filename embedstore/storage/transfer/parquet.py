@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -57,11 +58,15 @@ class NumberedVectors:
 
     def iter_blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the number of the first row and the vectors, float32 ``(b, dim)``, of blocks of rows."""
-        query = f'SELECT shard, "row" FROM {self.table} WHERE n >= ? AND n < ? ORDER BY n'
         for block in self.split(BLOCK_ROWS):
-            places = self.con.execute(query, [block.begin, block.end]).fetchnumpy()
-            positions = self.reader.positions(int64_column(places["shard"]), int64_column(places["row"]))
-            yield block.begin, self.reader.read_float32(positions)
+            yield block.begin, block.read_stored().astype(np.float32, copy=False)
+
+    def read_stored(self) -> NDArray[np.floating[Any]]:
+        """Return all vectors of the range as they are stored, ``(n, dim)``; several threads may read."""
+        query = f'SELECT shard, "row" FROM {self.table} WHERE n >= ? AND n < ? ORDER BY n'
+        places = self.con.cursor().execute(query, [self.begin, self.end]).fetchnumpy()
+        positions = self.reader.positions(int64_column(places["shard"]), int64_column(places["row"]))
+        return self.reader.read_stored(positions)
 
     def write_parquet(self, path: Path, columns: str) -> None:
         """Write some columns of the table, and ``vector`` as a list of FLOAT, to a Parquet file.

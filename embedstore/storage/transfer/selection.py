@@ -34,7 +34,7 @@ class ItemFile:
     """Where the image of an item is.
 
     Attributes:
-        uri: of the item.
+        uri: the uri of the item.
         path: what it is read from.
         content: the digest of its bytes, 32 hexadecimal digits; None if the vector was imported without a file.
         format: the name of the image's format, as items show it; None if it is not known.
@@ -52,11 +52,11 @@ class ItemBlock:
 
     Attributes:
         first: the number of the first item.
-        vectors: float32 ``(b, dim)``.
+        vectors: as they are stored, float16 or float32 ``(b, dim)``.
     """
 
     first: int
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.floating[Any]]
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -99,9 +99,11 @@ class SelectedItems:
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[ItemBlock]:
         """Yield the items in blocks of at most ``rows``."""
-        for part in self.vectors.split(rows):
-            for first, vectors in part.iter_blocks():
-                yield ItemBlock(first, vectors)
+        return map(self.block, self.vectors.split(rows))
+
+    def block(self, part: NumberedVectors) -> ItemBlock:
+        """Return the items of a range of the vectors."""
+        return ItemBlock(part.begin, part.read_stored())
 
     def records(self, block: ItemBlock, *, beside: Sequence[str] = (), without: Sequence[str] = ()) -> list[Record]:
         """Return the columns of every item of a block, by name."""
@@ -171,7 +173,7 @@ class ArrowItems:
         """Return the rows of a block."""
         rows = self.selected.rows(self.select, block)
         query = f"SELECT * REPLACE ({self.exact}) FROM ({rows})" if self.exact else rows
-        return self.selected.vectors.con.sql(query).to_arrow_table()
+        return self.selected.vectors.con.cursor().sql(query).to_arrow_table()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Embedding in parts gives the rows that a local run gives, in any order and any number of times."""
 
+import json
 import os
 import random
 import shutil
@@ -227,6 +228,20 @@ def test_backup_info_and_repair_know_the_inbox(tmp_path, photos):
     assert [d.file.rsplit("/", 1)[1] for d in store.verify().damage] == [torn.name]
     assert any(torn.name in action for action in store.repair().actions)
     assert (store.verify().ok, store.register().left) == (True, [1, 3])
+
+
+def test_a_plan_that_does_not_say_what_it_counts_counts_files(tmp_path, photos):
+    """Version 0.1.0 counted files only, and named no unit."""
+    store = tiny_store(tmp_path / "s")
+    store.plan_parts(photos, 2, progress=False)
+    (path,) = (tmp_path / "s").rglob("plan.json")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    assert values["counts"].pop("unit") == "file"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert Inbox(store._session.storage.layout, store.spaces[0].key).read_plan().counts["unit"] == "file"
+    for part in ("1/2", "2/2"):
+        es.work(tmp_path / "s", part, progress=False)
+    assert store.register().finished
 
 
 def test_a_purge_ends_a_plan(tmp_path, photos):

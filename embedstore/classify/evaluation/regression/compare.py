@@ -29,7 +29,7 @@ class ComparedRegression:
 
     Attributes:
         evaluation: its figures.
-        cost: of the space.
+        cost: the cost of the space.
         error_gap: its mean absolute error minus that of the best, with a 95% interval that holds for all pairs
             together; None for the best.
     """

@@ -31,7 +31,7 @@ def numeric_learning_curve(head: str, data: Features, settings: LearningCurveSet
         head: name of the regressor.
         data: rows with numbers.
         settings: numbers of labels in all, draws and seed; copies of a picture count once.
-        options: of the head's constructor.
+        options: the options of the head's constructor.
 
     Raises:
         LabelError: when the labels do not support the split or the head.

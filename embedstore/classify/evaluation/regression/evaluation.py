@@ -58,7 +58,7 @@ class RegressionEvaluation(Table):
         n_train_without_split: training items without a split of their own, where the held-out items have one.
         label_notes: what a person should know about the labels, one sentence each.
         split_notes: what a person should know about items on one side of the split, one sentence each.
-        seed: of splits, folds and heads.
+        seed: the random seed of splits, folds and heads.
         estimator: the fitted regressor with its prediction intervals; after folds one more, fitted on all rows.
         held_out_predictions: true and predicted numbers of the held-out rows.
         report: metrics with 95% intervals, and the errors of the mean of the training rows.
@@ -67,7 +67,7 @@ class RegressionEvaluation(Table):
         grid_edges: those of them that are the first or the last value tried.
         near_duplicates: across the split; None where nothing was searched for.
         fold_errors: mean absolute error of each fold.
-        seconds: of fitting and evaluating.
+        seconds: the duration of fitting and evaluating.
         slices: the errors by the values of a column; None where none was given.
     """
 

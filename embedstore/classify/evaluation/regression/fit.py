@@ -29,8 +29,8 @@ def fit_numeric_head(head: str, train: Features, *, seed: int = 0, options: dict
     Args:
         head: one of :data:`embedstore.classify.heads.regression.REGRESSION_HEADS`.
         train: rows with numbers.
-        seed: of the folds inside the head.
-        options: of the head's constructor.
+        seed: the random seed of the folds inside the head.
+        options: the options of the head's constructor.
 
     Raises:
         LabelError: if the training rows hold one number only.
@@ -70,8 +70,8 @@ def fit_with_intervals(
         train: rows to fit on.
         calibration: rows that neither train nor evaluate; without any, folds of the training rows calibrate.
         alpha: the share of new numbers that may lie outside.
-        seed: of the folds.
-        options: of the head's constructor.
+        seed: the random seed of the folds.
+        options: the options of the head's constructor.
 
     Returns:
         The head with its intervals, and the method: ``split``, ``cv+`` or ``folds``.

@@ -56,7 +56,7 @@ def evaluate_numeric_head(
         head: ``ridge`` or ``knn``.
         data: rows with numbers.
         settings: folds, seed, near-duplicates; ``conformal_alpha`` is the share outside of the prediction intervals.
-        options: of the head's constructor.
+        options: the options of the head's constructor.
 
     Raises:
         LabelError: when the labels do not support the split or the head.

@@ -47,7 +47,7 @@ class NumericSliceReport(Table):
     Attributes:
         column: the column.
         slices: ranked slices first, the largest error at the top, then the small ones.
-        gaps: of the mean absolute errors of every pair of ranked slices, the largest first.
+        gaps: the gaps of the mean absolute errors of every pair of ranked slices, the largest first.
         n_cut_values: values that are left out because there are too many; the most frequent ones are kept.
         n_cut_rows: held-out items with these values.
         value_notes: what a person should know about the values, one sentence each.

@@ -88,7 +88,7 @@ class Backend:
 
     @property
     def _sum_dtype(self) -> Any:
-        """Float64, or float32 where the device has nothing longer."""
+        """Return float64, or float32 where the device has no wider type."""
         return self.xp.float32 if str(self.device).startswith("mps") else self.xp.float64
 
     def exp_in_place(self, a: Tensor) -> Tensor:

@@ -37,8 +37,8 @@ class RegularizationPoint:
         log_loss: mean over the folds, good to a few percent only where the C is certainly neither the best nor next
             to it.
         accuracy: mean over the folds, to the same precision; to a few rows where accuracy is the criterion.
-        fold_log_loss: of each fold.
-        fold_accuracy: of each fold.
+        fold_log_loss: the log-loss of each fold.
+        fold_accuracy: the accuracy of each fold.
     """
 
     C: float

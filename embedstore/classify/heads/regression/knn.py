@@ -16,7 +16,7 @@ class KNNRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         k: neighbors.
         weights: the weight of a neighbor: ``softmax`` (exp(cosine / temperature)), ``uniform`` or ``distance``.
-        temperature: of ``softmax``.
+        temperature: the temperature of ``softmax``.
 
     Attributes:
         neighbors_: the search for neighbors, a :class:`~embedstore.classify.heads.WeightedKNN` over the rows.
