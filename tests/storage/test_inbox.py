@@ -149,6 +149,18 @@ def test_a_plan_with_another_value_is_refused(planned, name, value):
     assert name in ("engine", "format", "plan"), (name, value)
 
 
+def test_the_unit_of_the_counts_is_a_known_word(planned):
+    """A plan counts files, rows or items; one without the word counts files, and another word is damage."""
+    _, plan, _ = planned
+    values = json.loads(json.dumps(plan.to_json()))
+    for unit in ("file", "row", "item"):
+        assert parse_plan(values | {"counts": {"found": 3, "unit": unit}}, "p", SPACE.key).counts["unit"] == unit
+    assert parse_plan(values | {"counts": {"found": 3}}, "p", SPACE.key).counts["unit"] == "file"
+    for unit in ("\x1b[2J", 3, None, ["file"]):
+        with pytest.raises(StoreDamaged):
+            parse_plan(values | {"counts": {"found": 3, "unit": unit}}, "p", SPACE.key)
+
+
 def test_a_plan_of_another_space_is_refused(planned):
     """A plan belongs to the folder that it is in."""
     _, plan, _ = planned

@@ -15,6 +15,7 @@ from embedstore.storage.spaces import RecipeSpace
 FORMAT = 1
 MAX_PART_FILES = 1 << 16  # of one part: a worker and the writer hold the vectors of one part in memory
 MAX_PARTS = 10_000_000
+_UNITS = ("file", "row", "item")  # what a scan finds, as the sources call it
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,8 @@ def _count(value: Any, most: int) -> int:
 def _counts(values: Any) -> dict[str, Any]:
     """Return the counts of a scan: numbers, numbers by kind, and what is counted, which the first plans do not say."""
     unit = _text(values.get("unit", "file"))
+    if unit not in _UNITS:
+        raise ValueError(f"{unit!r:.20} is nothing that a scan finds")
     for value in [value for name, value in values.items() if name != "unit"]:
         numbers = value.values() if isinstance(value, dict) else [value]
         if any(type(n) is not int or n < 0 for n in numbers):
