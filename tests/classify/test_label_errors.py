@@ -129,7 +129,7 @@ def test_confirmed_labels_are_not_listed_until_they_change(tmp_path):
     changed = store.label_errors("label")
     assert changed.n_confirmed == 1
     assert first[0].item in {i.item for i in changed.ranking.top()}
-    with pytest.raises(LabelError, match="items 9999 have no 'label'"):
+    with pytest.raises(LabelError, match="items 9999 lack a 'label'"):
         store.confirm_labels([9999], "label")
 
 
