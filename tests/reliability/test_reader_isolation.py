@@ -51,14 +51,14 @@ def compact_elsewhere(storage: Storage) -> None:
 
 def compact_before_first_vector(monkeypatch, storage: Storage) -> None:
     """Compact between the read of the catalog and the read of the first vector."""
-    gather, done = VectorReader.read_float32, []
+    gather, done = VectorReader.read_stored, []
 
     def late(self, positions):
         if not done:
             done.append(compact_elsewhere(storage))
         return gather(self, positions)
 
-    monkeypatch.setattr(VectorReader, "read_float32", late)
+    monkeypatch.setattr(VectorReader, "read_stored", late)
 
 
 def check_features(storage: Storage) -> None:
