@@ -42,10 +42,17 @@ def map_parts(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator
         return
     threads = available_cores()
     waiting: deque[Future[Result]] = deque()
-    with single_threaded_algebra(), ThreadPoolExecutor(threads, "parts", initializer=_start_thread) as pool:
+
+    def limited(
+        part: Part,
+    ) -> Result:  # not around the whole: who leaves early may keep the iterator, as a traceback does
+        with single_threaded_algebra():
+            return work(part)
+
+    with ThreadPoolExecutor(threads, "parts", initializer=_start_thread) as pool:
         try:
             for part in chain(first, parts):
-                waiting.append(pool.submit(work, part))
+                waiting.append(pool.submit(limited, part))
                 if len(waiting) >= _AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -103,11 +110,8 @@ _process_limit, _thread = _ProcessLimit(), local()
 
 
 def _start_thread() -> None:
-    """Limit OpenMP in a new thread: its limits are those of a thread, where OpenBLAS has one for the process."""
+    """Note in a new thread that what it computes is a part."""
     _thread.computes_parts = True
-    for library in _libraries().lib_controllers:
-        if _is_per_thread(library):
-            library.set_num_threads(1)
 
 
 def _set_for_process(library: Any, threads: int) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -62,6 +63,19 @@ def test_an_error_of_a_part_is_that_of_the_call(cores):
     with pytest.raises(ZeroDivisionError):
         list(threads.map_parts(lambda n: 1 // (5 - n), range(100)))
     assert not [t for t in threading.enumerate() if t.name.startswith("parts")]
+
+
+def test_who_leaves_early_leaves_no_limit(cores):
+    """An iterator that is kept between two results, as by a traceback, does not keep the process at one thread."""
+    cores(2)
+    before, seen = process_threads(), set()
+    results = threads.map_parts(lambda n: seen.add(process_threads()) or n, range(50))
+    assert next(results) == 0
+    deadline = time.monotonic() + 60
+    while process_threads() != before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (seen, process_threads()) == ({1}, before)
+    results.close()
 
 
 def test_the_limit_of_one_thread_ends_with_the_last_that_needs_it():

@@ -195,22 +195,29 @@ def _commit_rows(
                 contents = _contents(existing, refs, digests, vectors, space.dtype)
                 known = queries.contents_with_vectors(con, space.key, contents)
                 kept += queries.count_kept_names(con, refs, source.stated_columns)
-            first = _first_rows(contents, known)
             ids = [existing[r.uri].item if r.uri in existing else None for r in refs]
-            batch = CommitBatch(
-                items=[ItemRow(r, c, i) for r, c, i in zip(refs, contents, ids, strict=True)],
-                content_info=dict.fromkeys(first, (0, None)),
-                digests=list(first),
-                vectors=[vectors if len(first) == len(vectors) else vectors[list(first.values())]] if first else [],
-            )
+            items = [ItemRow(r, c, i) for r, c, i in zip(refs, contents, ids, strict=True)]
+            batch = _new_vectors(_first_rows(contents, known), items, vectors)
             writer.commit(batch, space=space, attributes=attributes)
             rows += len(refs)
             new_items += ids.count(None)
-            new_vectors += len(first)
+            new_vectors += len(batch.digests)
     finally:
         batches.stop()
+        batches.join()
     notices = (*source.notices, *kept_note(source.description, kept))
     return ImportReport(rows, new_items, new_vectors, space.name, space.space.dim, notices)
+
+
+def _new_vectors(first: Mapping[str, int], items: list[ItemRow], vectors: NDArray[np.float32]) -> CommitBatch:
+    """Return what is committed of some rows: the items, and the vectors of new contents by their first rows."""
+    chosen = vectors if len(first) == len(vectors) else vectors[list(first.values())]  # all: without a copy
+    return CommitBatch(
+        items=items,
+        content_info=dict.fromkeys(first, (0, None)),
+        digests=list(first),
+        vectors=[chosen] if first else [],
+    )
 
 
 def _first_rows(contents: Sequence[str], known: Collection[str]) -> dict[str, int]:

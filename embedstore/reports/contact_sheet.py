@@ -62,7 +62,8 @@ def contact_sheet_png(hits: Sequence[Hit], read_images: ImageReader, *, columns:
         image = thumbnail(data)
         x, y = _GAP + (i % columns) * cell, _GAP + (i // columns) * (cell + _CAPTION_HEIGHT)
         sheet.paste(image, (x + (THUMBNAIL_SIZE - image.width) // 2, y + (THUMBNAIL_SIZE - image.height) // 2))
-        draw.text((x, y + THUMBNAIL_SIZE + 2), f"{hit.rank}  {hit.score:.3f}  {hit.label or ''}"[:26], "black", font)
+        caption = "  ".join(part for part in (str(hit.rank), _score_text(hit), hit.label) if part)
+        draw.text((x, y + THUMBNAIL_SIZE + 2), caption[:26], "black", font)
         draw.text((x, y + THUMBNAIL_SIZE + 17), Path(hit.uri).name[:26], (110, 110, 110), font)
     return encode_image(sheet, "PNG")
 
@@ -124,6 +125,11 @@ def _figures(hits: Sequence[Hit], read_images: ImageReader) -> str:
     return "\n".join(figure_html(hit, data) for hit, data in with_files(hits, read_images))
 
 
+def _score_text(hit: Hit) -> str:
+    """Return the score, empty where it is NaN: an item that was not scored."""
+    return "" if math.isnan(hit.score) else f"{hit.score:.3f}"
+
+
 def figure_html(hit: Hit, data: bytes | None, more: str = "") -> str:
     """Return the HTML of one hit.
 
@@ -134,7 +140,7 @@ def figure_html(hit: Hit, data: bytes | None, more: str = "") -> str:
     """
     name = html.escape(Path(hit.uri).name)
     facts = html.escape("  ".join(str(v) for v in (hit.label, hit.split) if v is not None))
-    score = "" if math.isnan(hit.score) else f"<code>{hit.score:.3f}</code> "
+    score = f"<code>{text}</code> " if (text := _score_text(hit)) else ""
     return (
         f'<figure title="{html.escape(hit.uri)}">{item_html(data, name)}'
         f"<figcaption><b>{hit.rank}</b> {score}{facts}<br><small>{name}</small>{more}"

@@ -3,7 +3,8 @@
 Scans of digits on black correlate in their thumbnails whatever they show: there is little in them to differ. So pairs
 that are certainly not the same, drawn at random, are measured in the collection itself. The upper tail of their scores
 (as the inverse hyperbolic tangent of the correlation, Fisher 1915) is continued as an exponential to the level where
-few pairs of the collection are expected.
+few pairs of the collection are expected. Pairs of one kind are more alike than this law of random pairs says: of 300
+scans of digits 16 to 21 pairs of one digit reach the limit.
 """
 
 from __future__ import annotations

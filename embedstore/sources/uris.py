@@ -72,8 +72,8 @@ class UriResolver:
     def path(self, uri: str) -> str:
         """Return the path of the file, or the path as written if there is no such file."""
         written = local_path(uri, folder=self._folder)
-        if "\\" not in uri and self._resolved(written.rpartition("/")[0], False) is None:
-            return written  # nor is there a folder, which is looked for once
+        if "\\" not in written and self._resolved(written.rpartition("/")[0], False) is None:
+            return written  # its folder, which is looked for once, does not exist
         for path, difference in self._candidates(uri, written):
             if os.path.lexists(path):
                 self._count(difference, uri)

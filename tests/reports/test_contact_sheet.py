@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import embedstore as es
-from embedstore.reports.contact_sheet import figure_html
+from embedstore.reports.contact_sheet import contact_sheet_png, figure_html
 from embedstore.types import Hit
 from tests.conftest import TINY
 
@@ -59,3 +59,6 @@ def test_an_item_without_a_score_shows_none():
     typical, unsure = (Hit(1, score, 1, "/a.png", None, None) for score in (float("nan"), 0.5))
     assert "<code>" not in figure_html(typical, None)
     assert "<code>0.500</code>" in figure_html(unsure, None)
+    sheets = [contact_sheet_png([hit], lambda items: iter([None] * len(items)), columns=1) for hit in (typical, unsure)]
+    dark = [(np.asarray(Image.open(io.BytesIO(sheet))) < 99).all(-1).sum() for sheet in sheets]
+    assert 0 < 3 * dark[0] < dark[1]  # the rank alone

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from embedstore.errors import BadManifest, SourceNotFound
 from embedstore.sources.open import open_source
+from embedstore.sources.uris import UriResolver
 from embedstore.types import Failure, FailureReason, ImageRef
 
 
@@ -116,6 +117,17 @@ def test_a_path_that_is_not_utf8_can_be_percent_encoded(images):
     assert os.fsencode(ref.path).endswith(b"/\xff.jpg")
     assert ref.uri == f"{images}/\\xff.jpg"
     assert attributes(source, images)[1] == [(f"{images}/\\xff.jpg", 1999)]
+
+
+@pytest.mark.parametrize("form", ["{}/\\xff/a.jpg", "file://{}/%5Cxff/a.jpg", "\\xff/a.jpg"])
+def test_the_bytes_of_a_folder_are_found_in_every_form(tmp_path, form):
+    """A uri names the bytes of a folder as ``\\xNN``, also percent-encoded; one that is not there stays as it is."""
+    raw = os.fsencode(tmp_path) + b"/\xff"
+    Path(os.fsdecode(raw)).mkdir()
+    Path(os.fsdecode(raw + b"/a.jpg")).write_bytes(b"x")
+    resolver = UriResolver(str(tmp_path))
+    assert os.fsencode(resolver.path(form.format(tmp_path))) == raw + b"/a.jpg"
+    assert resolver.path("gone/a.jpg") == f"{tmp_path}/gone/a.jpg"
 
 
 # ---- columns

@@ -142,7 +142,7 @@ class _FewPairs:
 
     def __init__(self, rows: NDArray[np.float32], short: NDArray[np.float32], min_cosine: float) -> None:
         self._rows, self._short, self._min_cosine = rows, short, min_cosine
-        self._tiles = BoundTiles()
+        self._bounds = BoundTiles()
 
     def of(self, begin: int) -> _PlacedPairs | None:
         """Return the pairs of a block of rows with all rows but themselves, None where bounds leave too many."""
@@ -160,7 +160,7 @@ class _FewPairs:
     def _possible(self, begin: int, first: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the pairs of one tile that may be near enough."""
         one, other = self._short[begin : begin + TILE[0]], self._short[first : first + TILE[1]]
-        row, column = self._tiles.possible_pairs(one, other, self._min_cosine)
+        row, column = self._bounds.possible_pairs(one, other, self._min_cosine)
         column += first
         is_other = begin + row != column
         return row[is_other], column[is_other]

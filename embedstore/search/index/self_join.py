@@ -40,7 +40,7 @@ class SelfJoin:
 
     def __init__(self, read_rows: UnitRowReader, short: NDArray[np.float32], threshold: float) -> None:
         self._read_rows, self._short, self._threshold = read_rows, short, threshold
-        self._tiles = BoundTiles()
+        self._bounds = BoundTiles()
 
     @property
     def is_small(self) -> bool:
@@ -91,7 +91,7 @@ class SelfJoin:
 
     def _compare(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> Pairs:
         """Return the pairs of one tile: those that the bounds leave, or all where they leave many."""
-        rows, columns = self._tiles.possible_pairs(self._short[one], self._short[other], self._threshold)
+        rows, columns = self._bounds.possible_pairs(self._short[one], self._short[other], self._threshold)
         if len(rows) > _CROWDED_SHARE * len(one) * len(other) + len(one):
             return self._scored(one, other)
         return self._checked(one[rows], other[columns]) if len(rows) else NO_PAIRS
