@@ -100,9 +100,13 @@ class SplitFolderCheck:
         Raises:
             SourceError: if a folder that does not name a split is next to one that does.
         """
+        counted = ""  # the folder that was added last
         for entry in entries:
             if isinstance(entry, ImageRef):
                 folder, name = os.path.split(entry.path)
+                if folder == counted:
+                    yield entry
+                    continue
                 below = folder.removeprefix(self._prefix).split("/") if folder.startswith(self._prefix) else ()
                 self.add(below, name)
             yield entry
