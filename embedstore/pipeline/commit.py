@@ -19,7 +19,8 @@ from embedstore.pipeline.forward import EncodedBatch
 from embedstore.pipeline.signals import StopSignal
 from embedstore.pipeline.stage_times import StageTimer
 from embedstore.storage.carry_vectors import carry_imported_vectors
-from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, storable_rows
+from embedstore.storage.commit import CommitBatch, FailureRow, storable_rows
+from embedstore.storage.item_columns import ItemRow
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.writer import Writer
 from embedstore.types import Failure, FailureReason

@@ -1,4 +1,4 @@
-"""The contents that a plan knows, looked up many at once in the memory of this process: 16 bytes for each."""
+"""The contents that a plan knows, looked up many at once in the memory of this process: 24 bytes for each."""
 
 from __future__ import annotations
 
@@ -18,12 +18,40 @@ def packed(digests: Sequence[str]) -> NDArray[np.bytes_]:
     return np.frombuffer(bytes.fromhex("".join(digests)), "S16")
 
 
-def places_of(wanted: NDArray[np.bytes_], ascending: NDArray[np.bytes_]) -> NDArray[np.int64]:
-    """Return where each wanted content first is in an ascending array; -1 for a content that it does not have."""
-    places = np.searchsorted(ascending, wanted)
-    has_place = places < len(ascending)
-    has_place[has_place] = ascending[places[has_place]] == wanted[has_place]
-    return np.where(has_place, places, -1)
+class SortedContents:
+    """Contents in ascending order.
+
+    They are looked up by their first eight bytes as a number: NumPy compares bytes ten times as slowly.
+
+    Args:
+        ascending: the contents, ``S16``; not copied.
+
+    Attributes:
+        contents: the same.
+    """
+
+    def __init__(self, ascending: NDArray[np.bytes_]) -> None:
+        self.contents = ascending
+        self._first_bytes = _first_bytes(ascending)
+
+    def places_of(self, wanted: NDArray[np.bytes_]) -> NDArray[np.int64]:
+        """Return where each wanted content is first, int64 ``(N,)``; -1 for a content that is not here."""
+        numbers = _first_bytes(wanted)
+        places = np.searchsorted(self._first_bytes, numbers)
+        near = np.flatnonzero(places < len(self.contents))
+        near = near[self._first_bytes[places[near]] == numbers[near]]
+        other = near[self.contents[places[near]] != wanted[near]]  # first of several contents that begin alike
+        places[other] = np.searchsorted(self.contents, wanted[other])
+        found = np.full(len(wanted), -1, np.int64)
+        near = near[places[near] < len(self.contents)]
+        near = near[self.contents[places[near]] == wanted[near]]
+        found[near] = places[near]
+        return found
+
+
+def _first_bytes(contents: NDArray[np.bytes_]) -> NDArray[np.uint64]:
+    """Return the first eight bytes of contents as numbers, which are in the order of the contents."""
+    return np.ascontiguousarray(contents).view(">u8")[::2].astype(np.uint64)
 
 
 class ContentSet:
@@ -37,7 +65,7 @@ class ContentSet:
     """
 
     def __init__(self, ascending: NDArray[np.bytes_] = np.empty(0, "S16")) -> None:
-        self._arrays = [ascending] if len(ascending) else []
+        self._arrays = [SortedContents(ascending)] if len(ascending) else []
         self._recent: set[str] = set()
 
     def add(self, digests: Sequence[str]) -> None:
@@ -45,9 +73,9 @@ class ContentSet:
         self._recent.update(digests)
         if len(self._recent) > MAX_RECENT:
             array = np.sort(packed(list(self._recent)))
-            while self._arrays and len(self._arrays[-1]) <= 2 * len(array):
-                array = np.sort(np.concatenate([self._arrays.pop(), array]), kind="stable")
-            self._arrays.append(array)
+            while self._arrays and len(self._arrays[-1].contents) <= 2 * len(array):
+                array = np.sort(np.concatenate([self._arrays.pop().contents, array]), kind="stable")
+            self._arrays.append(SortedContents(array))
             self._recent = set()
 
     def present(self, digests: Sequence[str]) -> set[str]:
@@ -58,7 +86,7 @@ class ContentSet:
         wanted = packed(digests)
         is_known = np.zeros(len(wanted), bool)
         for array in self._arrays:
-            is_known |= places_of(wanted, array) >= 0
+            is_known |= array.places_of(wanted) >= 0
         return found.union(digests[n] for n in np.flatnonzero(is_known).tolist())
 
 
@@ -71,7 +99,7 @@ class MissingItems:
     """
 
     def __init__(self, contents: NDArray[np.bytes_], items: NDArray[np.int64]) -> None:
-        self._contents, self._items = contents, items
+        self._contents, self._items = SortedContents(contents), items
         self._next: dict[str, int] = {}  # of a content of which items were claimed, the place of the next one
 
     def claim(self, digests: Sequence[str | None]) -> list[int | None]:
@@ -79,19 +107,19 @@ class MissingItems:
         if not len(self._items):
             return [None] * len(digests)
         wanted = [d for d in digests if d is not None]
-        first = dict(zip(wanted, places_of(packed(wanted), self._contents).tolist(), strict=True))
+        first = dict(zip(wanted, self._contents.places_of(packed(wanted)).tolist(), strict=True))
         return [None if d is None or first[d] < 0 else self._claim_one(d, first[d]) for d in digests]
 
     def claimed(self) -> list[int]:
         """Return the items that were claimed."""
-        starts = places_of(packed(list(self._next)), self._contents).tolist()
+        starts = self._contents.places_of(packed(list(self._next))).tolist()
         ranges = zip(starts, self._next.values(), strict=True)
         return [item for start, end in ranges for item in self._items[start:end].tolist()]
 
     def _claim_one(self, digest: str, first: int) -> int | None:
         """Return the next item of a content that has some, or None if all were claimed."""
         place = self._next.get(digest, first)
-        if place == len(self._items) or self._contents[place] != self._contents[first]:
+        if place == len(self._items) or self._contents.contents[place] != self._contents.contents[first]:
             return None
         self._next[digest] = place + 1
         return int(self._items[place])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.errors import BadOption, BadVectors, DimensionMismatch
+from embedstore.pipeline.content_set import ContentSet
 from embedstore.pipeline.kept_values import kept_note
 from embedstore.pipeline.prefetch import Prefetch
 from embedstore.resources import memory_share
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.vectors import VectorTable, open_vectors
 from embedstore.space import Family, Space
-from embedstore.storage.commit import MAX_LENGTH, MIN_LENGTH, CommitBatch, ItemRow, storable_rows
+from embedstore.storage.commit import MAX_LENGTH, MIN_LENGTH, CommitBatch, storable_rows
+from embedstore.storage.item_columns import NEW_ITEM, FileColumns, ItemColumns
 from embedstore.storage.queries import import_vectors as queries
 from embedstore.storage.queries import item_rows
+from embedstore.storage.queries.embedding import known_contents
 from embedstore.storage.shard import DTYPES
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.storage.sql import utc_now
+from embedstore.storage.sql import object_array, utc_now
 from embedstore.storage.storage import Storage
 from embedstore.storage.writer import Writer
 from embedstore.tables import OneRow
 from embedstore.temporary import temporary_folder
 from embedstore.threads import map_parts
-from embedstore.types import ImageRef
 
 DEFAULT_DTYPE = "float16"
 FLOAT32_CURE = "store it with dtype float32 (`--dtype float32`)"
@@ -37,6 +39,8 @@ OTHER_SPACE_CURE = "a space of another name (`--space NAME`)"
 UNIT_TOLERANCE = 1e-3  # float16 vectors of length 1 are off by at most 5e-4
 COMMIT_VALUES = 1 << 25  # numbers in one commit, 128 MiB: few vector files, which are faster to search
 MIN_COMMIT_ROWS, MAX_COMMIT_ROWS = 8192, 65536
+
+StoredVectors = NDArray[np.floating[Any]]  # ``(n, D)`` in the type of the space
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,8 @@ def _is_unit(source: VectorTable) -> bool:
     """Return whether every vector has length 1."""
 
     def is_unit(vectors: NDArray[np.float32]) -> bool:
-        return bool((np.abs(np.linalg.norm(vectors, axis=1) - 1) < UNIT_TOLERANCE).all())
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        return bool((np.abs(lengths - 1) < UNIT_TOLERANCE).all())
 
     return all(map_parts(is_unit, source.blocks()))
 
@@ -186,21 +191,21 @@ def _commit_rows(
     rows = new_items = new_vectors = 0
     with storage.catalog.read() as con:
         kept = item_rows.count_kept_values(con, attributes) if attributes else 0
-    batch_rows = max(MIN_COMMIT_ROWS, min(MAX_COMMIT_ROWS, memory_share(4 * COMMIT_VALUES, 16) // (4 * source.dim)))
-    batches = Prefetch(source.batches(batch_rows), 1, lambda: False)
+        known = ContentSet(known_contents(con, space.key))
+        has_items = queries.has_items(con)  # without, no row can name one: a uri occurs once in a table
+    batches = Prefetch(_stored_batches(source, space.dtype), 1, lambda: False)
     try:
-        for refs, digests, vectors in batches:
-            with storage.catalog.read() as con:
-                existing = _existing_items(con, storage, space, [r.uri for r in refs])
-                contents = _contents(existing, refs, digests, vectors, space.dtype)
-                known = queries.contents_with_vectors(con, space.key, contents)
-                kept += queries.count_kept_names(con, refs, source.stated_columns)
-            ids = [existing[r.uri].item if r.uri in existing else None for r in refs]
-            items = [ItemRow(r, c, i) for r, c, i in zip(refs, contents, ids, strict=True)]
-            batch = _new_vectors(_first_rows(contents, known), items, vectors)
+        for files, digests, vectors in batches:
+            existing: dict[str, _ExistingItem] = {}
+            if has_items:
+                with storage.catalog.read() as con:
+                    existing = _existing_items(con, storage, space, files.uri)
+                    kept += queries.count_kept_names(con, files, source.stated_columns)
+            batch = _batch(existing, known, files, digests, vectors)
             writer.commit(batch, space=space, attributes=attributes)
-            rows += len(refs)
-            new_items += ids.count(None)
+            known.add(batch.digests)
+            rows += len(files)
+            new_items += len(files) - len(existing)
             new_vectors += len(batch.digests)
     finally:
         batches.stop()
@@ -209,11 +214,42 @@ def _commit_rows(
     return ImportReport(rows, new_items, new_vectors, space.name, space.space.dim, notices)
 
 
-def _new_vectors(first: Mapping[str, int], items: list[ItemRow], vectors: NDArray[np.float32]) -> CommitBatch:
+def _stored_batches(source: VectorTable, dtype: str) -> Iterator[tuple[FileColumns, list[str], StoredVectors]]:
+    """Yield the rows of a table for one commit each, with their vectors in the type of the space."""
+    batch_rows = max(MIN_COMMIT_ROWS, min(MAX_COMMIT_ROWS, memory_share(4 * COMMIT_VALUES, 16) // (4 * source.dim)))
+    for files, digests, vectors in source.batches(batch_rows):
+        yield files, digests, _as_stored(vectors, dtype)
+
+
+def _as_stored(vectors: NDArray[np.float32], dtype: str) -> StoredVectors:
+    """Return vectors in the type of the space, converted on all cores."""
+    stored = np.empty(vectors.shape, DTYPES[dtype])
+
+    def convert(first: int) -> None:
+        stored[first : first + MIN_COMMIT_ROWS] = vectors[first : first + MIN_COMMIT_ROWS]
+
+    for _ in map_parts(convert, range(0, len(vectors), MIN_COMMIT_ROWS)):
+        pass
+    return stored
+
+
+def _batch(
+    existing: Mapping[str, _ExistingItem],
+    known: ContentSet,
+    files: FileColumns,
+    digests: list[str],
+    vectors: StoredVectors,
+) -> CommitBatch:
     """Return what is committed of some rows: the items, and the vectors of new contents by their first rows."""
+    contents = _contents(existing, files, digests, vectors)
+    first = _first_rows(contents, known.present(contents))
+    ids = np.full(len(files), NEW_ITEM, np.int64)
+    for row, uri in enumerate(files.uri) if existing else ():
+        if uri in existing:
+            ids[row] = existing[uri].item
     chosen = vectors if len(first) == len(vectors) else vectors[list(first.values())]  # all: without a copy
     return CommitBatch(
-        items=items,
+        columns=ItemColumns(files, object_array(contents), ids, np.zeros(len(files), np.bool_)),
         content_info=dict.fromkeys(first, (0, None)),
         digests=list(first),
         vectors=[chosen] if first else [],
@@ -248,27 +284,23 @@ def _require_storable(source: VectorTable, dtype: str, *, cure: str) -> None:
 
 
 def _contents(
-    existing: Mapping[str, _ExistingItem],
-    refs: Sequence[ImageRef],
-    digests: list[str],
-    vectors: NDArray[np.float32],
-    dtype: str,
+    existing: Mapping[str, _ExistingItem], files: FileColumns, digests: list[str], vectors: StoredVectors
 ) -> list[str]:
     """Return the contents of rows: an existing item keeps its own, so that it keeps its vectors in other spaces.
 
     Only if this space has another vector for that content is the row a new content: the item has changed.
     """
     contents = list(digests)
-    for row, ref in enumerate(refs) if existing else ():
-        if (item := existing.get(ref.uri)) is not None:
-            stored = vectors[row].astype(DTYPES[dtype])
-            if item.vector is None or np.array_equal(item.vector, stored):
-                contents[row] = item.content
+    for row, uri in enumerate(files.uri) if existing else ():
+        if (item := existing.get(uri)) is not None and (
+            item.vector is None or np.array_equal(item.vector, vectors[row])
+        ):
+            contents[row] = item.content
     return contents
 
 
 def _existing_items(
-    con: duckdb.DuckDBPyConnection, storage: Storage, space: SpaceRecord, uris: list[str]
+    con: duckdb.DuckDBPyConnection, storage: Storage, space: SpaceRecord, uris: NDArray[np.object_]
 ) -> dict[str, _ExistingItem]:
     """Return the items that have these uris, by uri."""
     rows = queries.items_by_uri(con, space.key, uris)

@@ -11,8 +11,9 @@ import numpy as np
 from embedstore.errors import BadManifest, did_you_mean
 from embedstore.sources.tables import ROW_COLUMN, InputTable
 from embedstore.storage.column_names import FILE_COLUMNS, ROLE_COLUMNS, STORED_ROLES, find_column, name_problem
+from embedstore.storage.item_columns import FileColumns
 from embedstore.storage.quoting import quote_identifier, quote_literal
-from embedstore.storage.sql import decode_path, encode_paths, object_array
+from embedstore.storage.sql import decode_path, encode_paths, fetch_objects, fetch_value, object_array
 from embedstore.text_form import clean_name, clean_text, is_absent, known_split, split_words
 from embedstore.types import display_uri
 
@@ -75,14 +76,22 @@ class TableEntries:
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[list[TableEntry]]:
         """Yield the rows in order, at most ``size`` at a time."""
+        for rows in self.columns_in_chunks(size):
+            paths = map(decode_path, rows.uri, rows.path)
+            yield list(zip(rows.uri, paths, rows.label, rows.split, rows.group, strict=True))
+
+    def columns_in_chunks(self, size: int = CHUNK_ROWS) -> Iterator[FileColumns]:
+        """Yield the rows in order as columns, at most ``size`` at a time; their sizes and times are 0."""
         con = self._tables.con.cursor()
         for first in range(0, self._numbers, size):
             rows = con.execute(
                 f'SELECT uri, path, label, split, "group" FROM entries '
                 f"WHERE {ROW_COLUMN} >= ? AND {ROW_COLUMN} < ? ORDER BY {ROW_COLUMN}",
                 [first, first + size],
-            ).fetchall()
-            yield [(uri, decode_path(uri, raw), *facts) for uri, raw, *facts in rows]
+            )
+            uri, path, label, split, group = fetch_objects(rows)
+            unknown = np.zeros(len(uri), np.int64)
+            yield FileColumns(uri, path, label, split, group, size=unknown, mtime_ns=unknown)
 
     def write_columns(self, parquet: Path) -> None:
         """Write ``uri`` and the user's own columns, typed; no value passes through Python."""
@@ -111,26 +120,34 @@ class TableEntries:
             f"CREATE TABLE entries ({ROW_COLUMN} BIGINT, uri VARCHAR, path BLOB, "
             'label VARCHAR, split VARCHAR, "group" VARCHAR)'
         )
-        columns = ", ".join(quote_identifier(self._roles[n]) if n in self._roles else "NULL" for n in ROLE_COLUMNS)
+        given = {n: quote_identifier(self._roles[n]) if n in self._roles else "NULL" for n in ROLE_COLUMNS}
+        columns = ", ".join(f"{column} AS given_{role}" for role, column in given.items())
         for first in range(0, self._numbers, CHUNK_ROWS):
             rows = self._tables.con.execute(
                 f"SELECT {ROW_COLUMN}, {columns} FROM given "
                 f"WHERE {ROW_COLUMN} >= ? AND {ROW_COLUMN} < ? ORDER BY {ROW_COLUMN}",
                 [first, first + CHUNK_ROWS],
-            ).fetchall()
-            self._insert(rows)
+            )
+            self._insert(*(column.tolist() for column in fetch_objects(rows)))
 
-    def _insert(self, rows: Sequence[tuple[int, str | None, str | None, str | None, str | None]]) -> None:
+    def _insert(
+        self,
+        rows: list[int],
+        uris: list[str | None],
+        labels: list[str | None],
+        splits: list[str | None],
+        groups: list[str | None],
+    ) -> None:
         """Insert one chunk; an absent value is NULL."""
-        paths = [self._path_of(row, uri) for row, uri, *_ in rows]
-        uris = [display_uri(p) for p in paths]
+        paths = list(map(self._path_of, rows, uris))
+        names = list(map(display_uri, paths))
         chunk = {  # noqa: F841 - read by SQL
-            "n": np.array([r[0] for r in rows], dtype=np.int64),
-            "uri": object_array(uris),
-            "path": encode_paths(list(zip(uris, paths, strict=True))),
-            "label": object_array(self._names.names("label", [r[2] for r in rows])),
-            "split": object_array(self._names.splits([(r[0], r[3]) for r in rows])),
-            "grp": object_array(self._names.names("group", [r[4] for r in rows])),
+            "n": np.array(rows, dtype=np.int64),
+            "uri": object_array(names),
+            "path": encode_paths(list(zip(names, paths, strict=True))),
+            "label": object_array(self._names.names("label", labels)),
+            "split": object_array(self._names.splits(rows, splits)),
+            "grp": object_array(self._names.names("group", groups)),
         }
         self._tables.con.execute(
             "INSERT INTO entries SELECT n, uri::VARCHAR, path::BLOB, label::VARCHAR, split::VARCHAR, grp::VARCHAR "
@@ -182,6 +199,8 @@ class TableEntries:
 
     def _check_unique(self) -> None:
         """Refuse a uri that occurs in two rows."""
+        if fetch_value(self._tables.con, "SELECT count(*) = count(DISTINCT uri) FROM entries"):
+            return  # lists of the rows of each uri take four times as long
         duplicate = self._tables.con.execute(
             f"SELECT uri, list({ROW_COLUMN} + 1 ORDER BY {ROW_COLUMN})[:5], count(*) FROM entries "
             f"GROUP BY uri HAVING count(*) > 1 "
@@ -222,17 +241,17 @@ class NameReader:
         known = {value: self.name(role, value, count) for value, count in Counter(values).items()}
         return [known[value] for value in values]
 
-    def splits(self, rows: Sequence[tuple[int, str | None]]) -> list[str | None]:
+    def splits(self, rows: Sequence[int], values: Sequence[str | None]) -> list[str | None]:
         """Return the splits of some numbered rows, None where one is absent; equal words are read once.
 
         Raises:
             BadManifest: if a word does not name a split.
         """
         known: dict[str | None, str | None] = {}
-        for row, value in rows:
+        for row, value in zip(rows, values, strict=True):
             if value not in known:
                 known[value] = self.split(row, value)
-        return [known[value] for _, value in rows]
+        return [known[value] for value in values]
 
     def split(self, row: int, value: str | None) -> str | None:
         """Return the split that a word names, None if it is absent.

@@ -67,13 +67,18 @@ class UriResolver:
         self._differences: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._names = functools.lru_cache(_CACHED_FOLDERS)(_names_in)
+        self._missing_folder = functools.lru_cache(_CACHED_FOLDERS)(self._find_missing_folder)
         self._resolved = functools.lru_cache(_CACHED_FOLDERS)(self._search_folder)
 
     def path(self, uri: str) -> str:
         """Return the path of the file, or the path as written if there is no such file."""
+        above, _, name = uri.rpartition("/")
+        missing = self._missing_folder(above)
+        if missing is not None and name not in ("", ".", "..") and "\\" not in name:
+            return missing + name
         written = local_path(uri, folder=self._folder)
         if "\\" not in written and self._resolved(written.rpartition("/")[0], False) is None:
-            return written  # its folder, which is looked for once, does not exist
+            return written
         for path, difference in self._candidates(uri, written):
             if os.path.lexists(path):
                 self._count(difference, uri)
@@ -117,6 +122,16 @@ class UriResolver:
             return exact
         alike = self._names(found, fold_case).get(_key(name, fold_case), [])
         return os.path.join(found, alike[0]) if len(alike) == 1 else None  # noqa: PTH118
+
+    def _find_missing_folder(self, above: str) -> str | None:
+        """Return what a file's path begins with if the folder that its uri names does not exist, else None.
+
+        Args:
+            above: the uri without the file's name.
+        """
+        written = local_path(f"{above}/.", folder=self._folder)
+        is_there = above == "" or "\\" in written or self._resolved(written, False) is not None
+        return None if is_there else written + "/"
 
     def _search_folder(self, folder: str, fold_case: bool) -> str | None:
         """Return the only folder whose path looks like this one; it is looked for once, not for every file in it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,17 @@ from embedstore.errors import BadVectors
 from embedstore.sources import vector_files
 from embedstore.sources.local_files import stat_file
 from embedstore.sources.manifest import open_table, required_uri, root_folder
-from embedstore.sources.table_entries import TableEntries, TableEntry, column_roles
+from embedstore.sources.table_entries import TableEntries, column_roles
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.tables import InputTable
 from embedstore.sources.uris import UriResolver, names_a_path, remote_scheme
+from embedstore.storage.item_columns import FileColumns
+from embedstore.storage.sql import decode_path
+from embedstore.threads import map_parts
 from embedstore.types import ImageRef, display_uri
 
 CHUNK_ROWS = 8192
+_HASHED_ROWS = 8192  # by one thread at a time
 MAX_LISTED_ROWS = 5  # bad rows that a message names
 
 
@@ -49,14 +53,13 @@ class VectorTable:
     _entries: TableEntries = field(repr=False, compare=False)
     _names_files: bool = True
 
-    def batches(self, batch_rows: int = CHUNK_ROWS) -> Iterator[tuple[list[ImageRef], list[str], NDArray[np.float32]]]:
-        """Yield references, content digests and float32 vectors ``(n, D)``, in the order of the rows."""
-        first, files = 0, _NamedFiles() if self._names_files else None
-        for entries in self._entries.chunks(batch_rows):
-            vectors = _as_float32(self._vectors[first : first + len(entries)])
-            refs = [files.ref(e) if files else _ref_without_file(e) for e in entries]
-            yield refs, vector_digests(vectors), vectors
-            first += len(entries)
+    def batches(self, batch_rows: int = CHUNK_ROWS) -> Iterator[tuple[FileColumns, list[str], NDArray[np.float32]]]:
+        """Yield the files, content digests and float32 vectors ``(n, D)``, in the order of the rows."""
+        first, named = 0, _NamedFiles()
+        for rows in self._entries.columns_in_chunks(batch_rows):
+            vectors = _as_float32(self._vectors[first : first + len(rows)])
+            yield named.with_facts(rows) if self._names_files else rows, vector_digests(vectors), vectors
+            first += len(rows)
 
     def blocks(self, block_rows: int = CHUNK_ROWS) -> Iterator[NDArray[np.float32]]:
         """Yield the float32 vectors alone, ``(n, D)``, in the order of the rows."""
@@ -118,10 +121,18 @@ def open_vectors(
 
 def vector_digests(vectors: NDArray[np.float32]) -> list[str]:
     """Return the contents of items whose images are unknown: the digests of their vectors, 32 hexadecimal digits."""
+    parts = (vectors[first : first + _HASHED_ROWS] for first in range(0, len(vectors), _HASHED_ROWS))
+    return [digest for digests in map_parts(_digests, parts) for digest in digests]
+
+
+def _digests(vectors: NDArray[np.float32]) -> list[str]:
+    """Return the digests of some vectors."""
     start, digests = hashlib.sha256(b"vector:"), []
-    for row in np.ascontiguousarray(vectors, dtype="<f4"):
+    data = np.ascontiguousarray(vectors, dtype="<f4").data.cast("B")
+    size = len(data) // max(1, len(vectors))
+    for first in range(0, len(data), size or 1):
         digest = start.copy()
-        digest.update(row.data)
+        digest.update(data[first : first + size])
         digests.append(digest.hexdigest()[:32])
     return digests
 
@@ -195,23 +206,17 @@ class _NamedFiles:
     def __init__(self) -> None:
         self._is_folder: dict[str, bool] = {}
 
-    def ref(self, entry: TableEntry) -> ImageRef:
-        """Return the reference of one row, with size and mtime if its uri is a file."""
-        _, path, label, split, group = entry
-        if not self._may_exist(path):
-            return _ref_without_file(entry)
-        found = stat_file(path, label, split, group)
-        return found if isinstance(found, ImageRef) else _ref_without_file(entry)
+    def with_facts(self, rows: FileColumns) -> FileColumns:
+        """Return the rows with the size and time of those whose uri is a file."""
+        size, mtime_ns = rows.size.copy(), rows.mtime_ns.copy()
+        for n, path in enumerate(map(decode_path, rows.uri.tolist(), rows.path.tolist())):
+            if self._may_exist(path) and isinstance(found := stat_file(path), ImageRef):
+                size[n], mtime_ns[n] = found.size, found.mtime_ns
+        return replace(rows, size=size, mtime_ns=mtime_ns)
 
     def _may_exist(self, path: str) -> bool:
         """Return whether the folder of a path exists."""
-        folder = os.path.dirname(path)  # noqa: PTH120
+        folder = path.rpartition("/")[0]
         if folder not in self._is_folder:
-            self._is_folder[folder] = os.path.isdir(folder or os.curdir)  # noqa: PTH112
+            self._is_folder[folder] = os.path.isdir(folder or ("/" if path.startswith("/") else os.curdir))  # noqa: PTH112
         return self._is_folder[folder]
-
-
-def _ref_without_file(entry: TableEntry) -> ImageRef:
-    """Return the reference of a row whose image is not here."""
-    uri, path, label, split, group = entry
-    return ImageRef(uri, path, 0, 0, label, split, group)

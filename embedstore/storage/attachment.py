@@ -78,8 +78,14 @@ class Attachment:
         return _turns.setdefault(self._real_path, threading.RLock())
 
     @contextmanager
-    def attach(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Attach the file as the current database ``cat`` of the private connection.
+    def attach(
+        self, *, read_only: bool, to: duckdb.DuckDBPyConnection | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Attach the file as the current database ``cat`` of a connection.
+
+        Args:
+            read_only: whether the connection only reads.
+            to: the connection; None is the private one.
 
         Raises:
             StoreBusy: if another process has not released the file within 30 s, or this process has it open elsewhere.
@@ -93,7 +99,7 @@ class Attachment:
             if not read_only:
                 for path in catalog_check.files_of(self._file):
                     require_writable_in_place(path)
-            con = self.connection.get()
+            con = self.connection.get() if to is None else to
             self._attach(con, READ_ONLY if read_only else READ_WRITE)
             try:
                 con.execute("USE cat")

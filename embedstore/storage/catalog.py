@@ -62,8 +62,11 @@ class Catalog:
         return tuple(_file_stamp(p) for p in (self.file, self._log))
 
     @contextmanager
-    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def read(self, to: duckdb.DuckDBPyConnection | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open one consistent generation of the tables, which are visible by their bare names.
+
+        Args:
+            to: the connection that reads them; None is the private one.
 
         Raises:
             StoreBusy: if another process has not released the file within 30 s, or this process has it open elsewhere.
@@ -72,7 +75,7 @@ class Catalog:
             StoreDamaged: if the file or its log is corrupt.
             StoreUnreadable: if the file or its log cannot be read now.
         """
-        with self._attachment.attach(read_only=True) as con, self._reading(con):
+        with self._attachment.attach(read_only=True, to=to) as con, self._reading(con):
             self._require_known_version(con)
             yield con
 

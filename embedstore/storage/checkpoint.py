@@ -16,6 +16,13 @@ from embedstore.storage.layout import COMPLETE, Layout, quarantine_file
 from embedstore.storage.reading import exists, file_size, list_folder
 
 CHECKPOINT_BYTES = 16 << 20  # of log, which is replayed whenever the store is opened: about 5 ms per MiB
+LARGE_CATALOG = 256 << 20  # bytes, from which on the log may be a sixteenth: each checkpoint copies the whole catalog
+
+
+def longest_log(layout: Layout) -> int:
+    """Return the bytes of log that are kept between two checkpoints."""
+    size = file_size(layout.catalog)
+    return CHECKPOINT_BYTES if size < LARGE_CATALOG else size // 16
 
 
 def has_interrupted_checkpoint(layout: Layout) -> bool:

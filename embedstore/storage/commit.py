@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedstore.types import ContentInfo, Failure, ImageRef
+from embedstore.storage.item_columns import NEW_ITEM, ItemColumns, ItemRow
+from embedstore.types import ContentInfo, Failure
 
 # Lengths whose squares neither overflow nor underflow in float32, with which cosines are computed.
 MIN_LENGTH, MAX_LENGTH = 1e-15, 1e15
@@ -18,23 +19,11 @@ MIN_LENGTH, MAX_LENGTH = 1e-15, 1e15
 # and beyond 65504 there is only infinity.
 FLOAT16_ERROR = 2.0**-10
 _CLEAR_SQUARES = 1e-20, 1e20  # squared lengths far from both limits, and from those of single precision
-
-
-@dataclass(frozen=True, slots=True)
-class ItemRow:
-    """One item to write.
-
-    Attributes:
-        ref: the file.
-        content: the digest of its bytes, 32 hexadecimal digits.
-        item: the id of the existing item to update; None inserts a new item.
-        keeps_columns: whether an existing item keeps the user's own columns, whatever the source says of them.
-    """
-
-    ref: ImageRef
-    content: str
-    item: int | None = None
-    keeps_columns: bool = False
+# Rounding to float16 changes a value of at least 2^-14 by at most 2^-11 of it, and a smaller one by at most 2^-25. So
+# the error of a row is within the limit if its squared length is at least 2^-50 / (2^-20 - 2^-22) = 1.34 * 2^-30 per
+# value.
+_CLEAR_SQUARE_PER_VALUE = 1.4 * 2.0**-30
+_CLEAR_FLOAT16_SQUARE = 6e4**2  # no value is beyond the range of float16
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +62,30 @@ class CommitBatch:
 
     Attributes:
         items: the items in the order of their new ids.
+        columns: the items as columns, in place of ``items``.
         failures: the failures in the order of the files.
         content_info: for each content that was read for the first time its size in bytes, and what is known of it.
         digests: the contents that get a vector.
-        vectors: arrays that stack to float32 ``(len(digests), dim)``.
+        vectors: arrays that stack to ``(len(digests), dim)``, in float32 or in the type of the space.
     """
 
     items: list[ItemRow] = field(default_factory=list)
+    columns: ItemColumns | None = None
     failures: list[FailureRow] = field(default_factory=list)
     content_info: dict[str, tuple[int, ContentInfo | None]] = field(default_factory=dict)
     digests: list[str] = field(default_factory=list)
-    vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    vectors: list[NDArray[np.floating[Any]]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.items or self.failures or self.digests)
+        return bool(self.items or self.columns or self.failures or self.digests)
 
-    @property
-    def can_orphan_marks(self) -> bool:
-        """Whether an item that exists may lose its content or its file."""
-        ids = [r.item for r in self.items] + [r.item for r in self.failures]
-        return any(item is not None for item in ids)
+    def item_columns(self) -> ItemColumns:
+        """Return the items as columns."""
+        return ItemColumns.of_rows(self.items) if self.columns is None else self.columns
 
-    @property
-    def uris(self) -> list[str]:
-        """The files of the batch, those that failed included."""
-        return [r.ref.uri for r in self.items] + [r.failure.uri for r in self.failures]
+    def can_orphan_marks(self, items: ItemColumns) -> bool:
+        """Return whether an item that exists may lose its content or its file, with the batch's items as columns."""
+        return bool((items.item != NEW_ITEM).any()) or any(r.item is not None for r in self.failures)
 
 
 def storable_rows(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]:
@@ -119,13 +107,12 @@ def storable_rows(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]
 
 def _clearly_storable(vectors: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]:
     """Return the rows for which single precision is enough to tell: within 1% of no limit."""
+    least, most = _CLEAR_SQUARES
+    if dtype == "float16":
+        least, most = vectors.shape[1] * _CLEAR_SQUARE_PER_VALUE, _CLEAR_FLOAT16_SQUARE
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", vectors, vectors)
-        clear: NDArray[np.bool_] = (squares >= _CLEAR_SQUARES[0]) & (squares <= _CLEAR_SQUARES[1])
-        if dtype == "float16":
-            error = vectors.astype(np.float16).astype(np.float32)
-            error -= vectors
-            clear &= np.einsum("ij,ij->i", error, error) <= (0.99 * FLOAT16_ERROR) ** 2 * squares
+        clear: NDArray[np.bool_] = (squares >= least) & (squares <= most)
     return clear
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -95,6 +95,25 @@ def confine(con: duckdb.DuckDBPyConnection, allowed_files: Collection[Path] = ()
 def attach_new_file(con: duckdb.DuckDBPyConnection, file: Path, name: str = "cat") -> None:
     """Create a DuckDB file in the catalog's storage version, and attach it under a name."""
     con.execute(f"ATTACH {quote_literal(file)} AS {name} (STORAGE_VERSION '{STORAGE_VERSION}')")
+
+
+@contextmanager
+def disk_connection(name: str, most: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a connection of its own with a temporary database on the disk; in memory if there is no room for files.
+
+    Args:
+        name: the name of the database.
+        most: bytes that DuckDB may hold on a machine with enough memory.
+    """
+    spill = _spill_folder()
+    try:
+        with connect(memory_limit=memory_limit(most), temp_directory=str(spill or "")) as con:
+            file = quote_literal(spill / "tables.duckdb") if spill else "':memory:'"
+            con.execute(f"ATTACH {file} AS {name}")
+            yield con
+    finally:
+        if spill:
+            remove(spill)
 
 
 def copy_database(file: Path, new: Path) -> None:

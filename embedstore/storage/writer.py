@@ -18,6 +18,7 @@ from embedstore.space import Recipe, Space
 from embedstore.storage import checkpoint, disk_errors, durable_files, reading, shard, space_files
 from embedstore.storage.catalog import Catalog
 from embedstore.storage.commit import CommitBatch, RunRecord
+from embedstore.storage.item_columns import NEW_ITEM
 from embedstore.storage.layout import Layout
 from embedstore.storage.lock import WriterLock
 from embedstore.storage.queries import computed_columns, counters, heads, item_rows, runs, shards, space_rows
@@ -105,7 +106,7 @@ class Writer:
             DimensionMismatch: if the vectors have another length than those of the space.
             StoreIOError: if the disk is full or fails; earlier commits are kept.
         """
-        header = None
+        header, items = None, batch.item_columns()
         if batch.digests:
             vectors = np.atleast_2d(batch.vectors[0] if len(batch.vectors) == 1 else np.vstack(batch.vectors))
             if vectors.shape[1] != space.space.dim:
@@ -113,22 +114,22 @@ class Writer:
                     f"space {space.name} holds vectors of {space.space.dim}, these have {vectors.shape[1]}; "
                     "they belong in a space of their own"
                 )
-            header = self._write_shard(space.key, vectors.astype(shard.DTYPES[space.dtype]), batch.digests)
+            header = self._write_shard(space.key, vectors.astype(shard.DTYPES[space.dtype], copy=False), batch.digests)
         with self.transaction() as con:
             if header:
                 shards.insert_shard(con, header, batch.digests)
             item_rows.insert_contents(con, batch.content_info)
-            item_rows.insert_items(con, [r for r in batch.items if r.item is None], attributes)
-            known = [r for r in batch.items if r.item is not None]
-            item_rows.update_items(con, [r for r in known if not r.keeps_columns], attributes)
-            item_rows.update_items(con, [r for r in known if r.keeps_columns], None)
-            item_rows.delete_failures(con, batch.uris)
+            is_new = items.item == NEW_ITEM
+            item_rows.insert_items(con, items.take(is_new), attributes)
+            item_rows.update_items(con, items.take(~is_new & ~items.keeps_columns), attributes)
+            item_rows.update_items(con, items.take(~is_new & items.keeps_columns), None)
+            item_rows.delete_failures(con, items.files.uri, [r.failure.uri for r in batch.failures])
             item_rows.insert_failures(con, batch.failures, decoder=decoder, space=space.key)
-            notices = computed_columns.clear_orphaned_marks(con) if batch.can_orphan_marks else []
+            notices = computed_columns.clear_orphaned_marks(con) if batch.can_orphan_marks(items) else []
             if run is not None:
                 runs.insert_run(con, run.kind, space.key, run.settings, run.result, run.started)
         self.notify(notices)
-        self.checkpoint(min_log_bytes=checkpoint.CHECKPOINT_BYTES)
+        self.checkpoint(min_log_bytes=checkpoint.longest_log(self.layout))
 
     def add_vectors(
         self,

@@ -9,7 +9,8 @@ from embedstore.classify.data import splits
 from embedstore.classify.data.features import load_features
 from embedstore.classify.data.folds import stratified_group_folds
 from embedstore.errors import LabelError, UnknownColumn
-from embedstore.storage.commit import CommitBatch, ItemRow
+from embedstore.storage.commit import CommitBatch
+from embedstore.storage.item_columns import ItemRow
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import digest, make, vector
 

@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 
 from embedstore.space import Family, Space
-from embedstore.storage.commit import CommitBatch, ItemRow
+from embedstore.storage.commit import CommitBatch
+from embedstore.storage.item_columns import ItemRow
 from embedstore.storage.storage import Storage
 from embedstore.types import ContentInfo, ImageRef
 

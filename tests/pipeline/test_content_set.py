@@ -42,7 +42,7 @@ def test_the_arrays_of_a_content_set_stay_few(monkeypatch):
     known = ContentSet(np.sort(packed([f"{n:032x}" for n in range(100)])))
     for n in range(1000):
         known.add([f"{16 * n + k:032x}" for k in range(1000, 1016)])
-    sizes = [len(array) for array in known._arrays]
+    sizes = [len(array.contents) for array in known._arrays]
     assert sum(sizes) == 100 + 16_000
     assert all(before > 2 * after for before, after in pairwise(sizes))
 

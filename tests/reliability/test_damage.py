@@ -337,7 +337,7 @@ def test_store_of_many_vector_files_needs_few_file_descriptors(tmp_path):
     with storage.writer("many files") as writer, writer.transaction() as con:
         whole = batch(1, 600)
         item_rows.insert_contents(con, whole.content_info)
-        item_rows.insert_items(con, whole.items, None)
+        item_rows.insert_items(con, whole.item_columns(), None)
         for n in range(1, 601):
             path = storage.layout.shard_file(SPACE.key, n)
             v = np.array([vector(n)], dtype=np.float16)

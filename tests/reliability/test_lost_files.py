@@ -7,7 +7,8 @@ import pytest
 from embedstore.errors import StoreDamaged
 from embedstore.storage import checkpoint, compact, item_changes, shard
 from embedstore.storage import purge as purging
-from embedstore.storage.commit import CommitBatch, ItemRow
+from embedstore.storage.commit import CommitBatch
+from embedstore.storage.item_columns import ItemRow
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.item_changes import ItemSelection

@@ -16,7 +16,8 @@ from embedstore.errors import BadFilter, DimensionMismatch, QueryError, UnknownC
 from embedstore.search.execute import Searcher, item_vector
 from embedstore.search.index.scan import Scanner
 from embedstore.search.options import SearchOptions
-from embedstore.storage.commit import CommitBatch, ItemRow
+from embedstore.storage.commit import CommitBatch
+from embedstore.storage.item_columns import ItemRow
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import digest, make, vector
 

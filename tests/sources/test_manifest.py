@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from embedstore.errors import BadManifest, SourceNotFound
 from embedstore.sources.open import open_source
-from embedstore.sources.uris import UriResolver
+from embedstore.sources.uris import UriResolver, local_path
 from embedstore.types import Failure, FailureReason, ImageRef
 
 
@@ -128,6 +128,16 @@ def test_the_bytes_of_a_folder_are_found_in_every_form(tmp_path, form):
     resolver = UriResolver(str(tmp_path))
     assert os.fsencode(resolver.path(form.format(tmp_path))) == raw + b"/a.jpg"
     assert resolver.path("gone/a.jpg") == f"{tmp_path}/gone/a.jpg"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(["a", "b c", "..", ".", "", "x\\y", "ü", "%41", "a.jpg", "file:", "https:"]), max_size=5))
+def test_a_uri_below_a_missing_folder_is_the_path_as_written(parts):
+    """Whatever its form: a folder that is not there is looked for once, and the path is normalized all the same."""
+    uri = "/".join(parts)
+    resolver = UriResolver("/missing folder/x")
+    for _ in range(2):  # the second time from what is kept
+        assert resolver.path(uri) == local_path(uri, folder="/missing folder/x")
 
 
 # ---- columns

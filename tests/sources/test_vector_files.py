@@ -30,7 +30,7 @@ def read(path, **options):
     """Return the vectors, the uris and the columns of a file."""
     opened = open_vectors(path, None, TableOptions(**options))
     batches = list(opened.batches())
-    return np.vstack([v for _, _, v in batches]), [r.uri for refs, _, _ in batches for r in refs], opened.columns
+    return np.vstack([v for _, _, v in batches]), [uri for files, _, _ in batches for uri in files.uri], opened.columns
 
 
 @pytest.mark.parametrize("number", FLOATS, ids=str)
@@ -61,7 +61,7 @@ def test_a_table_of_its_own_comes_first(tmp_path):
     """The columns of the Parquet file are then not used."""
     write(tmp_path / "v.parquet", pa.list_(pa.float32()), uri=list("abcde"))
     opened = open_vectors(tmp_path / "v.parquet", {"uri": list("vwxyz"), "n": [1, 2, 3, 4, 5]})
-    assert [r.uri for refs, _, _ in opened.batches() for r in refs] == list("vwxyz")
+    assert [uri for files, _, _ in opened.batches() for uri in files.uri] == list("vwxyz")
     assert opened.columns == {"n": "BIGINT"}
 
 

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from embedstore.errors import BadManifest, BadVectors, SourceNotFound
 from embedstore.sources.table_options import TableOptions
 from embedstore.sources.vectors import open_vectors, vector_digests
+from embedstore.storage.item_columns import FileColumns
+from embedstore.storage.sql import decode_path
 from embedstore.types import ImageRef
 
 THREE = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]], dtype=np.float32)
@@ -22,8 +24,15 @@ THREE = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 4.0]], dtype=np.float32)
 
 def all_batches(table, size: int = 8192) -> tuple[list[ImageRef], list[str], np.ndarray]:
     """Return every batch together."""
-    refs, digests, vectors = zip(*table.batches(size), strict=True)
-    return list(chain(*refs)), list(chain(*digests)), np.concatenate(vectors)
+    files, digests, vectors = zip(*table.batches(size), strict=True)
+    return list(chain(*map(refs_of, files))), list(chain(*digests)), np.concatenate(vectors)
+
+
+def refs_of(files: FileColumns) -> list[ImageRef]:
+    """Return the references of files that are columns."""
+    columns = [files.size, files.mtime_ns, files.label, files.split, files.group]
+    paths = map(decode_path, files.uri, files.path)
+    return [ImageRef(uri, path, *facts) for uri, path, *facts in zip(files.uri, paths, *columns, strict=True)]
 
 
 def refusal(vectors, table=None, error=BadVectors, **options) -> str:

@@ -102,6 +102,27 @@ def test_storable_rows_in_float16_rank_as_in_float32(exponent, dim, seed):
     assert kept.all() or not -10 <= exponent <= 10
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.integers(-34, 17), st.integers(1, 600), st.integers(0, 4), st.integers(0, 10**6))
+def test_rows_that_are_stored_in_float16_without_a_closer_look_are_exact_enough(exponent, dim, heavy, seed):
+    """At any length, and with values of very different sizes: the error of a row that may be stored is below 2^-10."""
+    rng = np.random.default_rng(seed)
+    X = (rng.standard_normal((20, dim)) * np.exp2(-heavy * rng.exponential(2, (20, dim)))).astype(np.float32)
+    X = np.ldexp(X, exponent)
+    kept = X[storable_rows(X, "float16")].astype(np.float64)
+    error = np.linalg.norm(kept.astype(np.float16).astype(np.float64) - kept, axis=1)
+    assert (error <= 2.0**-10 * np.linalg.norm(kept, axis=1)).all()
+
+
+def test_the_log_of_a_large_catalog_may_be_longer(tmp_path, monkeypatch):
+    """A checkpoint copies the whole catalog, so that it comes after a share of it; a small one has a fixed limit."""
+    storage = make(tmp_path / "s", 3)
+    size = storage.layout.catalog.stat().st_size
+    assert checkpoint.longest_log(storage.layout) == checkpoint.CHECKPOINT_BYTES
+    monkeypatch.setattr(checkpoint, "LARGE_CATALOG", size)
+    assert checkpoint.longest_log(storage.layout) == size // 16
+
+
 @pytest.mark.parametrize("name", ["a file", "a folder", "nothing"])
 def test_path_without_a_store_is_reported(tmp_path, name):
     """A path without a store raises an error that names the command to create one."""

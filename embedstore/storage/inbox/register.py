@@ -13,11 +13,12 @@ from embedstore.errors import StoreDamaged
 from embedstore.storage import disk_errors
 from embedstore.storage.carry_vectors import carry_imported_vectors
 from embedstore.storage.column_names import ITEM_COLUMNS
-from embedstore.storage.commit import CommitBatch, FailureRow, ItemRow, RunRecord
+from embedstore.storage.commit import CommitBatch, FailureRow, RunRecord
 from embedstore.storage.inbox.inbox import ATTRIBUTES, MISSING, Inbox, WaitingResult, inboxes
 from embedstore.storage.inbox.part_list import PartFile
 from embedstore.storage.inbox.part_result import FileOutcome, PartResult
 from embedstore.storage.inbox.work_plan import WorkPlan
+from embedstore.storage.item_columns import ItemRow
 from embedstore.storage.layout import quarantine_file
 from embedstore.storage.queries import embedding, runs, shards
 from embedstore.storage.queries import inbox as queries

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from embedstore.errors import BadManifest
 from embedstore.storage.column_names import find_column, stored_name
-from embedstore.storage.commit import FailureRow, ItemRow
+from embedstore.storage.commit import FailureRow
+from embedstore.storage.item_columns import ItemColumns
 from embedstore.storage.queries import computed_columns, counters
 from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.sql import (
+    CONTENT,
+    Column,
     column_types,
     count_values,
+    digest_columns,
     encode_paths,
     fetch_value,
     first_row,
@@ -29,7 +33,7 @@ from embedstore.storage.wider_types import conversion, every_value_survives, wid
 from embedstore.types import ContentInfo
 
 _ITEM_VALUES = (
-    "r.item AS item, r.uri AS uri, r.content::UUID AS content, r.label::VARCHAR AS label, r.split::VARCHAR AS split, "
+    f"r.item AS item, r.uri AS uri, {CONTENT} AS content, r.label::VARCHAR AS label, r.split::VARCHAR AS split, "
     'r."group"::VARCHAR AS group_id, r.size AS size, r.mtime_ns AS mtime_ns, true AS present, '
     "$now::TIMESTAMP AS added, r.path::BLOB AS path"
 )
@@ -46,20 +50,23 @@ def insert_contents(con: duckdb.DuckDBPyConnection, content_info: Mapping[str, t
     if not content_info:
         return
     infos = [info for _, info in content_info.values()]
-    rows = {  # noqa: F841 - read by SQL
-        "content": object_array(list(content_info)),
-        "bytes": np.array([size for size, _ in content_info.values()], dtype=np.int64),
-        "width": object_array([i and (i.width or None) for i in infos]),
-        "height": object_array([i and (i.height or None) for i in infos]),
-        "format": object_array([i.format if i else None for i in infos]),
-    }
+    sizes = np.array([size for size, _ in content_info.values()], dtype=np.int64)
+    rows: dict[str, NDArray[Any]] = {**digest_columns(content_info), "bytes": sizes}
+    facts = "NULL, NULL, NULL"
+    if any(infos):
+        facts = "width::INTEGER, height::INTEGER, format::VARCHAR"
+        rows |= {
+            "width": object_array([i and (i.width or None) for i in infos]),
+            "height": object_array([i and (i.height or None) for i in infos]),
+            "format": object_array([i.format if i else None for i in infos]),
+        }
     con.execute(
-        "INSERT INTO contents SELECT content::UUID, bytes, width::INTEGER, height::INTEGER, format::VARCHAR FROM rows "
-        "WHERE content::UUID NOT IN (SELECT content FROM contents)"
+        f"INSERT INTO contents SELECT {CONTENT}, bytes, {facts} FROM rows "
+        f"WHERE {CONTENT} NOT IN (SELECT content FROM contents)"
     )
 
 
-def insert_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attributes: Path | None) -> None:
+def insert_items(con: duckdb.DuckDBPyConnection, items: ItemColumns, attributes: Path | None) -> None:
     """Insert new items, numbered in the given order.
 
     Args:
@@ -67,10 +74,11 @@ def insert_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attri
         items: the new items.
         attributes: Parquet of ``uri`` and the user's own columns, or None.
     """
-    if not items:
+    if not len(items):
         return
     first = counters.next_item(con)
-    rows = _item_columns(items, np.arange(first, first + len(items), dtype=np.int64))  # noqa: F841 - read by SQL
+    ids = np.arange(first, first + len(items), dtype=np.int64)
+    rows = {"item": ids, **digest_columns(items.content), **items.files.as_dict()}  # noqa: F841 - read by SQL
     columns = _attribute_columns(con, attributes) if attributes else {}
     extra = "".join(f", a.{quote_identifier(a)} AS {quote_identifier(c)}" for a, c in columns.items())
     join = f"LEFT JOIN {parquet_source(attributes)} a ON a.uri = r.uri" if attributes else ""
@@ -80,7 +88,7 @@ def insert_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attri
     con.execute("UPDATE counters SET next_item = ?", [first + len(items)])
 
 
-def update_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attributes: Path | None) -> None:
+def update_items(con: duckdb.DuckDBPyConnection, items: ItemColumns, attributes: Path | None) -> None:
     """Update existing items to what the source says now; a label, split or group it does not state is kept.
 
     Args:
@@ -88,21 +96,19 @@ def update_items(con: duckdb.DuckDBPyConnection, items: Sequence[ItemRow], attri
         items: the items, each with its id.
         attributes: Parquet of ``uri`` and the user's own columns, or None.
     """
-    if not items:
+    if not len(items):
         return
-    rows = _item_columns(items, np.array([r.item for r in items], dtype=np.int64))  # noqa: F841 - read by SQL
-    changed = con.execute(
-        "SELECT i.item FROM items i JOIN rows r ON r.item = i.item WHERE r.content::UUID <> i.content"
-    )
+    rows = {"item": items.item, **digest_columns(items.content), **items.files.as_dict()}  # noqa: F841 - read by SQL
+    changed = con.execute(f"SELECT i.item FROM items i JOIN rows r ON r.item = i.item WHERE {CONTENT} <> i.content")
     computed_columns.clear_items(con, [item for (item,) in changed.fetchall()])
     con.execute(
-        "UPDATE items SET uri = r.uri, content = r.content::UUID, size = r.size, mtime_ns = r.mtime_ns, "
+        f"UPDATE items SET uri = r.uri, content = {CONTENT}, size = r.size, mtime_ns = r.mtime_ns, "
         "path = r.path::BLOB, present = true, label = coalesce(r.label::VARCHAR, items.label), "
         'split = coalesce(r.split::VARCHAR, items.split), group_id = coalesce(r."group"::VARCHAR, items.group_id) '
         "FROM rows r WHERE items.item = r.item"
     )
     if attributes:
-        update_attributes(con, attributes, [r.ref.uri for r in items])
+        update_attributes(con, attributes, items.files.uri)
 
 
 def add_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) -> None:
@@ -169,7 +175,7 @@ def check_columns(con: duckdb.DuckDBPyConnection, columns: Mapping[str, str]) ->
             )
 
 
-def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Sequence[str] | None = None) -> int:
+def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Column | None = None) -> int:
     """Update the user's own columns of existing items; an empty cell states nothing, and the stored value stays.
 
     Args:
@@ -185,7 +191,7 @@ def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Se
         return 0
     kept = count_kept_values(con, attributes, uris)
     stored = column_types(con, "items")
-    selected = {"uri": object_array(uris or [])}  # noqa: F841 - read by SQL
+    selected = {"uri": object_array(() if uris is None else uris)}  # noqa: F841 - read by SQL
     condition = "AND a.uri IN (SELECT uri::VARCHAR FROM selected)" if uris is not None else ""
     pairs = [(f"a.{quote_identifier(a)}::{stored[c]}", quote_identifier(c)) for a, c in columns.items()]
     sets = ", ".join(f"{c} = coalesce({given}, items.{c})" for given, c in pairs)
@@ -193,10 +199,10 @@ def update_attributes(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Se
     return kept
 
 
-def count_kept_values(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Sequence[str] | None = None) -> int:
+def count_kept_values(con: duckdb.DuckDBPyConnection, attributes: Path, uris: Column | None = None) -> int:
     """Return how many stored values :func:`update_attributes` leaves because the cells for them are empty."""
     columns = _attribute_columns(con, attributes)
-    selected = {"uri": object_array(uris or [])}  # noqa: F841 - read by SQL
+    selected = {"uri": object_array(() if uris is None else uris)}  # noqa: F841 - read by SQL
     condition = "AND a.uri IN (SELECT uri::VARCHAR FROM selected)" if uris is not None else ""
     kept = [
         f"count(*) FILTER (a.{quote_identifier(a)} IS NULL AND items.{quote_identifier(c)} IS NOT NULL)"
@@ -213,9 +219,11 @@ def _attribute_columns(con: duckdb.DuckDBPyConnection, attributes: Path) -> dict
     return {name: find_column(name, existing) or name for name in given if name != "uri"}
 
 
-def delete_failures(con: duckdb.DuckDBPyConnection, uris: Sequence[str]) -> None:
-    """Delete the failures of files that were processed again."""
-    processed = {"uri": object_array(uris)}  # noqa: F841 - read by SQL
+def delete_failures(con: duckdb.DuckDBPyConnection, *uris: Column) -> None:
+    """Delete the failures of files that were processed again, by one or more sequences of their uris."""
+    if fetch_value(con, "SELECT NOT EXISTS (FROM failures)"):
+        return
+    processed = {"uri": np.concatenate([object_array(part) for part in uris])}  # noqa: F841 - read by SQL
     con.execute("DELETE FROM failures WHERE uri IN (SELECT uri FROM processed)")
 
 
@@ -265,19 +273,3 @@ def _fits(kind: str, column_kind: str) -> bool:
         return True
     both = kind in _NUMBER_TYPES and column_kind in _NUMBER_TYPES
     return both and _NUMBER_TYPES.index(kind) <= _NUMBER_TYPES.index(column_kind)
-
-
-def _item_columns(items: Sequence[ItemRow], ids: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return item rows as columns."""
-    refs = [r.ref for r in items]
-    return {
-        "item": ids,
-        "uri": object_array([r.uri for r in refs]),
-        "content": object_array([r.content for r in items]),
-        "label": object_array([r.label for r in refs]),
-        "split": object_array([r.split for r in refs]),
-        "group": object_array([r.group for r in refs]),
-        "size": np.array([r.size for r in refs], dtype=np.int64),
-        "mtime_ns": np.array([r.mtime_ns for r in refs], dtype=np.int64),
-        "path": encode_paths([(r.uri, r.path) for r in refs]),
-    }

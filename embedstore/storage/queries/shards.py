@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from embedstore.errors import StoreDamaged
 from embedstore.storage.shard import ShardHeader
 from embedstore.storage.sql import (
+    CONTENT,
     content_hex,
+    digest_columns,
     fetch_column,
     fetch_value,
     first_row,
@@ -182,8 +184,8 @@ def insert_shard(con: duckdb.DuckDBPyConnection, header: ShardHeader, contents: 
         header: the header of the file.
         contents: the content of each row, 32 hexadecimal digits each.
     """
-    rows = {"content": object_array(contents), "n": np.arange(len(contents), dtype=np.int32)}  # noqa: F841 - read by SQL
-    con.execute("INSERT INTO vectors SELECT ?, content::UUID, ?, n FROM rows", [header.space, header.number])
+    rows = {**digest_columns(contents), "n": np.arange(len(contents), dtype=np.int32)}  # noqa: F841 - read by SQL
+    con.execute(f"INSERT INTO vectors SELECT ?, {CONTENT}, ?, n FROM rows", [header.space, header.number])
     _insert_header(con, header)
 
 

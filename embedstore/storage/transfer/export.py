@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from embedstore.errors import QueryError
+from embedstore.storage.connection import memory_limit
 from embedstore.storage.durable_files import atomic_path, atomic_write
 from embedstore.storage.spaces import SpaceRecord
 from embedstore.storage.storage import Storage
@@ -53,6 +54,7 @@ def write_numbers(selected: SelectedItems, path: Path, *, with_vectors: bool) ->
         OSError: if the disk refuses; a file that was at ``path`` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    selected.vectors.con.execute(f"SET memory_limit = '{memory_limit()}'")  # DuckDB's writer holds groups of rows
     with atomic_path(path.with_suffix(".parquet")) as items:
         if path.suffix == ".parquet" and with_vectors:
             selected.vectors.write_parquet(items, selected.select(beside=["vector"]))

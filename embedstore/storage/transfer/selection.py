@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from embedstore.errors import MissingExtra, QueryError
 from embedstore.storage import filters
 from embedstore.storage.column_names import shown_names
+from embedstore.storage.connection import disk_connection
 from embedstore.storage.python_values import execute_exact
 from embedstore.storage.quoting import quote_identifier
 from embedstore.storage.spaces import SpaceRecord
-from embedstore.storage.sql import column_types, content_hex, decode_path, fetch_column, fetch_value, scratch_tables
+from embedstore.storage.sql import column_types, content_hex, decode_path, fetch_column, fetch_value
 from embedstore.storage.storage import Storage
 from embedstore.storage.transfer.parquet import BLOCK_ROWS, NumberedVectors, portable_columns
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 RANGE_ITEMS = 1 << 15  # ids in one range, at least
 MAX_RANGES = 64
+SELECTION_BYTES = 128_000_000  # of the selected rows in memory; the rest is on the disk, so that an export does not grow
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,16 +195,19 @@ def select_items(storage: Storage, space: SpaceRecord, where: str | None) -> Ite
         BadFilter: if the filter is not valid SQL.
         UnknownColumn: if the filter names a column that does not exist.
     """
-    with scratch_tables(storage.catalog.scratch, "exported_items") as (table,):
-        selected = _select(storage, space, where, table)
+    with disk_connection("selected", SELECTION_BYTES) as con:
+        selected = _select(storage, space, where, con)
         if not len(selected):
             raise QueryError("nothing to export: no present item with a vector matches")
         yield selected
 
 
-def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str) -> SelectedItems:
-    """Number the chosen items and map their vector files, in one read of the catalog."""
-    with storage.catalog.read() as con, filters.filter_errors(con, where):
+def _select(
+    storage: Storage, space: SpaceRecord, where: str | None, own: duckdb.DuckDBPyConnection
+) -> SelectedItems:
+    """Number the chosen items in a table of a connection and map their vector files, in one read of the catalog."""
+    table = "selected.main.items"
+    with storage.catalog.read(own) as con, filters.filter_errors(con, where):
         condition = filters.compile_filter(con, where)
         columns = {name: f"c{n}" for n, name in enumerate(column_types(con, "items")) if name != "path"}
         values = ", ".join(f"i.{quote_identifier(name)} AS {c}" for name, c in columns.items())
@@ -212,9 +217,10 @@ def _select(storage: Storage, space: SpaceRecord, where: str | None, table: str)
         for items in _item_ranges(con):
             parameters = {"space": space.key, "count": count, "first": items.start, "end": items.stop}
             count += int(fetch_value(con, f"INSERT INTO {table} {select}", parameters))
+        con.execute("CHECKPOINT selected")
         shards = fetch_column(con, f"SELECT DISTINCT shard FROM {table}")
         reader = storage.vector_reader_in(con, space.space).map_shards(np.array(shards, np.int64))
-    return SelectedItems(columns, NumberedVectors(storage.catalog.scratch, table, reader, 0, count))
+    return SelectedItems(columns, NumberedVectors(own, table, reader, 0, count))
 
 
 def _item_ranges(con: duckdb.DuckDBPyConnection) -> Iterator[range]:
