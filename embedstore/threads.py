@@ -6,10 +6,11 @@ a core, a fit of many small products took 75 s of processor time with two such t
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
 from itertools import chain, islice
@@ -49,16 +50,39 @@ def map_parts(work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator
         with single_threaded_algebra():
             return work(part)
 
-    with ThreadPoolExecutor(threads, "parts", initializer=_start_thread) as pool:
-        try:
-            for part in chain(first, parts):
-                waiting.append(pool.submit(limited, part))
-                if len(waiting) >= _AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
+    pool = _kept_pool(threads)
+    try:
+        for part in chain(first, parts):
+            waiting.append(pool.submit(limited, part))
+            if len(waiting) >= _AHEAD * threads:
                 yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+        wait(waiting)
+
+
+def _kept_pool(threads: int) -> ThreadPoolExecutor:
+    """Return the threads that compute parts, which are kept: starting them took a tenth of a fit of many passes."""
+    with _pools_lock:
+        if threads not in _pools:
+            _pools[threads] = ThreadPoolExecutor(threads, "parts", initializer=_start_thread)
+        return _pools[threads]
+
+
+def _forget_pools() -> None:
+    """Forget the threads of the parent after a fork, which do not exist in the child."""
+    global _pools_lock  # noqa: PLW0603 - a thread that is not here may hold it
+    _pools.clear()
+    _pools_lock = Lock()
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}  # by their number of threads
+_pools_lock = Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pools)
 
 
 @contextmanager

@@ -58,11 +58,26 @@ def test_only_a_few_parts_are_computed_ahead(cores):
 
 
 def test_an_error_of_a_part_is_that_of_the_call(cores):
-    """No thread goes on afterwards."""
+    """No part is computed afterwards, and the next call computes its own."""
     cores(2)
+    begun = []
     with pytest.raises(ZeroDivisionError):
-        list(threads.map_parts(lambda n: 1 // (5 - n), range(100)))
-    assert not [t for t in threading.enumerate() if t.name.startswith("parts")]
+        list(threads.map_parts(lambda n: begun.append(n) or 1 // (5 - n), range(100)))
+    before = len(begun)
+    assert before < 20
+    assert list(threads.map_parts(lambda n: n * n, range(100))) == [n * n for n in range(100)]
+    assert len(begun) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_fork_computes_parts_on_threads_of_its_own(cores):
+    """The threads that are kept do not exist in a child, which would wait for them."""
+    cores(2)
+    assert list(threads.map_parts(lambda n: n, range(9))) == list(range(9))
+    child = os.fork()
+    if not child:
+        os._exit(0 if list(threads.map_parts(lambda n: n, range(9))) == list(range(9)) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_who_leaves_early_leaves_no_limit(cores):

@@ -8,10 +8,10 @@ from embedstore.errors import StoreDamaged
 from embedstore.storage import checkpoint, compact, item_changes, shard
 from embedstore.storage import purge as purging
 from embedstore.storage.commit import CommitBatch
-from embedstore.storage.item_columns import ItemRow
 from embedstore.storage.integrity.repair import repair
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.item_changes import ItemSelection
+from embedstore.storage.item_columns import ItemRow
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import SPACE, batch, digest, expected, make, rows, vector

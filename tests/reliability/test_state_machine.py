@@ -18,9 +18,9 @@ from embedstore.search.options import SearchOptions
 from embedstore.storage import compact, item_changes
 from embedstore.storage import purge as purging
 from embedstore.storage.commit import CommitBatch
-from embedstore.storage.item_columns import ItemRow
 from embedstore.storage.integrity.verify import verify
 from embedstore.storage.item_changes import ItemSelection
+from embedstore.storage.item_columns import ItemRow
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import OTHER, SPACE, digest, other, vector

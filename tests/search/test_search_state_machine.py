@@ -17,8 +17,8 @@ from embedstore.search.planner import SearchMethod
 from embedstore.storage import compact, item_changes
 from embedstore.storage import purge as purging
 from embedstore.storage.commit import CommitBatch
-from embedstore.storage.item_columns import ItemRow
 from embedstore.storage.item_changes import ItemSelection
+from embedstore.storage.item_columns import ItemRow
 from embedstore.storage.storage import Storage
 from embedstore.types import ImageRef
 from tests.helpers.vector_stores import SPACE, digest

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 RANGE_ITEMS = 1 << 15  # ids in one range, at least
 MAX_RANGES = 64
-SELECTION_BYTES = 128_000_000  # of the selected rows in memory; the rest is on the disk, so that an export does not grow
+SELECTION_BYTES = 128_000_000  # of the selected rows in memory; the rest is on the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +202,7 @@ def select_items(storage: Storage, space: SpaceRecord, where: str | None) -> Ite
         yield selected
 
 
-def _select(
-    storage: Storage, space: SpaceRecord, where: str | None, own: duckdb.DuckDBPyConnection
-) -> SelectedItems:
+def _select(storage: Storage, space: SpaceRecord, where: str | None, own: duckdb.DuckDBPyConnection) -> SelectedItems:
     """Number the chosen items in a table of a connection and map their vector files, in one read of the catalog."""
     table = "selected.main.items"
     with storage.catalog.read(own) as con, filters.filter_errors(con, where):

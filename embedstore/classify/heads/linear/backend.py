@@ -43,6 +43,10 @@ class Backend:
         a = np.asarray(a, self.dtype) if a.dtype.kind in "fb" else np.asarray(a)
         return a if self.device is None else self.xp.as_tensor(np.ascontiguousarray(a)).to(self.device)
 
+    def transposed(self, a: Tensor) -> Tensor:
+        """Return a copy of the transposed matrix ``a`` whose rows are contiguous."""
+        return a.T.copy() if self.device is None else a.T.contiguous()
+
     def zeros(self, *shape: int) -> Tensor:
         """Return zeros of ``dtype`` on the device."""
         if self.device is None:

@@ -17,7 +17,7 @@ _FOLDS = 5
 _MAX_FOLDS = 1000  # more take hours and gigabytes
 _HOLDOUT_SHARE = 0.1  # where five folds are too much work: what Oquab et al. 2023 choose C on
 _MIN_HOLDOUT = 2500  # rows: the noise of a mean loss is then a few percent, and that of a difference far less
-_MAX_WORK = 5e10  # multiplications in a pass over five folds: 4 s of a thread, and a path takes about a hundred
+_MAX_WORK = 1e9  # multiplications in a pass over five folds: 0.1 s of a thread, and a path takes about a hundred
 
 
 Folds = Sequence[tuple[IntArray, IntArray]]

@@ -65,7 +65,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         C: one fixed value; then nothing is chosen and ``Cs`` is not used.
         cv: the number of folds (fewer if no class has that many rows), a share below 1 for one stratified hold-out, or
             the folds themselves as pairs of training and held-out rows. None is five folds; from 25,000 rows on, if
-            rows x features x classes exceed 1e10, a hold-out of a tenth, as Oquab et al. 2023 choose C (``n_folds_`` is
+            rows x features x classes exceed 2e8, a hold-out of a tenth, as Oquab et al. 2023 choose C (``n_folds_`` is
             then 1).
         criterion: ``log_loss``, ``accuracy`` or ``first_accuracy``, what chooses among the values tried; of equal
             accuracies the second takes the lowest log-loss, the third the strongest penalty.

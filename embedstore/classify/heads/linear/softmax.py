@@ -31,7 +31,7 @@ _PARTS = 16  # of the rows, over which threads compute
 # Operations in a pass from which several threads compute it: fewer take only some milliseconds.
 THREADED_WORK = 4e8
 # Bytes of rows up to which they are also kept by feature: their logits then take a half to a fifth of the time.
-_BY_FEATURE = 1 << 26
+_BY_FEATURE = 1 << 28
 _CURVATURE_SAMPLE = 64  # rows of a block whose curvature is computed
 _ABSENT_LOGIT = -1e4  # of a class that is absent from a task's rows: exp gives exactly 0
 _MAX_MEMORY_SHARE = 0.4  # of a GPU's free memory that the rows may take
@@ -234,7 +234,7 @@ class SoftmaxProblem:
         """
         be, total, by_feature = self.be, self._zero_sums(w, tasks), self.rows.by_feature
         for s, block in self.rows.blocks(size, part):
-            logits = w @ (block.T if by_feature is None else by_feature[:, s])
+            logits = be.transposed(block @ w.T) if by_feature is None else w @ by_feature[:, s]
             if b is not None:
                 logits += b[:, None]
             logits = logits.reshape(tasks, len(w) // tasks, -1)
