@@ -131,9 +131,7 @@ def test_the_bytes_of_a_folder_are_found_in_every_form(tmp_path, form):
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.sampled_from(["a", "b c", "..", ".", "", "x\\y", "ü", "%41", "a.jpg", "file:"]), max_size=5)
-)
+@given(st.lists(st.sampled_from(["a", "b c", "..", ".", "", "x\\y", "ü", "%41", "a.jpg", "file:"]), max_size=5))
 def test_a_uri_below_a_missing_folder_is_the_path_as_written(parts):
     """Whatever its form: a folder that is not there is looked for once, and the path is normalized all the same."""
     uri = "/".join(parts)
