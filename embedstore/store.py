@@ -593,6 +593,7 @@ class Store:
             WeightsNotFound: if the weights are not on this machine.
             WeightsMismatch: if the weights do not fit the architecture.
             BadBackbone: if an option does not fit the backbone.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         recipe = operations.spaces.make_recipe(
             backbone,
@@ -623,7 +624,7 @@ class Store:
         """
         return operations.ingest.reembed(self._session, space, wait=wait, progress=progress)
 
-    def export_towers(self, space: str | None = None, towers: Names | None = None) -> list[str]:
+    def export_towers(self, space: str | None = None, towers: Names | None = None, *, wait: float = 0.0) -> list[str]:
         """Export the backbone of a space next to its vectors, in a form that queries load without PyTorch.
 
         An exported tower is compared with the eager backbone on the store's own images, or on sentences, and refused
@@ -632,6 +633,8 @@ class Store:
         Args:
             space: see :class:`Store`.
             towers: ``"image"`` and ``"text"``; by default those that the space has.
+            wait: seconds to wait for another process that is exporting towers of this space; other writers are not
+                waited for.
 
         Returns:
             One sentence per tower.
@@ -641,8 +644,9 @@ class Store:
             RuntimeMismatch: if the exported tower gives other vectors.
             BadBackbone: if the backbone cannot be exported.
             StoreIOError: if the store cannot be written.
+            StoreBusy: if another process is still exporting towers of this space after ``wait`` seconds.
         """
-        return operations.query_encoder.export_towers(self._session, space, towers)
+        return operations.query_encoder.export_towers(self._session, space, towers, wait=wait)
 
     # ---- search
 
@@ -722,6 +726,7 @@ class Store:
         columns: Names | None = None,
         space: str | None = None,
         check: bool = False,
+        wait: float = 0.0,
         progress: Progress = False,
     ) -> ReplicaReport:
         """Copy a space into PostgreSQL with pgvector or into Qdrant, or bring the copy up to date.
@@ -736,6 +741,8 @@ class Store:
             columns: the columns to copy with the vectors; by default those of the last call.
             space: the space to copy.
             check: compare counts and 1,000 sampled vectors with the store, and write nothing.
+            wait: seconds to wait for another process that is writing a copy of this space; other writers are not
+                waited for.
             progress: see :class:`Store`.
 
         Returns:
@@ -746,9 +753,10 @@ class Store:
             BadOption: if no address was ever given, or the name cannot be one.
             UnknownColumn: if the items lack a column.
             MissingExtra: if the client of the database is not installed.
+            StoreBusy: if another process is still writing a copy of this space after ``wait`` seconds.
         """
         return operations.replicas.replicate(
-            self._session, addresses, name=name, columns=columns, space=space, check=check, progress=progress
+            self._session, addresses, name=name, columns=columns, space=space, check=check, wait=wait, progress=progress
         )
 
     def map(
@@ -820,6 +828,7 @@ class Store:
 
         Raises:
             QueryError: if the threshold is out of range, ``keep`` is unknown, or a column to write is your own.
+            StoreBusy: with ``write_columns``, if another process is still writing after ``wait`` seconds.
         """
         return operations.clean.duplicates(
             self._session,
@@ -922,6 +931,7 @@ class Store:
 
         Raises:
             QueryError: if there are fewer items than clusters, or a column to write is your own.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.clean.cluster(
             self._session,
@@ -951,7 +961,8 @@ class Store:
                 default 4 GiB, or half of the memory of this process where that is less.
             kind: ``flat``, ``hnsw`` or ``ivf``; by default chosen by size, recall and memory.
             space: see :class:`Store`.
-            wait: seconds to wait for another process that is building an index of this space.
+            wait: seconds to wait for another process that is building an index of this space; other writers are not
+                waited for.
             progress: see :class:`Store`.
 
         Returns:
@@ -959,6 +970,7 @@ class Store:
 
         Raises:
             QueryError: if there is nothing to index, or nothing within the memory reaches the recall.
+            StoreBusy: if another process is still building an index of this space after ``wait`` seconds.
         """
         return operations.search.build_index(
             self._session, recall=recall, max_memory=max_memory, kind=kind, space=space, wait=wait, progress=progress
@@ -1172,6 +1184,7 @@ class Store:
                 or an option contradicts it.
             UnknownHead: if there is no such head.
             BadHead: if the head lacks an option, or cannot be saved.
+            StoreBusy: with ``save_as``, if another process is still writing after ``wait`` seconds.
         """
         return operations.evaluate.probe(
             self._session,
@@ -1263,6 +1276,9 @@ class Store:
 
         Returns:
             The evaluation.
+
+        Raises:
+            StoreBusy: with ``save_as``, if another process is still writing after ``wait`` seconds.
         """
         return self.probe(
             label,
@@ -1435,6 +1451,7 @@ class Store:
             UnknownHead: if there is no such head.
             UnknownColumn: if the items lack a column.
             BadOption: if ``by_metric`` is wrong, or is given without ``by``.
+            StoreBusy: with ``save_as``, if another process is still writing after ``wait`` seconds.
         """
         return operations.evaluate.few_shot(
             self._session,
@@ -2147,6 +2164,7 @@ class Store:
             UnknownColumn: if a column does not exist; nothing is changed.
             BadFilter: if ``where`` is not one condition; nothing is changed.
             QueryError: if an expression cannot be used; nothing is changed.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.edit.edit(self._session, assignments, where, items, create_columns=create_columns, wait=wait)
 
@@ -2176,6 +2194,7 @@ class Store:
             BadManifest: if the table cannot be used, or names no item of the store; nothing is changed.
             BadEncoding: if a text file has another encoding; nothing is changed.
             QueryError: if a column cannot be set; nothing is changed.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         options = TableOptions(root=root, encoding=encoding)
         return operations.edit.edit_from_table(self._session, table, key=key, options=options, wait=wait)
@@ -2193,6 +2212,7 @@ class Store:
 
         Raises:
             QueryError: if nothing has that uri, or the new one is in use.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.edit.rename(self._session, old, new, wait=wait)
 
@@ -2209,6 +2229,7 @@ class Store:
 
         Raises:
             QueryError: if neither is given, or an id does not exist; nothing is changed.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.edit.delete(self._session, where, items, wait=wait)
 
@@ -2231,6 +2252,7 @@ class Store:
 
         Raises:
             QueryError: if neither is given, or an id does not exist; nothing is changed.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.edit.purge(self._session, where, items, wait=wait)
 
@@ -2250,6 +2272,7 @@ class Store:
 
         Raises:
             SpaceNotFound: if there is no such space.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         key = space if isinstance(space, str) else space.key
         return operations.spaces.set_default(self._session, key, refit_heads=refit_heads, wait=wait)
@@ -2265,6 +2288,7 @@ class Store:
         Raises:
             SpaceNotFound: if there is no such space.
             QueryError: if the new name is in use or does not fit.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         operations.spaces.rename(self._session, old, new, wait=wait)
 
@@ -2281,6 +2305,7 @@ class Store:
         Raises:
             SpaceNotFound: if there is no such space.
             SpaceMismatch: if heads depend on it, or it is the only or the default space.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.spaces.drop(self._session, space, wait=wait)
 
@@ -2477,6 +2502,9 @@ class Store:
 
         Returns:
             Files before and after, rows and bytes that were freed.
+
+        Raises:
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.edit.compact_store(self._session, wait=wait, progress=progress)
 

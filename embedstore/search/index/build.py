@@ -20,7 +20,7 @@ from embedstore.search.index.approximate import IndexSettings
 from embedstore.search.index.files import IndexSidecar
 from embedstore.search.index.recall import RECALL_QUERIES, GroundTruth, ProbeTuning
 from embedstore.storage.disk_errors import disk_errors
-from embedstore.storage.layout import INDEX_LOCK
+from embedstore.storage.layout import DERIVED_LOCK
 from embedstore.storage.lock import writer_lock
 from embedstore.storage.query_limits import parse_size, size_text
 from embedstore.storage.reading import list_folder
@@ -221,7 +221,7 @@ def _build_lock(storage: Storage, space: SpaceRecord, wait: float) -> Iterator[N
     folder = storage.layout.index_folder(space.key)
     with disk_errors(f"write an index to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    with writer_lock(folder / INDEX_LOCK, f"index {space.name}", wait=wait):
+    with writer_lock(folder / DERIVED_LOCK, f"index {space.name}", wait=wait):
         yield
 
 
