@@ -17,13 +17,14 @@ from embedstore.sources.annotations.records import Photo, Record
 from embedstore.sources.annotations.tables import AnnotationTables
 from embedstore.sources.annotations.voc import read_voc
 from embedstore.sources.annotations.yolo import read_yolo
+from embedstore.sources.local_files import existing_path
 from embedstore.sources.locations import stat_locations
 from embedstore.sources.manifest import Manifest, open_table
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan, ScanSummary, Source
 from embedstore.sources.table_entries import TableEntries
 from embedstore.sources.table_options import TableOptions
-from embedstore.types import Failure, ImageRef, existing_path
+from embedstore.types import Failure, ImageRef
 
 FILE_NAME = "file_name"  # the column of an image folder's table (Hugging Face, ImageFolder)
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from embedstore.errors import EmbedstoreError, PluginError, SourceError, SourceNotFound
 from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.folder_labels import sidecar_split
+from embedstore.sources.local_files import existing_path
 from embedstore.sources.plug_in.protocol import SourceItem, SourcePlugIn
 from embedstore.sources.plug_in.registry import owns_item, source_plug_in
 from embedstore.sources.source import LocationSource, Scan
 from embedstore.sources.uris import scheme_of
 from embedstore.text_form import clean_name
-from embedstore.types import Failure, FailureReason, ImageRef, existing_path
+from embedstore.types import Failure, FailureReason, ImageRef
 
 
 def open_plug_in(names: Sequence[str], *, labels: bool, splits: bool) -> PlugInSource | None:
