@@ -112,7 +112,7 @@ class Store:
 
     def _repr_html_(self) -> str:
         info = self.info()
-        spaces = ", ".join(f"{s['name']} ({s['vectors']:,} vectors, {s['dim']} dimensions)" for s in info.spaces)
+        spaces = ", ".join(f"{s.name} ({s.vectors:,} vectors, {s.dim} dimensions)" for s in info.spaces)
         rows = {"items": f"{info.items:,}", "failures": f"{info.failures:,}", "spaces": spaces}
         cells = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return f"<b>{html.escape(str(self.path))}</b><table>{cells}</table>"

@@ -55,7 +55,7 @@ def check_rows(tmp_path, photos, url):
         assert work(address, part).result
         assert work(address, part).result == "", "a part with a result is not done again"
     (tmp_path / "elsewhere").rename(tmp_path / "s")
-    assert store.info().parts[0]["inbox"] == address
+    assert store.info().parts[0].inbox == address
     report = store.register()
     assert (report.new, report.torn, report.finished) == (3, [], True)
     assert comparable(store) == comparable(local)
