@@ -107,7 +107,7 @@ def test_killed_and_stopped_writers_hold_up_nobody(tmp_path, monkeypatch):
         stopped = start(tmp_path, "stopped")
         stopped.send_signal(signal.SIGSTOP)
         (ticket,) = tmp_path.glob("LOCK.0*")
-        ticket.write_text(f"{time.time() - wait_queue._GRACE - 1:.3f}")
+        ticket.write_text(f"{time.time() - wait_queue.GRACE_SECONDS - 1:.3f}")
         last = start(tmp_path, "next")
     assert last.wait(timeout=60) == 0
     assert order(tmp_path)[-1] == "next"

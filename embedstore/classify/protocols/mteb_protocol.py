@@ -47,7 +47,7 @@ def evaluate_mteb_protocol(data: Features, settings: EvaluationSettings) -> Eval
 
     def fit(train: Features, _: Features) -> tuple[Any, int]:
         draws = draw_rows(train.y)
-        fitted.append(tuple(_fit(train.X[rows], train.y[rows]) for rows in draws))
+        fitted.append(tuple(fit_draw(train.X[rows], train.y[rows]) for rows in draws))
         counts.append(len(draws[0]))
         return fitted[-1][0], 0
 
@@ -83,7 +83,7 @@ def draw_rows(y: NDArray[np.object_]) -> list[IntArray]:
     return draws
 
 
-def _fit(X: NDArray[np.float32], y: NDArray[np.object_]) -> Any:
+def fit_draw(X: NDArray[np.float32], y: NDArray[np.object_]) -> Any:
     """Return scikit-learn's logistic regression with its defaults and 100 iterations."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

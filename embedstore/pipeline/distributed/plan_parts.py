@@ -125,7 +125,7 @@ def plan_with_writer(writer: Writer, job: EmbedJob, options: PlanOptions, stop: 
     started = utc_now()
     inbox = Inbox(job.storage.layout, job.space.key)
     if options.bucket is not None:
-        _require_weights_outside(job.space)
+        require_weights_outside(job.space)
     finish_plan(writer, inbox, options)
     with temporary_folder() as folder, closing(plan_source(job, stop)) as plan:
         attributes, kept = apply_metadata(writer, job.source, plan, folder)
@@ -179,7 +179,7 @@ def finish_plan(writer: Writer, inbox: Inbox, options: PlanOptions) -> None:
     )
 
 
-def _require_weights_outside(space: SpaceRecord) -> None:
+def require_weights_outside(space: SpaceRecord) -> None:
     """Require that workers that see only a bucket can load the backbone.
 
     Raises:
