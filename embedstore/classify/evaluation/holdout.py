@@ -31,7 +31,6 @@ from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettin
 from embedstore.classify.evaluation.single_example_notes import single_example_notes
 from embedstore.classify.evaluation.validation_fit import fit_with_validation
 from embedstore.classify.metrics import ClassificationReport, MetricName
-from embedstore.types import Split
 
 MAX_CLASSES_WITHOUT_TOP5 = 5  # up to so many classes top-5 accuracy is 1 by construction and is left out
 _NO_ROWS = np.zeros(0, dtype=np.int64)
@@ -157,7 +156,7 @@ def build_evaluation(
         n_leaks=first.split.n_leaks,
         n_unlabeled=data.n_unlabeled,
         n_unused_validation=first.n_unused_validation,
-        n_train_without_split=_count_without_split(data, first.split),
+        n_train_without_split=first.split.count_without_split(data),
         label_notes=data.label_notes,
         split_notes=(() if settings.folds else first.split.notes) + fitted.notes,
         seed=settings.seed,
@@ -181,13 +180,6 @@ def build_evaluation(
 def _split_name(rounds: Sequence[HoldoutRound], settings: EvaluationSettings) -> str:
     """Return the name of the held-out side, for the report."""
     return f"{settings.folds} folds" if settings.folds else rounds[0].split.name
-
-
-def _count_without_split(data: Features, split: TrainTestSplit) -> int:
-    """Return the training rows that have no split of their own, where the held-out rows have one."""
-    if split.name not in [s.value for s in Split]:
-        return 0
-    return sum(s is None for s in data.splits[split.train].tolist())
 
 
 def _report(pooled: HeldOutPredictions) -> ClassificationReport:
