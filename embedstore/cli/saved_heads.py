@@ -168,7 +168,7 @@ def classify(
         evidence=evidence,
         space=space,
         progress=None,
-        **table.keywords(),
+        **table.to_kwargs(),
     )
     o.write_outputs(output, {".html": o.text_writer(result.html), **dict.fromkeys(o.TABLE_SUFFIXES, result.save)})
     if as_json:
@@ -177,7 +177,7 @@ def classify(
         render.print_classified(result)
     if add:
         report = opened.embed(
-            images, labels_from=None, splits_from=None, space=result.space, wait=wait, **table.keywords()
+            images, labels_from=None, splits_from=None, space=result.space, wait=wait, **table.to_kwargs()
         )
         console.print_note(
             f"{counted(report.scanned, result.singular)}: {counted(report.embedded, 'new item')}, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from embedstore.replicas.state import ReplicaInfo
@@ -17,10 +17,6 @@ from embedstore.tables import OneRow
 @dataclass(frozen=True)
 class Summary(OneRow):
     """Base of small results."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
     def _repr_html_(self) -> str:
         rows = "".join(

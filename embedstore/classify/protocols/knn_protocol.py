@@ -17,8 +17,7 @@ from embedstore.classify.evaluation.holdout import MAX_CLASSES_WITHOUT_TOP5, eva
 from embedstore.classify.evaluation.protocol_report import ProtocolCandidate, ProtocolReport
 from embedstore.classify.evaluation.rounds import ProtocolFacts
 from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
-from embedstore.classify.metrics import MetricEstimate
-from embedstore.classify.metrics.shares import accuracy_rows, share_interval
+from embedstore.classify.metrics.report import accuracy_estimate
 from embedstore.classify.protocols.knn_votes import (
     DINO_KS,
     DINO_TEMPERATURE,
@@ -127,8 +126,8 @@ def _report(protocol: Protocol, found: _SelectedK, data: Features, held_out: Hel
             ProtocolCandidate(
                 k,
                 on_choice,
-                _estimate(correct[k][0], held_out.groups),
-                _estimate(correct[k][1], held_out.groups) if has_top5 else None,
+                accuracy_estimate(correct[k][0], held_out.groups),
+                accuracy_estimate(correct[k][1], held_out.groups) if has_top5 else None,
             )
             for k, on_choice in zip(found.ks, found.accuracy, strict=True)
         ),
@@ -141,7 +140,3 @@ def _notes(ks: Sequence[int]) -> list[str]:
     if tuple(ks) == DINO_KS:
         return []
     return [f"there are {ks[-1]} training items: k is {', '.join(map(str, ks))}, not {', '.join(map(str, DINO_KS))}"]
-
-
-def _estimate(correct: NDArray[np.bool_], groups: NDArray[np.int64]) -> MetricEstimate:
-    return MetricEstimate(float(correct.mean()), *share_interval(accuracy_rows(correct, groups)))

@@ -16,8 +16,7 @@ from embedstore.classify.evaluation.holdout import evaluate_fit
 from embedstore.classify.evaluation.protocol_report import ProtocolCandidate, ProtocolReport
 from embedstore.classify.evaluation.rounds import ProtocolFacts
 from embedstore.classify.evaluation.settings import EvaluationSettings
-from embedstore.classify.metrics import MetricEstimate
-from embedstore.classify.metrics.shares import accuracy_rows, share_interval
+from embedstore.classify.metrics.report import accuracy_estimate
 from embedstore.classify.protocols.protocol import SOURCES, Protocol
 from embedstore.errors import LabelError
 from embedstore.threads import single_threaded_algebra
@@ -107,16 +106,13 @@ def _report(heads: tuple[Any, ...], count: int, data: Features, pooled: HeldOutP
         n_fitted=count,
         n_trained=count,
         candidates=tuple(
-            ProtocolCandidate(number, None, _estimate(rows, held_out.groups)) for number, rows in enumerate(correct, 1)
+            ProtocolCandidate(number, None, accuracy_estimate(rows, held_out.groups))
+            for number, rows in enumerate(correct, 1)
         ),
         source=SOURCES[Protocol.MTEB],
         notes=tuple(_notes(data, pooled)),
         mean_accuracy=float(np.mean([rows.mean() for rows in correct])),
     )
-
-
-def _estimate(correct: NDArray[np.bool_], groups: NDArray[np.int64]) -> MetricEstimate:
-    return MetricEstimate(float(correct.mean()), *share_interval(accuracy_rows(correct, groups)))
 
 
 def _notes(data: Features, pooled: HeldOutPredictions) -> list[str]:
