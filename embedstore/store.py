@@ -100,6 +100,8 @@ class Store:
         space: a space by name or key; by default the default space of the store.
         where: a filter: one SQL condition over the items, such as ``"split = 'val' and year >= 2020"``.
         wait: seconds to wait for another process that is writing; after that :class:`~embedstore.errors.StoreBusy`.
+            An index, the exported towers and the replicas of a space each have a lock of their own, which other writers
+            do not hold.
         progress: None draws a bar where stderr is a terminal, True always, False never; a function is called with
             each progress event.
     """
@@ -112,7 +114,7 @@ class Store:
 
     def _repr_html_(self) -> str:
         info = self.info()
-        spaces = ", ".join(f"{s['name']} ({s['vectors']:,} vectors, {s['dim']} dimensions)" for s in info.spaces)
+        spaces = ", ".join(f"{s.name} ({s.vectors:,} vectors, {s.dim} dimensions)" for s in info.spaces)
         rows = {"items": f"{info.items:,}", "failures": f"{info.failures:,}", "spaces": spaces}
         cells = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
         return f"<b>{html.escape(str(self.path))}</b><table>{cells}</table>"
@@ -305,9 +307,8 @@ class Store:
                 file that holds them.
             text_column: the column of a CSV, TSV, JSON or Parquet file, or of a saved data set, whose texts are the
                 items, one per row; for a space of texts. The other columns are kept.
-            root: the folder that relative uris start from; by default the manifest's own folder.
-            encoding: the encoding of a text manifest, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark
-                says.
+            root: the folder that relative uris start from; by default the table's own folder.
+            encoding: the encoding of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
             collect_rows: make one item of several rows of one image; columns whose values differ become lists.
             exclude: patterns of names that are skipped in folders, such as ``"raw"`` or ``"*_edited.jpg"``; with ``/``,
                 of paths relative to the folder. Litter such as ``@eaDir`` and files that are no images are skipped
@@ -326,7 +327,7 @@ class Store:
             order: ``scan`` reads the files as the source lists them. ``spread`` takes one of every folder in turn, and
                 within a folder from all dates, so that a search covers the whole collection soon; archives are read
                 back and forth then, which is slow.
-            runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; by default the store's, see :func:`embedstore.open`.
+            runtime: see :func:`embedstore.open`; by default the store's.
             engine: ``local`` embeds in this process, ``processes`` in one process per device of this machine, ``ray``
                 on a Ray cluster whose nodes see the store and the source.
             address: the address of the Ray cluster, ``HOST:PORT``; by default Ray is started on this machine.
@@ -486,7 +487,7 @@ class Store:
         part, items whose files do not exist any more are marked, and the plan is removed.
 
         Args:
-            space: the space of the plan; by default the only one that has a plan.
+            space: the name or key of the plan's space; by default the only one that has a plan.
             wait: see :class:`Store`.
 
         Returns:
@@ -522,8 +523,8 @@ class Store:
             vector_column: the column of a Parquet file that holds the vectors; by default ``vector``, or the only one
                 of lists of floats.
             uri_column: the column that names the images; by default ``uri``; without one, rows are named by number.
-            root: the folder that relative uris start from; by default the table's own folder.
-            encoding: the encoding of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
+            root: see :meth:`embed`.
+            encoding: see :meth:`embed`.
             space: the name of their space; it is added if it is new.
             unit_norm: whether the vectors have length 1; None measures it.
             dtype: ``float16`` or ``float32`` on disk; by default that of the space, and ``float16`` for a new one.
@@ -573,16 +574,16 @@ class Store:
         bytes of its weights file and the versions of the libraries decide whether it is the same.
 
         Args:
-            backbone: as for :func:`embedstore.create`.
-            weights: as for :func:`embedstore.create`.
-            backbone_args: as for :func:`embedstore.create`.
-            preprocess: as for :func:`embedstore.create`.
-            layer: as for :func:`embedstore.create`.
-            pool: as for :func:`embedstore.create`.
-            random_init: as for :func:`embedstore.create`.
-            seed: as for :func:`embedstore.create`.
-            dtype: ``float16`` or ``float32`` on disk.
-            space_name: the name of the space; by default a short name of the backbone.
+            backbone: see :func:`embedstore.create`.
+            weights: see :func:`embedstore.create`.
+            backbone_args: see :func:`embedstore.create`.
+            preprocess: see :func:`embedstore.create`.
+            layer: see :func:`embedstore.create`.
+            pool: see :func:`embedstore.create`.
+            random_init: see :func:`embedstore.create`.
+            seed: see :func:`embedstore.create`.
+            dtype: see :func:`embedstore.create`.
+            space_name: see :func:`embedstore.create`.
             wait: see :class:`Store`.
 
         Returns:
@@ -593,6 +594,7 @@ class Store:
             WeightsNotFound: if the weights are not on this machine.
             WeightsMismatch: if the weights do not fit the architecture.
             BadBackbone: if an option does not fit the backbone.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         recipe = operations.spaces.make_recipe(
             backbone,
@@ -623,7 +625,7 @@ class Store:
         """
         return operations.ingest.reembed(self._session, space, wait=wait, progress=progress)
 
-    def export_towers(self, space: str | None = None, towers: Names | None = None) -> list[str]:
+    def export_towers(self, space: str | None = None, towers: Names | None = None, *, wait: float = 0.0) -> list[str]:
         """Export the backbone of a space next to its vectors, in a form that queries load without PyTorch.
 
         An exported tower is compared with the eager backbone on the store's own images, or on sentences, and refused
@@ -632,6 +634,7 @@ class Store:
         Args:
             space: see :class:`Store`.
             towers: ``"image"`` and ``"text"``; by default those that the space has.
+            wait: see :class:`Store`.
 
         Returns:
             One sentence per tower.
@@ -641,8 +644,9 @@ class Store:
             RuntimeMismatch: if the exported tower gives other vectors.
             BadBackbone: if the backbone cannot be exported.
             StoreIOError: if the store cannot be written.
+            StoreBusy: if another process is still exporting towers of this space after ``wait`` seconds.
         """
-        return operations.query_encoder.export_towers(self._session, space, towers)
+        return operations.query_encoder.export_towers(self._session, space, towers, wait=wait)
 
     # ---- search
 
@@ -722,6 +726,7 @@ class Store:
         columns: Names | None = None,
         space: str | None = None,
         check: bool = False,
+        wait: float = 0.0,
         progress: Progress = False,
     ) -> ReplicaReport:
         """Copy a space into PostgreSQL with pgvector or into Qdrant, or bring the copy up to date.
@@ -736,6 +741,7 @@ class Store:
             columns: the columns to copy with the vectors; by default those of the last call.
             space: the space to copy.
             check: compare counts and 1,000 sampled vectors with the store, and write nothing.
+            wait: see :class:`Store`.
             progress: see :class:`Store`.
 
         Returns:
@@ -746,9 +752,10 @@ class Store:
             BadOption: if no address was ever given, or the name cannot be one.
             UnknownColumn: if the items lack a column.
             MissingExtra: if the client of the database is not installed.
+            StoreBusy: if another process is still writing a copy of this space after ``wait`` seconds.
         """
         return operations.replicas.replicate(
-            self._session, addresses, name=name, columns=columns, space=space, check=check, progress=progress
+            self._session, addresses, name=name, columns=columns, space=space, check=check, wait=wait, progress=progress
         )
 
     def map(
@@ -820,6 +827,7 @@ class Store:
 
         Raises:
             QueryError: if the threshold is out of range, ``keep`` is unknown, or a column to write is your own.
+            StoreBusy: with ``write_columns``, if another process is still writing after ``wait`` seconds.
         """
         return operations.clean.duplicates(
             self._session,
@@ -848,7 +856,7 @@ class Store:
         are the pairs that are no copies.
 
         Args:
-            threshold: the cosine; None chooses it from the vectors of the space.
+            threshold: see :meth:`duplicates`.
             max_images: how many images are copied, at most; two or more.
             where: see :class:`Store`.
             space: see :class:`Store`.
@@ -871,7 +879,7 @@ class Store:
         """Find files of equal bytes with different labels: at least one label of each is wrong.
 
         Args:
-            label: the column of the labels.
+            label: see :class:`Store`.
 
         Returns:
             The items of each such content with their labels.
@@ -884,7 +892,7 @@ class Store:
         """Check a set of images: failures, copies, leaks, labels, columns that tell the label, image quality.
 
         Args:
-            label: the column of the labels.
+            label: see :class:`Store`.
             budget: no further check begins after so many seconds, and pictures are measured until then.
             where: see :class:`Store`; used by all checks but those of failures and equal files.
             space: see :class:`Store`.
@@ -922,6 +930,7 @@ class Store:
 
         Raises:
             QueryError: if there are fewer items than clusters, or a column to write is your own.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.clean.cluster(
             self._session,
@@ -951,7 +960,7 @@ class Store:
                 default 4 GiB, or half of the memory of this process where that is less.
             kind: ``flat``, ``hnsw`` or ``ivf``; by default chosen by size, recall and memory.
             space: see :class:`Store`.
-            wait: seconds to wait for another process that is building an index of this space.
+            wait: see :class:`Store`.
             progress: see :class:`Store`.
 
         Returns:
@@ -959,6 +968,7 @@ class Store:
 
         Raises:
             QueryError: if there is nothing to index, or nothing within the memory reaches the recall.
+            StoreBusy: if another process is still building an index of this space after ``wait`` seconds.
         """
         return operations.search.build_index(
             self._session, recall=recall, max_memory=max_memory, kind=kind, space=space, wait=wait, progress=progress
@@ -1056,7 +1066,7 @@ class Store:
             label: see :class:`Store`; a list column gives several labels per item.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            separator: split the text of the label here into several labels.
+            separator: see :meth:`probe`.
 
         Returns:
             The features; ``.X`` is float32 ``(N, D)``, ``.y`` the labels.
@@ -1131,7 +1141,7 @@ class Store:
             space: see :class:`Store`.
             separator: split the text of the label here into several labels.
             save_as: save the fitted head under this name; with folds, one more head is fitted on all rows for that.
-            wait: seconds to wait for another process that is writing, before ``save_as`` fails.
+            wait: see :class:`Store`.
             head_options: options of the head's constructor, e.g. ``{"k": 20}``.
             folds: cross-validate over all items instead of using the split; 0 uses the split.
             seed: random seed of the hashed split, the folds and the heads.
@@ -1172,6 +1182,7 @@ class Store:
                 or an option contradicts it.
             UnknownHead: if there is no such head.
             BadHead: if the head lacks an option, or cannot be saved.
+            StoreBusy: with ``save_as``, if another process is still writing after ``wait`` seconds.
         """
         return operations.evaluate.probe(
             self._session,
@@ -1238,31 +1249,34 @@ class Store:
             label: see :class:`Store`.
             k: neighbors; 5 by default.
             weights: ``softmax`` (DINO: exp(cosine / 0.07), the default), ``uniform`` or ``distance``.
-            task: as for :meth:`probe`; of numbers the neighbors' weighted mean is predicted.
+            task: see :meth:`probe`; of numbers the neighbors' weighted mean is predicted.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            separator: as for :meth:`probe`.
-            save_as: as for :meth:`probe`.
-            wait: as for :meth:`probe`.
-            folds: as for :meth:`probe`.
-            seed: as for :meth:`probe`.
-            near_duplicates: as for :meth:`probe`.
-            near_duplicate_threshold: as for :meth:`probe`.
-            drop_near_duplicates: as for :meth:`probe`.
-            calibrate: as for :meth:`probe`.
-            abstain_precision: as for :meth:`probe`.
-            conformal_alpha: as for :meth:`probe`.
-            conformal_by_class: as for :meth:`probe`.
-            choose_on: as for :meth:`probe`; only ``folds``, because nothing is selected.
-            refit: as for :meth:`probe`.
-            label_thresholds: as for :meth:`probe`.
-            by: as for :meth:`probe`.
-            by_metric: as for :meth:`probe`.
+            separator: see :meth:`probe`.
+            save_as: see :meth:`probe`.
+            wait: see :class:`Store`.
+            folds: see :meth:`probe`.
+            seed: see :meth:`probe`.
+            near_duplicates: see :meth:`probe`.
+            near_duplicate_threshold: see :meth:`probe`.
+            drop_near_duplicates: see :meth:`probe`.
+            calibrate: see :meth:`probe`.
+            abstain_precision: see :meth:`probe`.
+            conformal_alpha: see :meth:`probe`.
+            conformal_by_class: see :meth:`probe`.
+            choose_on: see :meth:`probe`; only ``folds``, because nothing is selected.
+            refit: see :meth:`probe`.
+            label_thresholds: see :meth:`probe`.
+            by: see :meth:`probe`.
+            by_metric: see :meth:`probe`.
             protocol: ``dinov2`` or ``dinov3``: 10, 20, 100 and 200 neighbors in one search; the evaluated head has the
                 k that is selected without the held-out items.
 
         Returns:
             The evaluation.
+
+        Raises:
+            StoreBusy: with ``save_as``, if another process is still writing after ``wait`` seconds.
         """
         return self.probe(
             label,
@@ -1322,9 +1336,9 @@ class Store:
                 searches among all others.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            separator: split the text of the label here into several labels.
-            near_duplicates: ``group`` finds copies and treats them as one group, ``ignore`` does not search for them.
-            near_duplicate_threshold: the cosine from which items count as near-duplicates; by default it is chosen.
+            separator: see :meth:`probe`.
+            near_duplicates: see :meth:`shift`.
+            near_duplicate_threshold: see :meth:`probe`.
             by: also report R@1 by the values of this column.
 
         Returns:
@@ -1410,21 +1424,21 @@ class Store:
 
         Args:
             label: see :class:`Store`.
-            classes: as for :meth:`zero_shot`; by default the labels.
+            classes: see :meth:`zero_shot`; by default the labels.
             head: ``tip-adapter``, ``tip-adapter-f`` (with trained keys) or ``blend``.
             shots: labeled images per class, drawn from the training rows.
             seed: random seed of the draw.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            near_duplicates: as for :meth:`probe`; copies count as one label.
-            near_duplicate_threshold: as for :meth:`probe`.
+            near_duplicates: see :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: see :meth:`probe`.
             save_as: save the fitted head under this name.
-            wait: as for :meth:`probe`.
-            templates: as for :meth:`zero_shot`.
-            class_vectors: as for :meth:`zero_shot`.
-            logit_scale: as for :meth:`zero_shot`.
-            by: as for :meth:`probe`.
-            by_metric: as for :meth:`probe`.
+            wait: see :class:`Store`.
+            templates: see :meth:`zero_shot`.
+            class_vectors: see :meth:`zero_shot`.
+            logit_scale: see :meth:`zero_shot`.
+            by: see :meth:`probe`.
+            by_metric: see :meth:`probe`.
 
         Returns:
             The evaluation.
@@ -1435,6 +1449,7 @@ class Store:
             UnknownHead: if there is no such head.
             UnknownColumn: if the items lack a column.
             BadOption: if ``by_metric`` is wrong, or is given without ``by``.
+            StoreBusy: with ``save_as``, if another process is still writing after ``wait`` seconds.
         """
         return operations.evaluate.few_shot(
             self._session,
@@ -1473,18 +1488,18 @@ class Store:
 
         Args:
             label: see :class:`Store`.
-            classes: as for :meth:`zero_shot`; by default the labels.
-            head: as for :meth:`few_shot`.
+            classes: see :meth:`zero_shot`; by default the labels.
+            head: see :meth:`few_shot`.
             shots: labeled images per class; all training rows come last.
             repeats: draws per number of shots.
             seed: random seed of the first draw.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            near_duplicates: as for :meth:`probe`; copies count as one label.
-            near_duplicate_threshold: as for :meth:`probe`.
-            templates: as for :meth:`zero_shot`.
-            class_vectors: as for :meth:`zero_shot`.
-            logit_scale: as for :meth:`zero_shot`.
+            near_duplicates: see :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: see :meth:`probe`.
+            templates: see :meth:`zero_shot`.
+            class_vectors: see :meth:`zero_shot`.
+            logit_scale: see :meth:`zero_shot`.
 
         Returns:
             Accuracy over shots: mean and standard deviation.
@@ -1523,18 +1538,18 @@ class Store:
 
         Args:
             label: see :class:`Store`.
-            head: as for :meth:`probe`.
-            task: as for :meth:`probe`.
+            head: see :meth:`probe`.
+            task: see :meth:`probe`.
             labels_per_class: labels per class, by default 1, 2, 4, 8 and 16; for numbers labels in all, by default 20,
                 50, 100, 200 and 500. All training rows come last.
             repeats: draws per number of labels.
             seed: random seed of the first draw and of the split.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            separator: as for :meth:`probe`.
-            near_duplicates: as for :meth:`probe`; copies count as one label.
-            near_duplicate_threshold: as for :meth:`probe`.
-            head_options: as for :meth:`probe`.
+            separator: see :meth:`probe`.
+            near_duplicates: see :meth:`probe`; copies count as one label.
+            near_duplicate_threshold: see :meth:`probe`.
+            head_options: see :meth:`probe`.
 
         Returns:
             Accuracy over labels per class (mean average precision for several labels per item, mean absolute error for
@@ -1593,26 +1608,26 @@ class Store:
             heads: names of heads as for :meth:`probe`, by default ``logistic``, ``knn`` and ``prototype``, for numbers
                 ``ridge`` and ``knn``; also ``zero-shot``, and the heads of :meth:`few_shot`, which learn from all
                 training items.
-            task: as for :meth:`probe`.
-            classes: as for :meth:`zero_shot`, for these; by default the labels.
-            templates: as for :meth:`zero_shot`.
-            class_vectors: as for :meth:`zero_shot`, for a comparison in one space.
-            logit_scale: as for :meth:`zero_shot`.
+            task: see :meth:`probe`.
+            classes: see :meth:`zero_shot`; by default the labels.
+            templates: see :meth:`zero_shot`.
+            class_vectors: see :meth:`zero_shot`, for a comparison in one space.
+            logit_scale: see :meth:`zero_shot`.
             labels_per_class: e.g. ``(1, 4, 16)``: adds each contestant's learning curve.
             where: see :class:`Store`.
-            separator: as for :meth:`probe`.
-            folds: as for :meth:`probe`.
-            seed: as for :meth:`probe`.
-            near_duplicates: as for :meth:`probe`.
-            near_duplicate_threshold: as for :meth:`probe`.
-            drop_near_duplicates: as for :meth:`probe`.
-            calibrate: as for :meth:`probe`.
-            abstain_precision: as for :meth:`probe`.
-            conformal_alpha: as for :meth:`probe`.
-            conformal_by_class: as for :meth:`probe`.
-            choose_on: as for :meth:`probe`; the other heads do not select C.
-            refit: as for :meth:`probe`.
-            label_thresholds: as for :meth:`probe`.
+            separator: see :meth:`probe`.
+            folds: see :meth:`probe`.
+            seed: see :meth:`probe`.
+            near_duplicates: see :meth:`probe`.
+            near_duplicate_threshold: see :meth:`probe`.
+            drop_near_duplicates: see :meth:`probe`.
+            calibrate: see :meth:`probe`.
+            abstain_precision: see :meth:`probe`.
+            conformal_alpha: see :meth:`probe`.
+            conformal_by_class: see :meth:`probe`.
+            choose_on: see :meth:`probe`; the other heads do not select C.
+            refit: see :meth:`probe`.
+            label_thresholds: see :meth:`probe`.
 
         Returns:
             The contestants, best first, with their gap to the best and its p-value; of numbers the gap of the mean
@@ -1661,7 +1676,7 @@ class Store:
 
         Args:
             name: the name that it was saved under.
-            space: the space that it must belong to; by default any.
+            space: the space that the head must belong to; by default any.
 
         Returns:
             The classifier.
@@ -1694,7 +1709,7 @@ class Store:
         """Delete a saved head and its predictions.
 
         Args:
-            name: the name that it was saved under.
+            name: see :meth:`head`.
             wait: see :class:`Store`.
 
         Raises:
@@ -1713,7 +1728,7 @@ class Store:
         Args:
             head: its name.
             where: see :class:`Store`; ``"pred.NAME is null"`` takes what is new or changed.
-            space: the space that the head must belong to; by default its own.
+            space: see :meth:`head`; by default its own.
             wait: see :class:`Store`.
 
         Returns:
@@ -1746,18 +1761,15 @@ class Store:
         Each image is read, decoded, embedded and classified as ``embed`` and ``predict`` would, at the same speed.
 
         Args:
-            images: paths, folders, globs, archives or uris; or images in memory (bytes of a file, an open file,
-                a PIL image, a uint8 array ``(H, W, 3)``); one, or a list of them. For a head over texts or sounds
-                files of these, or a table with ``text_column``.
+            images: see :meth:`encode`; for a head over texts or sounds files of these, or a table with ``text_column``.
             head: its name.
             text_column: the column whose texts are classified, one per row, if ``images`` is a table (CSV, TSV, JSON,
                 Parquet) or a saved data set.
             uri_column: the column that names the images, if ``images`` is a table of names; by default ``uri``.
-            root: the folder that relative names in a table start from; by default the table's own folder.
-            encoding: the encoding of a table in a text file, as Python names it; by default UTF-8, or what a
-                byte-order mark says.
+            root: see :meth:`embed`.
+            encoding: see :meth:`embed`.
             evidence: how many labeled items that are nearest to an image to return with it, 0 to 100.
-            space: the space that the head must belong to; by default its own.
+            space: see :meth:`head`; by default its own.
             progress: see :class:`Store`.
 
         Returns:
@@ -1787,7 +1799,7 @@ class Store:
         """Write a head over vectors: a linear one as ``.npz`` (weights, intercepts, classes), most as ``.onnx``.
 
         Args:
-            name: the name that it was saved under.
+            name: see :meth:`head`.
             path: the file to write.
 
         Returns:
@@ -1810,7 +1822,7 @@ class Store:
         file is written, onnxruntime computes up to 16 images of the store: their probabilities agree to 1e-4.
 
         Args:
-            name: the name that the head was saved under.
+            name: see :meth:`head`.
             path: the ``.onnx`` file to write.
 
         Returns:
@@ -1846,8 +1858,7 @@ class Store:
             token: the secret that a browser or program shows, of at least 32 characters; by default a new one.
             read_only: refuse every change of the store.
             open_browser: open the page in a browser.
-            replica: search by this copy of the space in a vector database, see :meth:`replicate`, unless a request
-                names another or none.
+            replica: see :meth:`search`; a request may name another or none.
             announce: called with each line for the user, the first of which has the address; by default they are
                 written to stdout.
 
@@ -1900,8 +1911,8 @@ class Store:
                 there is no ``test``.
             where: see :class:`Store`; both sets must match it.
             space: see :class:`Store`.
-            near_duplicates: ``group`` counts near-duplicates as one draw, ``ignore`` does not search for them.
-            near_duplicate_threshold: as for :meth:`probe`.
+            near_duplicates: ``group`` treats near-duplicates as one group, ``ignore`` does not search for them.
+            near_duplicate_threshold: see :meth:`probe`.
             max_items: the most independent items of each set that are compared; more are sampled.
             seed: random seed of the sample, the folds and the permutations.
 
@@ -1941,18 +1952,18 @@ class Store:
 
         Args:
             label: see :class:`Store`.
-            head: as for :meth:`probe`.
+            head: see :meth:`probe`.
             folds: the number of folds of the cross-validation.
-            seed: random seed of the folds and the head.
+            seed: random seed of the folds and of the head.
             where: see :class:`Store`.
             space: see :class:`Store`.
-            separator: as for :meth:`probe`.
+            separator: see :meth:`probe`.
             ranked_by: ``self_confidence`` (the probability of the label), ``neighbors`` (its mean with the votes of the
                 20 nearest items, which finds more and takes longer), ``normalized_margin`` (the probability minus that
                 of the best other label) or ``weighted_entropy``.
             flagged_by: ``confident_learning``, ``prune_by_class``, ``prune_by_noise_rate`` or ``both`` of these.
-            near_duplicates: as for :meth:`probe`.
-            near_duplicate_threshold: as for :meth:`probe`.
+            near_duplicates: see :meth:`probe`.
+            near_duplicate_threshold: see :meth:`probe`.
 
         Returns:
             The labels that are probably wrong, the ranking of all, and the estimated share of wrong ones.
@@ -1993,7 +2004,7 @@ class Store:
         Args:
             label: see :class:`Store`.
             max_images: images of the sample.
-            near_duplicate_threshold: as for :meth:`probe`.
+            near_duplicate_threshold: see :meth:`probe`.
             where: see :class:`Store`.
             space: see :class:`Store`.
             seed: random seed of the sample.
@@ -2031,7 +2042,7 @@ class Store:
         Args:
             items: ids of items that have the label.
             label: see :class:`Store`.
-            separator: as for :meth:`label_errors`.
+            separator: see :meth:`label_errors`.
             space: see :class:`Store`.
             wait: see :class:`Store`.
 
@@ -2064,13 +2075,13 @@ class Store:
         Of very many unlabeled items a random sample is compared.
 
         Args:
-            label: the column; every labeled item is a training row. It may be empty.
+            label: see :class:`Store`; every labeled item is a training row, and it may be empty.
             k: items wanted.
-            head: as for :meth:`probe`.
+            head: see :meth:`probe`.
             seed: random seed of the head, the sample and the clusters.
-            where: a filter on the items to choose from.
+            where: see :class:`Store`; it selects the items to choose from.
             space: see :class:`Store`.
-            separator: as for :meth:`probe`.
+            separator: see :meth:`probe`.
 
         Returns:
             The items, with the class that the head would predict if two classes have a label.
@@ -2100,12 +2111,12 @@ class Store:
         they are hard are harder than the rest, so the accuracy on the rest is higher.
 
         Args:
-            label: the column, one label per item.
-            head: as for :meth:`probe`.
+            label: see :class:`Store`; one label per item.
+            head: see :meth:`probe`.
             seed: random seed of the folds and of the head.
-            where: a filter on the labeled items.
+            where: see :class:`Store`; it selects the labeled items.
             space: see :class:`Store`.
-            separator: as for :meth:`probe`.
+            separator: see :meth:`probe`.
 
         Returns:
             The accuracy today and at twice the labels, the gain, what a point costs in labels, and whether more pay.
@@ -2147,6 +2158,7 @@ class Store:
             UnknownColumn: if a column does not exist; nothing is changed.
             BadFilter: if ``where`` is not one condition; nothing is changed.
             QueryError: if an expression cannot be used; nothing is changed.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.edit.edit(self._session, assignments, where, items, create_columns=create_columns, wait=wait)
 
@@ -2164,8 +2176,8 @@ class Store:
         Args:
             table: a CSV, TSV, Parquet or JSON file, a DataFrame, an Arrow table or a dict of columns.
             key: the column that names the items; by default ``item``, else ``uri``.
-            root: the folder that relative uris start from; by default the table's own folder.
-            encoding: the encoding of a text file, e.g. ``"cp1252"``; by default UTF-8, or what a byte-order mark says.
+            root: see :meth:`embed`.
+            encoding: see :meth:`embed`.
             wait: see :class:`Store`.
 
         Returns:
@@ -2176,6 +2188,7 @@ class Store:
             BadManifest: if the table cannot be used, or names no item of the store; nothing is changed.
             BadEncoding: if a text file has another encoding; nothing is changed.
             QueryError: if a column cannot be set; nothing is changed.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         options = TableOptions(root=root, encoding=encoding)
         return operations.edit.edit_from_table(self._session, table, key=key, options=options, wait=wait)
@@ -2193,6 +2206,7 @@ class Store:
 
         Raises:
             QueryError: if nothing has that uri, or the new one is in use.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.edit.rename(self._session, old, new, wait=wait)
 
@@ -2201,7 +2215,7 @@ class Store:
 
         Args:
             where: a filter, ``"true"`` for all items.
-            items: item ids; with ``where``, items must match both.
+            items: see :meth:`edit`.
             wait: see :class:`Store`.
 
         Returns:
@@ -2209,6 +2223,7 @@ class Store:
 
         Raises:
             QueryError: if neither is given, or an id does not exist; nothing is changed.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.edit.delete(self._session, where, items, wait=wait)
 
@@ -2223,7 +2238,7 @@ class Store:
 
         Args:
             where: a filter, ``"true"`` for all items.
-            items: item ids; with ``where``, items must match both.
+            items: see :meth:`edit`.
             wait: see :class:`Store`.
 
         Returns:
@@ -2231,6 +2246,7 @@ class Store:
 
         Raises:
             QueryError: if neither is given, or an id does not exist; nothing is changed.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.edit.purge(self._session, where, items, wait=wait)
 
@@ -2250,6 +2266,7 @@ class Store:
 
         Raises:
             SpaceNotFound: if there is no such space.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         key = space if isinstance(space, str) else space.key
         return operations.spaces.set_default(self._session, key, refit_heads=refit_heads, wait=wait)
@@ -2265,6 +2282,7 @@ class Store:
         Raises:
             SpaceNotFound: if there is no such space.
             QueryError: if the new name is in use or does not fit.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         operations.spaces.rename(self._session, old, new, wait=wait)
 
@@ -2281,6 +2299,7 @@ class Store:
         Raises:
             SpaceNotFound: if there is no such space.
             SpaceMismatch: if heads depend on it, or it is the only or the default space.
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.spaces.drop(self._session, space, wait=wait)
 
@@ -2477,6 +2496,9 @@ class Store:
 
         Returns:
             Files before and after, rows and bytes that were freed.
+
+        Raises:
+            StoreBusy: if another process is still writing after ``wait`` seconds.
         """
         return operations.edit.compact_store(self._session, wait=wait, progress=progress)
 
@@ -2569,9 +2591,9 @@ def create(
         seed: random seed of random weights.
         dtype: ``float16`` or ``float32``, of the vectors on disk.
         space_name: the name of the space; by default a short name of the backbone.
-        device: ``auto`` or a PyTorch device.
-        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
-        runtime: ``auto``, ``eager``, ``onnx`` or ``compile``; not part of the space, see :func:`embedstore.open`.
+        device: see :func:`embedstore.open`.
+        precision: see :func:`embedstore.open`.
+        runtime: see :func:`embedstore.open`; not part of the space.
         decoder: see :func:`embedstore.open`.
 
     Returns:
@@ -2715,10 +2737,10 @@ def repair_store(
 
     Args:
         path: its folder.
-        reembed: embed lost vectors again if the backbone can be loaded.
+        reembed: see :meth:`Store.repair`.
         wait: see :class:`Store`.
-        device: for backbones that have to be loaded.
-        allow_code: ``module:factory`` names that this store may import.
+        device: see :func:`embedstore.open`.
+        allow_code: see :func:`embedstore.open`.
 
     Returns:
         What was repaired, and what is lost.
@@ -2754,14 +2776,14 @@ def work(
     Args:
         path: the folder of the store, or the folder of a bucket that :meth:`Store.plan_parts` returned as ``address``.
         part: the number of the part and how many there are, such as ``"17/400"``.
-        space: the name or key of the plan's space; by default the only one that has a plan.
+        space: see :meth:`Store.register`.
         device: see :func:`open`.
         precision: see :func:`open`.
         runtime: see :func:`open`.
         decoder: see :func:`open`.
         allow_code: see :func:`open`.
-        batch_size: images per forward pass; by default the backbone's own.
-        threads: decoding threads; by default one per core, if memory allows.
+        batch_size: see :meth:`Store.embed`.
+        threads: see :meth:`Store.embed`.
         progress: see :class:`Store`.
 
     Returns:

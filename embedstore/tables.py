@@ -9,8 +9,9 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from embedstore.errors import MissingExtra, QueryError
 from embedstore.storage import durable_files
@@ -86,11 +87,11 @@ class Table(ABC):
 
 
 class OneRow(Table):
-    """A result of single facts: a table of one row, in which lists and mappings are JSON text."""
+    """A result of single facts, a dataclass: a table of one row, in which lists and mappings are JSON text."""
 
-    @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
+        return asdict(cast("Any", self))
 
     def records(self) -> list[Record]:
         """Return one mapping, of the names and values of :meth:`to_json`."""

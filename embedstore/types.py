@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -140,13 +139,10 @@ def content_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-_ESCAPED_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
-
-
 def display_uri(path: str) -> str:
     r"""Return the UTF-8 name of an ``os.fsdecode``d path; undecodable bytes become ``\xNN``.
 
-    :func:`existing_path` finds the file again.
+    :func:`~embedstore.sources.local_files.existing_path` finds the file again.
     """
     if path.isascii():
         return path
@@ -155,14 +151,3 @@ def display_uri(path: str) -> str:
     except UnicodeEncodeError:
         return os.fsencode(path).decode("utf-8", errors="backslashreplace")
     return path
-
-
-def existing_path(uri: str) -> str:
-    r"""Return the path of the file that a uri of :func:`display_uri` names.
-
-    It is the uri itself, unless no file has that name and one does where every ``\xNN`` is the byte that it stands for.
-    """
-    if "\\x" not in uri or os.path.lexists(uri):
-        return uri
-    path = os.fsdecode(_ESCAPED_BYTE.sub(lambda m: bytes.fromhex(m[1].decode()), os.fsencode(uri)))
-    return path if os.path.lexists(path) else uri

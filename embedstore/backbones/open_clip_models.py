@@ -68,7 +68,7 @@ def load(recipe: Recipe) -> LoadedNetwork:
         weights=digest,
         module=module,
         features=functools.partial(module.encode_image, normalize=False) if is_projected else remove_projection(module),
-        preprocess=apply_preprocess_overrides(_open_clip_preprocess(module), recipe.preprocess),
+        preprocess=apply_preprocess_overrides(open_clip_preprocess(module), recipe.preprocess),
         layer=layer,
         pool="",
         unit=is_projected,
@@ -286,7 +286,7 @@ def _creation_error(source: OpenClipSource, recipe: Recipe, error: Exception) ->
     return weights.mismatch_error(name, file, error)
 
 
-def _open_clip_preprocess(module: Any) -> Preprocess:
+def open_clip_preprocess(module: Any) -> Preprocess:
     """Return the preprocessing that open_clip's evaluation transform does for this network."""
     config = open_clip.get_model_preprocess_cfg(module)
     size = config["size"]

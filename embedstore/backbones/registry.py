@@ -71,12 +71,12 @@ def list_backbones(words: str = "") -> list[BackboneInfo]:
         words: words that must all occur in name or family; case does not matter.
     """
     terms = words.lower().split()
-    return [b for b in _table().backbones if all(t in f"{b.name} {b.family}".lower() for t in terms)]
+    return [b for b in load_table().backbones if all(t in f"{b.name} {b.family}".lower() for t in terms)]
 
 
 def weights_licence(name: str) -> str:
     """Return the license of a tag's weights, as the library states it, or ""."""
-    return next((b.licence for b in _table().backbones if b.name == name), "")
+    return next((b.licence for b in load_table().backbones if b.name == name), "")
 
 
 def resolve_name(name: str) -> str:
@@ -88,7 +88,7 @@ def resolve_name(name: str) -> str:
     Raises:
         UnknownBackbone: when there is nothing of that name; the error lists near names.
     """
-    table, name = _table(), name.strip()
+    table, name = load_table(), name.strip()
     if full_name := ALIASES.get(name.lower()):
         return full_name
     if name.lower() == BUNDLED_INFO.name:
@@ -179,7 +179,7 @@ class _Table:
 
 
 @functools.cache
-def _table() -> _Table:
+def load_table() -> _Table:
     """Read the shipped table, once."""
     text = files(__package__).joinpath("registry.csv").read_text(encoding="utf-8")
     heading, _, body = text.partition("\n")
@@ -209,7 +209,7 @@ def _name_of_other_version(name: str, package: str) -> str:
     Raises:
         UnknownBackbone: when the installed version is the one from which the table was generated.
     """
-    if package_version(package) in ("", _table().versions.get(package)):
+    if package_version(package) in ("", load_table().versions.get(package)):
         raise _unknown_error(name)
     return name
 
@@ -217,7 +217,7 @@ def _name_of_other_version(name: str, package: str) -> str:
 def _unknown_error(name: str) -> UnknownBackbone:
     """Return the error for a name: it lists the tags of its architecture, or near architectures."""
     body = name.partition("/")[2] if name.startswith(("timm/", "open_clip/")) else name
-    table = _table()
+    table = load_table()
     if tags := table.tags(body):
         return UnknownBackbone(f"{name} is not a known pre-trained tag; its tags are {join_names(tags)}")
     hint = did_you_mean(body.partition(":")[0].partition(".")[0], table.architectures())

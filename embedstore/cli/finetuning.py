@@ -81,10 +81,10 @@ def finetune(
         )
     else:
         _print_comparison(result.comparison)
-        console.print_note(_switch_note(store, result.space, result.comparison))
+        console.print_note(switch_note(store, result.space, result.comparison))
 
 
-def _switch_note(store: Path, space: str, comparison: SpaceComparison) -> str:
+def switch_note(store: Path, space: str, comparison: SpaceComparison) -> str:
     """Return what to do with a new space: make it the default only where its probe is better."""
     probe = comparison.evaluations[0]
     gain, command = probe.accuracy_gain, f"`embedstore set-default {shlex.quote(str(store))} {shlex.quote(space)}`"

@@ -77,6 +77,10 @@ def label_errors(
         ),
     ] = [],
     names: NameOptionGroup = NameOptionGroup(),
+    wait: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="With --confirm: wait this long for another process that is writing."),
+    ] = 10.0,
     as_json: o.Json = False,
 ) -> None:
     """Find labels that are probably wrong, the most certain first (confident learning).
@@ -87,7 +91,7 @@ def label_errors(
     opened = es.open(store)
     if confirm is not None:
         items = o.parse_integers(confirm, "--confirm")
-        recorded = opened.confirm_labels(items, label, separator=separator, space=space)
+        recorded = opened.confirm_labels(items, label, separator=separator, space=space, wait=wait)
         console.print_result(recorded.to_json(), as_json)
         return
     from embedstore.classify.evaluation.label_errors import issue_json

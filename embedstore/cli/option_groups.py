@@ -99,7 +99,7 @@ class ItemOptionGroup:
 
 
 @dataclass(frozen=True)
-class EvaluationOptionGroup:
+class EvaluationOptionGroup(o.OptionGroup):
     """Options of an evaluation."""
 
     folds: Folds = 0
@@ -148,10 +148,6 @@ class EvaluationOptionGroup:
     def near_duplicate_policy(self) -> str:
         """What is done with near-duplicates."""
         return "drop" if self.drop_near_duplicates else self.near_duplicates
-
-    def to_kwargs(self) -> dict[str, Any]:
-        """Return keyword arguments of :meth:`embedstore.Store.probe`."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -226,19 +222,15 @@ class NameOptionGroup:
 
 
 @dataclass(frozen=True)
-class NearDuplicateOptionGroup:
+class NearDuplicateOptionGroup(o.OptionGroup):
     """Options of near-duplicates."""
 
     near_duplicates: NearDuplicates = "group"
     near_duplicate_threshold: NearDuplicateThreshold = None
 
-    def to_kwargs(self) -> dict[str, Any]:
-        """Return keyword arguments of :meth:`embedstore.Store.label_errors`."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
-
 
 @dataclass(frozen=True)
-class SliceOptionGroup:
+class SliceOptionGroup(o.OptionGroup):
     """Options of slices."""
 
     by: Annotated[
@@ -248,10 +240,6 @@ class SliceOptionGroup:
     by_metric: Annotated[
         str, typer.Option(help="The figure that ranks the values of --by: accuracy or mean_per_class_recall.")
     ] = "accuracy"
-
-    def to_kwargs(self) -> dict[str, Any]:
-        """Return keyword arguments of :meth:`embedstore.Store.probe`."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 def with_option_groups(command: Verb) -> Verb:

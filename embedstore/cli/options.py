@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,7 +96,17 @@ Encoding = Annotated[
     str | None,
     typer.Option(help="The encoding of a text file, e.g. cp1252; by default UTF-8, or what a byte-order mark says."),
 ]
+
 TABLE_SUFFIXES = (".csv", ".parquet", ".jsonl")
+
+
+@dataclass(frozen=True)
+class OptionGroup:
+    """Options that are one parameter of a verb."""
+
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return the options as keyword arguments of a method."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 def output_option(text: str, *suffixes: str) -> Any:

@@ -47,7 +47,7 @@ def plan_parts(
         parts,
         replace=replace,
         inbox=inbox,
-        **sources.keywords(),
+        **sources.to_kwargs(),
         space=space,
         wait=wait,
     )

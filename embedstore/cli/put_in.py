@@ -192,7 +192,7 @@ def embed(
         raise typer.BadParameter("--dtype describes a new space; add --vectors or --backbone")
     report = opened.embed(
         source or [],
-        **sources.keywords(),
+        **sources.to_kwargs(),
         space=space,
         batch_size=batch_size,
         threads=threads,
@@ -292,7 +292,7 @@ def report(
         backbone=backbone,
         store_path=store,
         label=label,
-        table=table.keywords(),
+        table=table.to_kwargs(),
         head=head,
         progress=console.print_note,
         weights=weights,

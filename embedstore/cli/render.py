@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from embedstore.pipeline.report import EmbedReport
     from embedstore.reports.classified import ClassifiedImages
     from embedstore.reports.results import Hits
+    from embedstore.search.index.build import IndexInfo
+    from embedstore.storage.inbox.state import PlanInfo
+    from embedstore.storage.info import SpaceInfo
+    from embedstore.storage.queries.computed_columns import ComputedColumnState
     from embedstore.store import Store
 
 
@@ -38,12 +42,12 @@ def print_info(info: StoreInfo, as_json: bool) -> None:
     for index in info.indexes:
         _print_index(index)
     for r in info.replicas:
-        behind = f", {counted(r['behind'], 'change')} behind" if r["behind"] else ""
-        console.print_line(f"replica {r['name']} of {r['space']}: {counted(r['rows'], 'row')} in {r['kind']}{behind}")
+        behind = f", {counted(r.behind, 'change')} behind" if r.behind else ""
+        console.print_line(f"replica {r.name} of {r.space}: {counted(r.rows, 'row')} in {r.kind}{behind}")
     for plan in info.parts:
         _print_plan(plan)
     if info.heads:
-        console.print_line("heads: " + ", ".join(f"{h['head']} ({h['kind']} on {h['label']})" for h in info.heads))
+        console.print_line("heads: " + ", ".join(f"{h.head} ({h.kind} on {h.label})" for h in info.heads))
     for column in info.computed:
         _print_computed_column(column)
     if info.labels:
@@ -54,56 +58,54 @@ def print_info(info: StoreInfo, as_json: bool) -> None:
         console.print_line("splits: " + ", ".join(f"{k} {n:,}" for k, n in info.splits.items()))
 
 
-def _print_plan(p: dict[str, Any]) -> None:
+def _print_plan(p: PlanInfo) -> None:
     """Print one plan of parts."""
-    if "problem" in p:
-        console.print_line(f"plan of parts of {p['space']}: {p['problem']}")
+    if p.problem:
+        console.print_line(f"plan of parts of {p.space}: {p.problem}")
         return
-    state = f"{p['registered']:,} of {p['parts']:,} registered, {p['waiting']:,} wait"
-    cure = " for `embedstore register STORE`" if p["waiting"] else ""
-    console.print_line(f"plan of parts of {p['space']}: {p['source']}, {counted(p['files'], 'file')}; {state}{cure}")
+    state = f"{p.registered:,} of {p.parts:,} registered, {p.waiting:,} wait"
+    cure = " for `embedstore register STORE`" if p.waiting else ""
+    console.print_line(f"plan of parts of {p.space}: {p.source}, {counted(p.files, 'file')}; {state}{cure}")
 
 
-def _print_space(s: dict[str, Any]) -> None:
+def _print_space(s: SpaceInfo) -> None:
     """Print one space."""
     flags = {
-        "default": s["current"],
-        "fine-tuned": s["parent"],
-        "same vectors as its parent": s["same_as_parent"],
-        "RANDOM WEIGHTS": s["random"],
-        "text queries": s["text"],
+        "default": s.current,
+        "fine-tuned": s.parent,
+        "same vectors as its parent": s.same_as_parent,
+        "RANDOM WEIGHTS": s.random,
+        "text queries": s.text,
     }
     shown = ", ".join(flag for flag, on in flags.items() if on)
-    vectors = f"{counted(s['vectors'], 'vector')} of {s['dim']} {s['dtype']}"
-    console.print_line(
-        f"space {s['name']}: {vectors}, {s['backbone'] or 'precomputed'}" + (f" ({shown})" if shown else "")
-    )
-    if s["backbone"]:
-        license_ = f", license {s['licence']}" if s["licence"] else ""
-        console.print_line(f"  weights from {s['origin'] or 'an unknown place'}, {s['weights']}{license_}")
-    if s["overrides"]:
-        console.print_line(f"  preprocessing overridden: {', '.join(f'{k}={v}' for k, v in s['overrides'].items())}")
+    vectors = f"{counted(s.vectors, 'vector')} of {s.dim} {s.dtype}"
+    console.print_line(f"space {s.name}: {vectors}, {s.backbone or 'precomputed'}" + (f" ({shown})" if shown else ""))
+    if s.backbone:
+        license_ = f", license {s.licence}" if s.licence else ""
+        console.print_line(f"  weights from {s.origin or 'an unknown place'}, {s.weights}{license_}")
+    if s.overrides:
+        console.print_line(f"  preprocessing overridden: {', '.join(f'{k}={v}' for k, v in s.overrides.items())}")
 
 
-def _print_computed_column(c: dict[str, Any]) -> None:
+def _print_computed_column(c: ComputedColumnState) -> None:
     """Print one column that a run computed, and what changed since."""
-    changes = [(c["cleared"], "values cleared"), (c["added"], "items added")]
+    changes = [(c.cleared, "values cleared"), (c.added, "items added")]
     stale = ", ".join(f"{n:,} {what} since" for n, what in changes if n)
-    edited = "; edited since" if c["edited"] else ""
-    run = f"run {c['run']}, {c['verb']}, {str(c['computed'])[:10]}"
-    console.print_line(f"computed column {c['column']} ({run}): {counted(c['items'], 'item')}" + edited
+    edited = "; edited since" if c.edited else ""
+    run = f"run {c.run}, {c.verb}, {str(c.computed)[:10]}"
+    console.print_line(f"computed column {c.column} ({run}): {counted(c.items, 'item')}" + edited
           + (f"; stale: {stale}" if stale else ""))  # fmt: skip
 
 
-def _print_index(i: dict[str, Any]) -> None:
+def _print_index(i: IndexInfo) -> None:
     """Print one index."""
-    if "rows" not in i:
-        console.print_line(f"index {i['file']} of {i['space']}: {i['why']}")
+    if i.sidecar is None:
+        console.print_line(f"index {i.file} of {i.space}: {i.why}")
         return
-    state = f"{counted(i['rows_since'], 'row')} added since" if i["usable"] else f"not used: it {i['why']}"
+    state = f"{counted(i.rows_since or 0, 'row')} added since" if i.usable else f"not used: it {i.why}"
     console.print_line(
-        f"index {i['setting']} of {i['space']}: {counted(i['rows'], 'row')}, recall@10 {i['recall']}, {i['ms']} ms; "
-        f"{state}"
+        f"index {i.sidecar.setting} of {i.space}: {counted(i.sidecar.rows, 'row')}, recall@10 {i.sidecar.recall}, "
+        f"{i.sidecar.ms} ms; {state}"
     )
 
 

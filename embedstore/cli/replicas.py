@@ -32,6 +32,10 @@ def replicate(
         bool, typer.Option("--check", help="Compare counts and sampled vectors with the store; write nothing.")
     ] = False,
     space: o.SpaceName = None,
+    wait: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Wait this long for another process that is writing a copy of the space."),
+    ] = 0.0,
     as_json: o.Json = False,
 ) -> None:
     """Copy a space into PostgreSQL with pgvector or into Qdrant, or bring the copy up to date.
@@ -39,6 +43,8 @@ def replicate(
     `embedstore replicate pets.store postgresql://me@localhost/pets --columns label,split`
     """
     names = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
-    report = es.open(store).replicate(address or [], name=name, columns=names, space=space, check=check, progress=False)
+    report = es.open(store).replicate(
+        address or [], name=name, columns=names, space=space, check=check, wait=wait, progress=False
+    )
     console.print_json(report.to_json()) if as_json else console.print_line(report.summary())
     raise typer.Exit(1 if report.problems else 0)

@@ -135,6 +135,9 @@ def classify(
         str | None, typer.Option(metavar="NAME", help="The space that the head must belong to; by default its own.")
     ] = None,
     add: Annotated[bool, typer.Option("--add", help="Also embed the images as items, without a label.")] = False,
+    wait: Annotated[
+        float, typer.Option(metavar="SECONDS", help="With --add: wait this long for another process that is writing.")
+    ] = 0.0,
     output: Annotated[
         list[Path],
         o.output_option(
@@ -165,7 +168,7 @@ def classify(
         evidence=evidence,
         space=space,
         progress=None,
-        **table.keywords(),
+        **table.to_kwargs(),
     )
     o.write_outputs(output, {".html": o.text_writer(result.html), **dict.fromkeys(o.TABLE_SUFFIXES, result.save)})
     if as_json:
@@ -173,7 +176,9 @@ def classify(
     else:
         render.print_classified(result)
     if add:
-        report = opened.embed(images, labels_from=None, splits_from=None, space=result.space, **table.keywords())
+        report = opened.embed(
+            images, labels_from=None, splits_from=None, space=result.space, wait=wait, **table.to_kwargs()
+        )
         console.print_note(
             f"{counted(report.scanned, result.singular)}: {counted(report.embedded, 'new item')}, "
             f"{counted(report.failures, 'failure')}"

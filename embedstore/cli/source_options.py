@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
@@ -15,17 +15,13 @@ UriColumn = Annotated[
 
 
 @dataclass(frozen=True)
-class TableOptionGroup:
+class TableOptionGroup(o.OptionGroup):
     """How a table is read."""
 
     text_column: o.TextColumn = None
     uri_column: UriColumn = None
     root: o.Root = None
     encoding: o.Encoding = None
-
-    def keywords(self) -> dict[str, Any]:
-        """Return the keyword arguments of :meth:`embedstore.Store.classify` and :meth:`embedstore.Store.embed`."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def are_given(self) -> bool:
@@ -34,7 +30,7 @@ class TableOptionGroup:
 
 
 @dataclass(frozen=True)
-class SourceOptionGroup:
+class SourceOptionGroup(o.OptionGroup):
     """Where images are, and what is taken from there."""
 
     annotations: Annotated[
@@ -91,9 +87,9 @@ class SourceOptionGroup:
         ),
     ] = False
 
-    def keywords(self) -> dict[str, Any]:
-        """Return the keyword arguments of :meth:`embedstore.Store.embed` and ``plan_parts``."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
+    def to_kwargs(self) -> dict[str, Any]:
+        """Return the options as keyword arguments; ``none`` is None."""
+        given = super().to_kwargs()
         for name in ("labels_from", "splits_from"):
             given[name] = None if given[name] == "none" else given[name]
         return given

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from embedstore.exports.formats import ExportOptions
 from embedstore.exports.images import BLOCK_IMAGES, ImageReader
+from embedstore.sources.local_files import is_local_file
 from embedstore.storage.transfer.selection import ItemBlock, Record, SelectedItems
 from embedstore.tables import to_json_value
 
@@ -125,7 +126,7 @@ def _samples(
 def _paths(selected: SelectedItems, block: ItemBlock, folder: Path, images: ImageReader) -> list[str | None]:
     """Return where each image of a block is: its file, or the one that is written; None if it cannot be read."""
     files = selected.files(block)
-    paths: list[str | None] = [f.path if f.path == f.uri and Path(f.path).is_file() else None for f in files]
+    paths: list[str | None] = [f.path if f.path == f.uri and is_local_file(f.path) else None for f in files]
     others = [row for row, path in enumerate(paths) if path is None]
     for image in images.read([files[row] for row in others]):
         row = others[image.row]

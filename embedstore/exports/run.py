@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from embedstore.exports.arrow_files import write_lance, write_parquet_vectors
 from embedstore.exports.csv_file import write_csv
@@ -48,10 +47,6 @@ class ExportReport(OneRow):
     rows: int
     left_out: dict[str, int]
     first_left_out: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
     def summary(self) -> str:
         """Return one line for a person."""

@@ -118,7 +118,7 @@ def serve(answer: Callable[[bytes, bytes], Answer], timeout_seconds: float, memo
     _prefer_as_victim()
     while (request := receive(requests)) is not None:
         if memory_bytes:
-            _limit_to_container()
+            limit_to_container()
         _set_alarm(timeout_seconds + GRACE_SECONDS)
         try:
             facts, data = answer(*request)
@@ -166,7 +166,7 @@ def _limit_memory(memory_bytes: int) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _limit_to_container() -> None:
+def limit_to_container() -> None:
     """Let the next request take no more than the container has left: an error in place of a process that is killed.
 
     The limit is on data, not on address space, of which threads reserve far more than they use.

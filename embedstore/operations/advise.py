@@ -76,7 +76,7 @@ def compare_strategies(
         )
         folder = run_folder.with_name(f"{run_folder.name}-{_digest(last_layers)}")
         folder.mkdir(parents=True, exist_ok=True)
-        with lock.writer_lock(folder / "LOCK", f"compare strategies on {label}"):
+        with lock.writer_lock(folder / "LOCK", f"compare strategies on {label}", wait=None):
             kept = StrategyFile(folder / "strategies.json")
             comparison = strategies.compare_strategies(
                 plan, label, kept, _seconds_per_item(session, record, job), progress

@@ -8,7 +8,7 @@ from embedstore.classify.data.features import Features
 from embedstore.classify.data.sampling import select_shared_items
 from embedstore.classify.data.task import require_classes
 from embedstore.classify.evaluation import Evaluation, compare_spaces, evaluate_fitted
-from embedstore.classify.evaluation.compare_spaces import PairedEvaluation, SpaceComparison
+from embedstore.classify.evaluation.compare_spaces import PairedEvaluation, SpaceComparison, SpaceComparisonCost
 from embedstore.errors import LabelError
 from embedstore.operations import evaluate, zero_shot
 from embedstore.operations.session import Session
@@ -82,13 +82,13 @@ def _zero_shot(
         return []
 
 
-def _costs(session: Session, old: SpaceRecord, new: SpaceRecord) -> dict[str, float | None]:
+def _costs(session: Session, old: SpaceRecord, new: SpaceRecord) -> SpaceComparisonCost:
     """Return training seconds and embedding speeds."""
     from embedstore.finetuning import checkpoint
 
     manifest = checkpoint.read_manifest(session.path / "checkpoints" / new.key)
-    return {
-        "training_seconds": manifest.get("seconds"),
-        "old_images_per_second": evaluate.space_cost(session, old).images_per_second,
-        "new_images_per_second": evaluate.space_cost(session, new).images_per_second,
-    }
+    return SpaceComparisonCost(
+        training_seconds=manifest.get("seconds"),
+        old_images_per_second=evaluate.space_cost(session, old).images_per_second,
+        new_images_per_second=evaluate.space_cost(session, new).images_per_second,
+    )

@@ -122,7 +122,7 @@ def measure_copy_errors(
         matching = MatchingRows.load(session.storage, record, where)
         chosen = choose_threshold(matching) if threshold is None else threshold
         preprocess = backbone.space.preprocess
-        seen = _CopiedImages.of(backbone, preprocess, _sample(session, matching, max_images, seed))
+        seen = CopiedImages.of(backbone, preprocess, _sample(session, matching, max_images, seed))
         if seen is None or len(seen) < 2:
             raise LabelError("fewer than two images of the items can be read; bring the files back to measure errors")
         others = _other_cosines(matching, seed)
@@ -137,7 +137,7 @@ def measure_copy_errors(
 
 
 @dataclass(frozen=True)
-class _CopiedImages:
+class CopiedImages:
     """Images and their copies, as the network and the pixels see them.
 
     Attributes:
@@ -152,7 +152,7 @@ class _CopiedImages:
         return len(self.thumbnails[0])
 
     @classmethod
-    def of(cls, backbone: Any, preprocess: Preprocess | None, images: Iterator[Image.Image]) -> _CopiedImages | None:
+    def of(cls, backbone: Any, preprocess: Preprocess | None, images: Iterator[Image.Image]) -> CopiedImages | None:
         """Copy and embed images, a few at a time; None if there are none."""
         parts = []
         while preprocess is not None and (some := list(islice(images, IMAGES_AT_ONCE))):
@@ -169,9 +169,9 @@ class _CopiedImages:
         ]
         return cls(*together)
 
-    def half(self, start: int) -> _CopiedImages:
+    def half(self, start: int) -> CopiedImages:
         """Return every second image."""
-        return _CopiedImages(tuple(t[start::2] for t in self.thumbnails), tuple(c[start::2] for c in self.cosines))
+        return CopiedImages(tuple(t[start::2] for t in self.thumbnails), tuple(c[start::2] for c in self.cosines))
 
     def measured_threshold(self) -> float:
         """Return the cosine that ``FOUND_COPIES`` of the copies of whole images reach, rounded down."""
@@ -185,13 +185,13 @@ def _thumbnails(images: Sequence[Image.Image]) -> NDArray[Any]:
     return np.stack([gray_thumbnail(image) for image in images])
 
 
-def _cosine_shares(way: str, seen: _CopiedImages, others: NDArray[np.float32], threshold: float) -> Iterator[PairShare]:
+def _cosine_shares(way: str, seen: CopiedImages, others: NDArray[np.float32], threshold: float) -> Iterator[PairShare]:
     """Yield the share of each kind of pair that reaches a cosine."""
     for kind, cosines in zip([*_COPIES, _OTHERS], [*seen.cosines, others], strict=True):
         yield _share(kind, way, cosines >= threshold)
 
 
-def _pixel_shares(seen: _CopiedImages) -> Iterator[PairShare]:
+def _pixel_shares(seen: CopiedImages) -> Iterator[PairShare]:
     """Yield the share of each kind of pair whose pixels show one picture; other pairs are of the images themselves."""
     images, *copies = seen.thumbnails
     least = _least_score(images)

@@ -81,7 +81,7 @@ def _train(
     job, folder = make_job(session, request)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"label": request.label, "where": request.where} | request.settings.to_json()
-    with lock.writer_lock(folder / "LOCK", f"finetune {request.label}"), _remove_unstarted(folder):
+    with lock.writer_lock(folder / "LOCK", f"finetune {request.label}", wait=None), _remove_unstarted(folder):
         result = session.recorded(
             "finetune",
             lambda result: result.record,

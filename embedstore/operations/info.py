@@ -55,9 +55,8 @@ def failures(session: Session) -> SqlResult:
 def info(session: Session) -> StoreInfo:
     """Count what the store holds; see :meth:`embedstore.Store.info`."""
     note_label_conflicts(session, "label")
-    counts = storage_info.info(session.storage)
-    copies = list_replicas(session.storage)
-    return StoreInfo(**(counts | {"indexes": build.list_indexes(session.storage), "replicas": copies}))
+    storage = session.storage
+    return StoreInfo(**storage_info.info(storage), indexes=build.list_indexes(storage), replicas=list_replicas(storage))
 
 
 def item_uris(session: Session, ids: Sequence[int]) -> dict[int, str]:

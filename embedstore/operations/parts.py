@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from embedstore.errors import BadOption
 from embedstore.operations.inboxes import find_inbox, open_worker_inbox
@@ -62,10 +61,6 @@ class RegisterReport(OneRow):
     torn: list[str]
     finished: bool
     space: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
     def summary(self) -> str:
         """Return one line for a person."""

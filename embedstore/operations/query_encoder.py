@@ -40,6 +40,9 @@ from embedstore.modality import Modality
 from embedstore.operations.session import Session
 from embedstore.resources import available_cores
 from embedstore.sources.locations import read_item
+from embedstore.storage.disk_errors import disk_errors
+from embedstore.storage.layout import DERIVED_LOCK
+from embedstore.storage.lock import writer_lock
 from embedstore.storage.queries import items
 from embedstore.storage.spaces import RecipeSpace, SpaceRecord
 
@@ -94,14 +97,18 @@ def _text_cure(modality: Modality) -> str:
     return "text queries need a CLIP, e.g. `--backbone clip`; `embedstore backbones --text` lists them"
 
 
-def export_towers(session: Session, space: str | None, towers: Sequence[str] | None) -> list[str]:
+def export_towers(session: Session, space: str | None, towers: Sequence[str] | None, *, wait: float) -> list[str]:
     """Export towers of a space; see :meth:`embedstore.Store.export_towers`."""
     require_onnx_export()
     record = session.space(space)
     wanted = [Tower(t) for t in towers or ("image", "text")]
     if towers is None and not record.space.text:
         wanted.remove(Tower.TEXT)
-    return [_export(session, record, tower) for tower in wanted]
+    folder = session.storage.layout.towers_folder(record.key)
+    with disk_errors(f"write towers to {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with writer_lock(folder / DERIVED_LOCK, f"export towers of {record.name}", wait=wait):
+        return [_export(session, record, tower) for tower in wanted]
 
 
 def export_used_towers(session: Session) -> list[str]:

@@ -33,12 +33,13 @@ def replicate(
     columns: Names | None,
     space: str | None,
     check: bool,
+    wait: float,
     progress: Progress,
 ) -> ReplicaReport:
     """Bring a copy up to date; see :meth:`embedstore.Store.replicate`."""
     options = ReplicateOptions(tuple(addresses), name, None if columns is None else tuple(columns), check)
     with message_progress(progress) as callback:
-        return write.replicate(session.storage, session.space(space), options, callback)
+        return write.replicate(session.storage, session.space(space), options, callback, wait=wait)
 
 
 def search_replica(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import html
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from embedstore.replicas.state import ReplicaInfo
+from embedstore.search.index.build import IndexInfo
+from embedstore.storage.inbox.state import PlanInfo
+from embedstore.storage.info import HeadInfo, SpaceInfo
+from embedstore.storage.queries.computed_columns import ComputedColumnState
 from embedstore.tables import OneRow
 
 
 @dataclass(frozen=True)
 class Summary(OneRow):
     """Base of small results."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -42,11 +43,10 @@ class StoreInfo(Summary):
         splits: items by split.
         spaces: facts on each space.
         indexes: facts on each index.
-        heads: name, space, label and kind of each saved head.
+        heads: facts on each saved head.
         replicas: facts on each copy of a space in a vector database.
-        parts: facts on each plan of parts: its source, and how many parts it has, wait and are registered.
-        computed: the columns that runs computed: the run, how many items have a value, and whether values were
-            cleared or items added since.
+        parts: facts on each plan of parts.
+        computed: facts on each column that a run computed.
         runs: how many runs are recorded.
         bytes: bytes on disk.
     """
@@ -61,14 +61,19 @@ class StoreInfo(Summary):
     failure_reasons: dict[str, int]
     labels: dict[str, int]
     splits: dict[str, int]
-    spaces: list[dict[str, Any]]
-    indexes: list[dict[str, Any]]
-    heads: list[dict[str, Any]]
-    replicas: list[dict[str, Any]]
-    parts: list[dict[str, Any]]
-    computed: list[dict[str, Any]]
+    spaces: list[SpaceInfo]
+    indexes: list[IndexInfo]
+    heads: list[HeadInfo]
+    replicas: list[ReplicaInfo]
+    parts: list[PlanInfo]
+    computed: list[ComputedColumnState]
     runs: int
     bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        lists = ("spaces", "indexes", "heads", "replicas", "parts", "computed")
+        return vars(self) | {name: [facts.to_json() for facts in getattr(self, name)] for name in lists}
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ class Session:
         """
         record = self.space(space)
         if record.key not in self._backbones:
-            self._backbones[record.key] = self._load_again(record)
+            self._backbones[record.key] = self.load_space(record)
         return self._backbones[record.key]
 
     def loaded_backbone(self, key: str) -> Backbone | SequenceBackbone | None:
@@ -196,7 +196,7 @@ class Session:
         """Return the copy of a backbone on a further device, the one at a place among the devices."""
         key = (record.key, place, device)
         if key not in self._replicas:
-            self._replicas[key] = cast("Backbone", self._load_again(record, device))
+            self._replicas[key] = cast("Backbone", self.load_space(record, device))
         return self._replicas[key]
 
     def load(self, recipe: Recipe, device: str | None = None) -> Backbone:
@@ -224,8 +224,22 @@ class Session:
         return load(recipe, device=device or o.device, precision=o.precision, allow_code=o.allow_code)
 
     def load_space(self, record: SpaceRecord, device: str | None = None) -> Backbone | SequenceBackbone:
-        """Load the backbone of a space without asking the catalog; see :meth:`backbone`."""
-        return self._load_again(record, device)
+        """Load the backbone of a space, without asking the catalog, and check that the space was made with it."""
+        recipe = record.require_recipe().recipe
+        try:
+            backbone = self.load_any(recipe, device)
+        except WeightsNotFound as e:
+            raise WeightsNotFound(
+                f"{e}; if the weights of space {record.name} have moved, name them once: `embedstore embed STORE "
+                f"SOURCE --backbone {shlex.quote(recipe.backbone)} --weights FILE{recipe_options(recipe)}`"
+            ) from e
+        if backbone.space.key != record.key:
+            raise SpaceMismatch(
+                f"{recipe.weights or recipe.backbone} now gives space {backbone.space.key}, but {record.name} is "
+                f"{record.key}: its weights or preprocessing changed; bring the old weights back, or embed into "
+                "another space with --backbone"
+            )
+        return backbone
 
     def recorded(
         self,
@@ -259,21 +273,3 @@ class Session:
         """Drop what a forked child must not use: onnxruntime's threads, and caches whose locks may be held."""
         forks.never_free((self.towers, self.__dict__.pop("searcher", None)))
         self.towers = {}
-
-    def _load_again(self, record: SpaceRecord, device: str | None = None) -> Backbone | SequenceBackbone:
-        """Load the backbone of a space and check that it is the one that the space was made with."""
-        recipe = record.require_recipe().recipe
-        try:
-            backbone = self.load_any(recipe, device)
-        except WeightsNotFound as e:
-            raise WeightsNotFound(
-                f"{e}; if the weights of space {record.name} have moved, name them once: `embedstore embed STORE "
-                f"SOURCE --backbone {shlex.quote(recipe.backbone)} --weights FILE{recipe_options(recipe)}`"
-            ) from e
-        if backbone.space.key != record.key:
-            raise SpaceMismatch(
-                f"{recipe.weights or recipe.backbone} now gives space {backbone.space.key}, but {record.name} is "
-                f"{record.key}: its weights or preprocessing changed; bring the old weights back, or embed into "
-                "another space with --backbone"
-            )
-        return backbone

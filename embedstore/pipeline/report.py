@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from embedstore.backbones.runtimes.runtime import Agreement
 from embedstore.modality import Modality
 from embedstore.pipeline.commit import CommitTotals
 from embedstore.pipeline.encoder import RunEncoder
@@ -23,6 +25,7 @@ _JSON_KEYS = {
     "decoder_agreement": "parity",
     "stage_times": "stages",
 }
+_AGREEMENTS = ("precision_agreement", "runtime_agreement", "decoder_agreement")
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,13 @@ class EmbedReport(OneRow):
     images_per_second: float = 0.0
     device: str = ""
     precision: str = ""
-    precision_agreement: dict[str, float] | None = None
+    precision_agreement: Agreement | None = None
     batch_size: int = 0
     runtime: str = ""
     folded_batchnorms: int = 0
-    runtime_agreement: dict[str, float] | None = None
+    runtime_agreement: Agreement | None = None
     decoder: str = ""
-    decoder_agreement: dict[str, float] | None = None
+    decoder_agreement: Agreement | None = None
     stage_times: dict[str, Any] = field(default_factory=dict)
     bottleneck: str = ""
     space: str = ""
@@ -125,7 +128,8 @@ class EmbedReport(OneRow):
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values, under the keys of the table ``runs``."""
-        values = {_JSON_KEYS.get(name, name): value for name, value in asdict(self).items()}
+        agreements = {name: a.to_json() for name in _AGREEMENTS if (a := getattr(self, name)) is not None}
+        values = {_JSON_KEYS.get(name, name): value for name, value in (asdict(self) | agreements).items()}
         return values | {"failures": self.failures}
 
 
@@ -152,10 +156,16 @@ class EncodingResult:
             "device": self.encoder.device,
             "batch_size": self.batch_size,
             "runtime": self.encoder.runtime,
-            **self.encoder.facts(),
+            **encoder_facts(self.encoder.facts()),
             "stage_times": self.times.to_json(),
             "bottleneck": self.times.bottleneck(),
         }
+
+
+def encoder_facts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes of the report from the plain values that an encoder gives, maybe in another process."""
+    agreements = {name: Agreement.from_json(values[name]) for name in _AGREEMENTS if values.get(name)}
+    return {**values, **agreements}
 
 
 def build_report(

@@ -113,7 +113,7 @@ def _open_store(path: Path) -> Store:
     if not path.exists():
         return es.create(path, BACKBONE)
     store = es.open(path)
-    if not any(s["backbone"] == BACKBONE and s["current"] for s in store.info().spaces):
+    if not any(s.backbone == BACKBONE and s.current for s in store.info().spaces):
         store.set_default(store.add_space(BACKBONE).key)
     return store
 

@@ -14,6 +14,7 @@ from embedstore.errors import MissingExtra, ReplicaError
 from embedstore.replicas.pgvector_condition import condition_sql
 from embedstore.replicas.replica import ReplicaRows, ReplicaTable
 from embedstore.storage.portable_filter import Condition
+from embedstore.storage.quoting import quote_identifier as quote
 
 CONNECT_SECONDS = 10
 META = "embedstore_replicas"
@@ -122,16 +123,14 @@ class PgvectorReplica:
             )
             self._register()
             found = self._described()
-            if found is None and self._con.execute("SELECT to_regclass(%s)", [_quote(table.name)]).fetchone() != (
-                None,
-            ):
+            if found is None and self._con.execute("SELECT to_regclass(%s)", [quote(table.name)]).fetchone() != (None,):
                 raise self._other("is not one that embedstore made", table)
             columns = list(table.columns)
             if found is None:
-                own = "".join(f", {_quote(n)} {kind}" for n, kind in zip(columns, self._types, strict=True))
+                own = "".join(f", {quote(n)} {kind}" for n, kind in zip(columns, self._types, strict=True))
                 with self._con.transaction():
                     self._con.execute(
-                        f"CREATE TABLE {_quote(table.name)} (item bigint PRIMARY KEY, content text NOT NULL, print "
+                        f"CREATE TABLE {quote(table.name)} (item bigint PRIMARY KEY, content text NOT NULL, print "
                         f"bigint, embedding halfvec({table.dim}) NOT NULL{own})"
                     )
                     self._con.execute(f"DELETE FROM {META} WHERE name = %s", [table.name])  # of a table that is gone
@@ -177,7 +176,7 @@ class PgvectorReplica:
         """Insert rows, or replace those of the same items, in one transaction."""
         from pgvector import HalfVector
 
-        names = "".join(f", {_quote(n)}" for n in self._table.columns)
+        names = "".join(f", {quote(n)}" for n in self._table.columns)
         types = ["int8", "text", "int8", "halfvec", *(_COPY_TYPES.get(t, t) for t in self._types)]
         with self._errors("write to"), self._con.transaction(), self._con.cursor() as cursor:
             cursor.execute(f"DELETE FROM {self._name} WHERE item = ANY(%s)", [rows.items.tolist()])
@@ -198,7 +197,7 @@ class PgvectorReplica:
         with self._errors("index"):
             if self._table.dim <= MAX_INDEX_DIM:
                 self._con.execute(
-                    f"CREATE INDEX IF NOT EXISTS {_quote(self._table.name + '_hnsw')} ON {self._name} "
+                    f"CREATE INDEX IF NOT EXISTS {quote(self._table.name + '_hnsw')} ON {self._name} "
                     "USING hnsw (embedding halfvec_cosine_ops)"
                 )
             self._con.execute(f"ANALYZE {self._name}")
@@ -208,7 +207,7 @@ class PgvectorReplica:
         with self._errors("read"):
             is_built, memory = self._con.execute(
                 "SELECT to_regclass(%s) IS NOT NULL, pg_size_bytes(current_setting('maintenance_work_mem'))",
-                [_quote(self._table.name + "_hnsw")],
+                [quote(self._table.name + "_hnsw")],
             ).fetchone()
         rows = self.count()
         needed = rows * (2 * self._table.dim + _LINK_BYTES)
@@ -239,7 +238,7 @@ class PgvectorReplica:
         """Return ``(distance, item)`` of the nearest rows by the index, nearest first."""
         from pgvector import HalfVector
 
-        where, values = condition_sql(condition, _quote) if condition else ("true", [])
+        where, values = condition_sql(condition, quote) if condition else ("true", [])
         with self._errors("search"), self._con.transaction():
             self._con.execute(f"SET LOCAL hnsw.ef_search = {max(40, min(count, MAX_EF_SEARCH))}")
             self._con.execute("SET LOCAL hnsw.iterative_scan = strict_order")  # else at most ef_search rows come back
@@ -286,7 +285,7 @@ class PgvectorReplica:
     @property
     def _name(self) -> str:
         """The table, quoted."""
-        return _quote(self._table.name)
+        return quote(self._table.name)
 
     def _register(self) -> None:
         """Teach the connection pgvector's types."""
@@ -341,8 +340,3 @@ def _plain(value: Any, kind: str) -> Any:
     if kind == "text":
         return str(value).replace("\x00", "")  # which PostgreSQL has no text for
     return int(value) if kind == "bigint" else float(value) if kind == "double precision" else value
-
-
-def _quote(name: str) -> str:
-    """Return an identifier, quoted."""
-    return '"' + name.replace('"', '""') + '"'

@@ -67,6 +67,33 @@ class ReplicaFiles:
         return self.folder / f"{self.name}.parquet"
 
 
+@dataclass(frozen=True)
+class ReplicaInfo:
+    """A copy of a space in a vector database as ``info`` shows it.
+
+    Attributes:
+        name: its name.
+        space: the name of the space.
+        kind: the vector database.
+        servers: how many servers hold a part of it.
+        rows: how many rows it holds.
+        behind: how many changes of the store it lacks.
+        written: when it was written, ISO 8601, UTC.
+    """
+
+    name: str
+    space: str
+    kind: str
+    servers: int
+    rows: int
+    behind: int
+    written: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
 def require_name(name: str) -> str:
     """Return a name of a copy, which is also that of a table.
 
@@ -136,19 +163,19 @@ def write_state(files: ReplicaFiles, state: ReplicaState) -> None:
         durable_files.write_synced(files.state, json.dumps({"format": FORMAT} | asdict(state), indent=1).encode())
 
 
-def list_replicas(storage: Storage) -> list[dict[str, Any]]:
-    """Return facts on every copy of every space, as JSON values: ``behind`` counts the store's changes since."""
+def list_replicas(storage: Storage) -> list[ReplicaInfo]:
+    """Return facts on every copy of every space."""
     now = storage.catalog.commit_count()
     return [
-        {
-            "name": state.name,
-            "space": space.name,
-            "kind": state.kind,
-            "servers": len(state.servers),
-            "rows": state.rows,
-            "behind": now - state.generation,
-            "written": state.written,
-        }
+        ReplicaInfo(
+            name=state.name,
+            space=space.name,
+            kind=state.kind,
+            servers=len(state.servers),
+            rows=state.rows,
+            behind=now - state.generation,
+            written=state.written,
+        )
         for space in storage.spaces()
         for state in list_states(storage.layout, space.key)
     ]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from embedstore.replicas.replica import Replica, ReplicaRows, ReplicaTable
 from embedstore.replicas.servers import open_server, parse_server, place_of_server
 from embedstore.replicas.state import ReplicaFiles, ReplicaState, read_state, require_name, write_state
 from embedstore.storage import disk_errors, durable_files, lock
-from embedstore.storage.layout import INDEX_LOCK, read_marker
+from embedstore.storage.layout import DERIVED_LOCK, read_marker
 from embedstore.storage.queries import counters, replicas
 from embedstore.storage.queries.search import item_columns, require_item_column
 from embedstore.storage.spaces import SpaceRecord
@@ -73,10 +72,6 @@ class ReplicaReport(OneRow):
     checked: int = 0
     problems: list[str] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
     def summary(self) -> str:
         """Return one line for a person."""
         where = f"replica {self.name} of space {self.space} at {', '.join(self.servers)}"
@@ -92,6 +87,8 @@ def replicate(
     space: SpaceRecord,
     options: ReplicateOptions,
     progress: Callable[[str], None] = lambda _: None,
+    *,
+    wait: float,
 ) -> ReplicaReport:
     """Bring a copy up to date, or compare it with the store.
 
@@ -103,8 +100,10 @@ def replicate(
         space: the space.
         options: where and what.
         progress: called with one line per step.
+        wait: seconds to wait for another process that is writing a copy of this space.
 
     Raises:
+        StoreBusy: if another process is still writing a copy of this space after ``wait`` seconds.
         ReplicaError: if a server cannot be used, or its table belongs to something else.
         UnknownColumn: if the items lack a column.
         BadOption: if no address was ever given, or the name cannot be one.
@@ -113,7 +112,7 @@ def replicate(
     folder = storage.layout.replicas_folder(space.key)
     with disk_errors.disk_errors(f"write {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    with lock.writer_lock(folder / INDEX_LOCK, f"replicate {options.name}"), ExitStack() as stack:
+    with lock.writer_lock(folder / DERIVED_LOCK, f"replicate {options.name}", wait=wait), ExitStack() as stack:
         target = _Target.open(storage, space, options, stack)
         with storage.catalog.read() as con:
             rows = replicas.stage_space(con, space.key, list(target.table.columns))

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from embedstore.reports.contact_sheet import encode_image, thumbnail
 from embedstore.reports.duplicate_text import ONLY_EQUAL_NOTE, duplicate_summary, label_conflict_note
-from embedstore.reports.html_page import html_page
+from embedstore.reports.html_page import html_page, paragraph
 from embedstore.reports.item_images import ImageReader
 from embedstore.search.duplicate_groups import CrossSplitPair, DuplicateGroups, DuplicateItem
 from embedstore.wording import counted
@@ -30,11 +30,11 @@ def duplicate_page(found: DuplicateGroups, title: str, read_images: ImageReader,
         read_images: reads the images of items.
         across_splits: show pairs of items in different splits in place of the groups.
     """
-    parts = [f"<h1>{html.escape(title)}</h1>", _paragraph(duplicate_summary(found))]
+    parts = [f"<h1>{html.escape(title)}</h1>", paragraph(duplicate_summary(found))]
     if found.only_equal:
-        parts.append(_paragraph(ONLY_EQUAL_NOTE))
+        parts.append(paragraph(ONLY_EQUAL_NOTE))
     if conflict := label_conflict_note(found):
-        parts.append(_paragraph(conflict))
+        parts.append(paragraph(conflict))
     if across_splits:
         parts += [_NEXT_OF_PAIRS, _pairs(found, read_images)]
     else:
@@ -94,10 +94,6 @@ def _warning(labels: Iterable[str | None]) -> str:
     """Return that labels differ and which they are, empty where they do not."""
     names = sorted({label for label in labels if label is not None})
     return f' <b class="warn">labels differ: {html.escape(", ".join(names))}</b>' if len(names) > 1 else ""
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{html.escape(text)}</p>"
 
 
 def _scores(cosine: float, pixels: float | None, *, equal: bool) -> str:

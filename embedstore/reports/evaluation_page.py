@@ -17,7 +17,7 @@ from embedstore.classify.evaluation.protocol_report import ProtocolReport
 from embedstore.classify.evaluation.slice_report import SliceReport
 from embedstore.reports import comparison_text, contact_sheet, evaluation_text, protocol_text, slice_text, svg
 from embedstore.reports.evaluation_text import TextTable
-from embedstore.reports.html_page import html_page
+from embedstore.reports.html_page import html_page, paragraph
 from embedstore.reports.item_images import image_reader_by_uri
 from embedstore.types import Hit
 from embedstore.wording import counted
@@ -78,11 +78,6 @@ def page(title: str, parts: Sequence[str], *, leak: str | None = None) -> str:
     """Return a page of parts under a title, which may hold a figure; what leaks into that figure comes before it."""
     first = [f'<p class="leak">{html.escape(leak)}</p>'] if leak else []
     return html_page(title, "\n".join([*first, f"<h1>{html.escape(title)}</h1>", *parts]), style=_STYLE)
-
-
-def paragraph(text: str) -> str:
-    """Return a text as a paragraph."""
-    return f"<p>{html.escape(text)}</p>"
 
 
 def render_notes(notes: Sequence[str]) -> str:

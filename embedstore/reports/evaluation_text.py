@@ -14,6 +14,7 @@ from embedstore.classify.data.split_leaks import SplitNearDuplicates
 from embedstore.classify.evaluation import Evaluation, ProbeResult
 from embedstore.classify.evaluation.leaks import LeakedScore
 from embedstore.classify.evaluation.learning_curve import LearningCurve
+from embedstore.classify.evaluation.uncertainty import AbstentionEffect, ConformalEffect
 from embedstore.classify.heads import HEAD_NAMES
 from embedstore.classify.metrics import MIN_POSITIVES, MetricName
 from embedstore.classify.metrics.regression import NumericMetric
@@ -214,53 +215,51 @@ def _uncertainty_notes(e: Evaluation) -> list[str]:
     out = []
     if c := e.calibration:
         out.append(
-            f"calibrated by {c['method']} on {counted(c['rows'], 'item')}: log-loss {c['log_loss_before']:.4f} -> "
-            f"{c['log_loss_after']:.4f}, Brier score {c['brier_score_before']:.4f} -> {c['brier_score_after']:.4f}"
+            f"calibrated by {c.method} on {counted(c.rows, 'item')}: log-loss {c.log_loss_before:.4f} -> "
+            f"{c.log_loss_after:.4f}, Brier score {c.brier_score_before:.4f} -> {c.brier_score_after:.4f}"
         )
     if a := e.abstain:
         out.append(_abstention_note(a))
     if s := e.conformal:
         out.append(
-            f"answers with sets of classes (chosen for coverage {s['target_coverage']:g} on "
-            f"{counted(s['rows'], 'item')}): "
-            f"{s['coverage']:.3f} {interval(*s['coverage_interval'])} of the sets hold the true class; "
-            f"{s['mean_size']:.2f} classes per set on average, "
-            f"{s['single']:.3f} of the sets have one class, {s['empty']:.3f} none"
+            f"answers with sets of classes (chosen for coverage {s.target_coverage:g} on "
+            f"{counted(s.rows, 'item')}): "
+            f"{s.coverage:.3f} {_interval(s.coverage_interval)} of the sets hold the true class; "
+            f"{s.mean_size:.2f} classes per set on average, "
+            f"{s.single:.3f} of the sets have one class, {s.empty:.3f} none"
         )
         out += _low_coverage_notes(s)
     return out
 
 
-def _abstention_note(a: dict[str, Any]) -> str:
+def _abstention_note(a: AbstentionEffect) -> str:
     """Return what a head that abstains promises, and what it did on the held-out items."""
-    promise = f"precision of at least {a['target_precision']:g} on new items, in 95% of such samples"
-    if a["threshold"] is None:
-        needed = a["rows_needed"]
-        unit = "item" if a["groups"] == a["rows"] else "group"
+    promise = f"precision of at least {a.target_precision:g} on new items, in 95% of such samples"
+    if a.threshold is None:
+        needed = a.rows_needed
+        unit = "item" if a.groups == a.rows else "group"
         cure = (
             f"about {counted(needed, unit)} would show one" if needed else "the head reaches it on no part of the items"
         )
-        rows = counted(a["rows"], "item shows", "items show")
+        rows = counted(a.rows, "item shows", "items show")
         if unit == "group":
-            rows = f"{counted(a['rows'], 'item')} of {counted(a['groups'], 'group shows', 'groups show')}"
+            rows = f"{counted(a.rows, 'item')} of {counted(a.groups, 'group shows', 'groups show')}"
         return f"answers nothing: {rows} no threshold with a {promise}; {cure}"
-    precision = "none" if a["precision"] is None else f"{a['precision']:.3f} {interval(*a['precision_interval'])}"
+    precision = "none" if a.precision is None else f"{a.precision:.3f} {_interval(a.precision_interval)}"
     return (
-        f"abstains below {a['threshold']:.3f} (chosen on {counted(a['rows'], 'item')} for a {promise}): answers "
-        f"{a['coverage']:.3f} of the held-out items with precision {precision}"
+        f"abstains below {a.threshold:.3f} (chosen on {counted(a.rows, 'item')} for a {promise}): answers "
+        f"{a.coverage:.3f} of the held-out items with precision {precision}"
     )
 
 
-def _low_coverage_notes(s: dict[str, Any]) -> list[str]:
+def _low_coverage_notes(s: ConformalEffect) -> list[str]:
     """Return the classes whose sets hold the true class more rarely than luck explains."""
-    target = s["target_coverage"]
-    low = [
-        c for c in s["coverage_by_class"] if target - c["coverage"] > 2 * math.sqrt(target * (1 - target) / c["rows"])
-    ]
+    target = s.target_coverage
+    low = [c for c in s.coverage_by_class if target - c.coverage > 2 * math.sqrt(target * (1 - target) / c.rows)]
     if not low:
         return []
-    low.sort(key=lambda c: c["coverage"])
-    names = ", ".join(f"{c['class']} {c['coverage']:.3f} of {c['rows']}" for c in low[:MAX_LISTED_CLASSES])
+    low.sort(key=lambda c: c.coverage)
+    names = ", ".join(f"{c.name} {c.coverage:.3f} of {c.rows}" for c in low[:MAX_LISTED_CLASSES])
     return [f"the coverage holds on average, not in every class (`--conformal-by-class` does that): {names}"]
 
 
@@ -296,6 +295,11 @@ def reliability_table(e: Evaluation) -> TextTable:
 def interval(low: float, high: float) -> str | None:
     """Return an interval as text, or None where there is none."""
     return f"[{low:.3f}, {high:.3f}]" if math.isfinite(low + high) else None
+
+
+def _interval(bounds: Sequence[float] | None) -> str | None:
+    """Return an interval as text, or None where there is none."""
+    return interval(*bounds) if bounds else None
 
 
 def all_pairs(count: int) -> str:

@@ -30,3 +30,8 @@ def write_page(path: Path, page: str) -> None:
         OSError: if the disk refuses; an existing file is unchanged.
     """
     durable_files.write_output(path, page.encode())
+
+
+def paragraph(text: str) -> str:
+    """Return a text as a paragraph."""
+    return f"<p>{html.escape(text)}</p>"

@@ -10,7 +10,8 @@ from embedstore.classify.evaluation.learning_curve import LearningCurve
 from embedstore.classify.evaluation.regression.compare import RegressionComparison
 from embedstore.classify.evaluation.regression.evaluation import RegressionEvaluation
 from embedstore.reports import contact_sheet, evaluation_text, regression_text, svg
-from embedstore.reports.evaluation_page import curve_section, page, paragraph, render_notes, render_table
+from embedstore.reports.evaluation_page import curve_section, page, render_notes, render_table
+from embedstore.reports.html_page import paragraph
 from embedstore.reports.item_images import image_reader_by_uri
 from embedstore.types import Hit
 from embedstore.wording import counted

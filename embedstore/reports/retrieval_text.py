@@ -6,8 +6,9 @@ import html
 
 from embedstore.classify.retrieval.report import RetrievalDirection, RetrievalReport
 from embedstore.reports import slice_text
-from embedstore.reports.evaluation_page import page, paragraph, render_notes, render_table
+from embedstore.reports.evaluation_page import page, render_notes, render_table
 from embedstore.reports.evaluation_text import TextTable, interval
+from embedstore.reports.html_page import paragraph
 from embedstore.wording import counted
 
 

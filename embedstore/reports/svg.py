@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 640, 300
-_LEFT, _BOTTOM, _RIGHT, _TOP = 64, 46, 16, 14  # margins around the axes
+LEFT, _BOTTOM, RIGHT, _TOP = 64, 46, 16, 14  # margins around the axes
 _MAX_TICK_LABELS = 14
 _COLOR = "#1a5fb4"
 
@@ -25,7 +25,7 @@ class _Axes:
     def x(self, value: float) -> float:
         """Return the horizontal position of a value; a single value is in the middle."""
         share = (value - self.left) / (self.right - self.left) if self.right > self.left else 0.5
-        return _LEFT + share * (WIDTH - _LEFT - _RIGHT)
+        return LEFT + share * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
         """Return the vertical position of a value."""
@@ -101,7 +101,7 @@ def _x_ticks(axes: _Axes) -> str:
 
 def _drawing(parts: list[str], x_label: str, y_label: str) -> str:
     """Return the parts with the names of the axes as one drawing."""
-    parts.append(_text((_LEFT + WIDTH) / 2, HEIGHT - 8, x_label, "middle"))
+    parts.append(_text((LEFT + WIDTH) / 2, HEIGHT - 8, x_label, "middle"))
     parts.append(f'<g transform="rotate(-90 14 {HEIGHT / 2})">{_text(14, HEIGHT / 2, y_label, "middle")}</g>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img" '
@@ -137,8 +137,8 @@ def _grid(axes: _Axes) -> str:
     step = _round_step((axes.high - axes.low) / 4)
     for n in range(math.ceil(axes.low / step), math.floor(axes.high / step) + 1):
         y = axes.y(n * step)
-        parts.append(f'<path d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}" stroke="#888" opacity=".35"/>')
-        parts.append(_text(_LEFT - 6, y + 4, f"{n * step:.6g}", "end"))
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#888" opacity=".35"/>')
+        parts.append(_text(LEFT - 6, y + 4, f"{n * step:.6g}", "end"))
     return "".join(parts)
 
 

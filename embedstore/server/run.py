@@ -86,7 +86,7 @@ def serve(
     """
     say = announce or _write_line
     replica = served_replica(session, options.replica)
-    with _listen(options.host, options.port) as listener:
+    with listen(options.host, options.port) as listener:
         port = listener.getsockname()[1]
         access = Access(options.host, port, options.token or new_token(), read_only=options.read_only)
         address = page_address(access)
@@ -142,7 +142,7 @@ def page_address(access: Access) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{access.port}/#token={access.token}"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address.
 
     Raises:

@@ -34,7 +34,7 @@ class CollectedColumns:
         self._types: dict[str, str] = {}
 
     @property
-    def types(self) -> dict[str, str]:
+    def columns(self) -> dict[str, str]:
         """The columns so far, name to DuckDB type."""
         return {name: "BIGINT" if kind == _LONG else kind for name, kind in self._types.items()}
 
@@ -52,12 +52,12 @@ class CollectedColumns:
         if len(self._rows) >= FLUSH_ROWS:
             self._flush()
 
-    def write(self, parquet: Path) -> None:
+    def write_columns(self, parquet: Path) -> None:
         """Write ``uri`` and the columns, typed."""
         self._flush()
         columns = "".join(
             f", max(value) FILTER (name = {quote_literal(name)})::{kind} AS {quote_identifier(name)}"
-            for name, kind in self.types.items()
+            for name, kind in self.columns.items()
         )
         self._tables.con.execute(
             f"COPY (SELECT uri{columns} FROM collected GROUP BY uri) TO {quote_literal(parquet)} (FORMAT parquet)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 
 from embedstore.errors import ImageError
@@ -12,7 +13,24 @@ from embedstore.types import Failure, FailureReason, ImageRef, display_uri
 
 MAX_FILE_BYTES = 1 << 30  # twice the uncompressed RGB pixels of the largest image that is decoded
 
+_ESCAPED_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
 _FILE_KINDS = {"p": "FIFO", "s": "socket", "c": "character device", "b": "block device", "d": "folder"}
+
+
+def existing_path(uri: str) -> str:
+    r"""Return the path of the file that a uri of :func:`~embedstore.types.display_uri` names.
+
+    It is the uri itself, unless no file has that name and one does where every ``\xNN`` is the byte that it stands for.
+    """
+    if "\\x" not in uri or os.path.lexists(uri):
+        return uri
+    path = os.fsdecode(_ESCAPED_BYTE.sub(lambda m: bytes.fromhex(m[1].decode()), os.fsencode(uri)))
+    return path if os.path.lexists(path) else uri
+
+
+def is_local_file(path: str) -> bool:
+    """Return whether a path, as ``os.fsdecode`` gives it, is that of a file on this machine."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for a uri that is too long for a path
 
 
 def read_file(path: str) -> bytes:

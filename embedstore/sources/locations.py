@@ -19,7 +19,7 @@ from embedstore.media.image.decode import NO_SETTINGS, to_rgb_image
 from embedstore.sources.archives.member_uri import parse_member_uri
 from embedstore.sources.archives.opened import read_archive_member, stat_archive_member
 from embedstore.sources.huggingface.arrow_file import parse_arrow_uri, read_arrow_row, stat_arrow_row
-from embedstore.sources.local_files import read_file, stat_file
+from embedstore.sources.local_files import existing_path, read_file, stat_file
 from embedstore.sources.parquet.row_uri import parse_row_uri
 from embedstore.sources.parquet.rows import read_row, stat_row
 from embedstore.sources.parts.extract import PICTURE_BYTES, read_picture
@@ -29,7 +29,7 @@ from embedstore.sources.remote.filesystem import is_remote, read_remote, stat_re
 from embedstore.sources.text_tables.row_uri import parse_text_row_uri
 from embedstore.sources.text_tables.table import read_text_row, stat_text_row
 from embedstore.storage.sql import decode_path
-from embedstore.types import Failure, ImageRef, display_uri, existing_path
+from embedstore.types import Failure, ImageRef, display_uri
 
 REQUESTS_AT_ONCE = 16
 

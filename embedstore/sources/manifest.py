@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from embedstore.errors import BadManifest, did_you_mean
@@ -60,13 +59,9 @@ class Manifest(LocationSource):
         root = root_folder(self._table, options)
         self._uris = UriResolver(root)
         self._entries = TableEntries(self._table, roles=roles, path_of=self._path, collect_rows=options.collect_rows)
+        self._own_columns = self._entries
         self.stated_columns = tuple(roles)
         self._missing = MissingFiles(self.description, root, _likely_columns(self.columns))
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The user's own columns, name to DuckDB type."""
-        return self._entries.columns
 
     @property
     def notices(self) -> list[str]:
@@ -79,10 +74,6 @@ class Manifest(LocationSource):
         Its end raises BadManifest if no file exists.
         """
         return Scan(self._refs())
-
-    def write_columns(self, parquet: Path) -> None:
-        """Write ``uri`` as the store knows it and the other columns, typed."""
-        self._entries.write_columns(parquet)
 
     def _refs(self) -> Iterator[ImageRef | Failure]:
         """Yield the reference of every row."""

@@ -20,6 +20,7 @@ from embedstore.sources.frames import is_frame
 from embedstore.sources.given_names import names_below_common
 from embedstore.sources.huggingface.hub import download_data_set
 from embedstore.sources.huggingface.saved import SavedDataSet, is_saved_data_set
+from embedstore.sources.local_files import existing_path
 from embedstore.sources.manifest import Manifest, is_manifest
 from embedstore.sources.parquet.place import open_parquet
 from embedstore.sources.parts.source import PartsSource
@@ -32,7 +33,6 @@ from embedstore.sources.table_options import TableOptions
 from embedstore.sources.text_tables.source import TextRows
 from embedstore.sources.unread_files import refuse_unread_files
 from embedstore.sources.uris import REMOTE_CURE, local_path, remote_scheme, replace_parent, scheme_of
-from embedstore.types import existing_path
 
 RULES = ("folder",)
 

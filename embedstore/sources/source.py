@@ -87,8 +87,24 @@ class Source(Protocol):
         """Write ``uri`` and the user's own columns, typed; called only where there are such columns."""
 
 
+class OwnColumns(Protocol):
+    """The user's own columns of a source.
+
+    Attributes:
+        columns: name to DuckDB type.
+    """
+
+    @property
+    def columns(self) -> dict[str, str]: ...  # noqa: D102
+
+    def write_columns(self, parquet: Path) -> None:
+        """Write ``uri`` as the store knows it and the columns, typed."""
+
+
 class LocationSource:
     """A source of files that their uri locates; by itself it has no columns and covers no folder completely."""
+
+    _own_columns: OwnColumns | None = None
 
     overrides_metadata = False  # what a user says of an item later outweighs the name of its folder
     roots: tuple[str, ...] = ()
@@ -99,8 +115,8 @@ class LocationSource:
 
     @property
     def columns(self) -> dict[str, str]:
-        """The user's own columns."""
-        return {}
+        """The user's own columns, name to DuckDB type; complete after a scan."""
+        return self._own_columns.columns if self._own_columns else {}
 
     @property
     def notices(self) -> Sequence[str]:
@@ -124,4 +140,6 @@ class LocationSource:
                 yield Failure.from_ref(ref, e.reason, e.detail)
 
     def write_columns(self, parquet: Path) -> None:
-        """Write nothing: there are no columns."""
+        """Write ``uri`` as the store knows it and the user's own columns, typed; nothing where there are none."""
+        if self._own_columns:
+            self._own_columns.write_columns(parquet)

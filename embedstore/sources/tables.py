@@ -27,7 +27,7 @@ from embedstore.sources.text_files import write_utf8_copy
 from embedstore.storage.connection import connect, memory_limit
 from embedstore.storage.quoting import quote_identifier, quote_literal
 from embedstore.storage.sql import column_types as sql_types
-from embedstore.storage.sql import fetch_value, first_line
+from embedstore.storage.sql import escape_pattern, fetch_value, first_line
 from embedstore.temporary import new_folder, remove
 
 ROW_COLUMN = "embedstore_row"  # the position of a row, from 0, in every table created here
@@ -180,7 +180,7 @@ class InputTable:
 
     def _load_parquet(self, path: str) -> dict[str, JsonKind]:
         """Load a Parquet file as ``raw``, typed as it says."""
-        file = quote_literal(_escape_pattern(path))
+        file = quote_literal(escape_pattern(path))
         try:
             nodes = self.con.execute(f"SELECT name, num_children FROM parquet_schema({file})").fetchall()
             column_names(_top_level(nodes), self.name)  # before DuckDB renames the second of two equal names
@@ -303,11 +303,6 @@ def _as_text(column: str, kind: str, table: str) -> TypedColumn:
 def holds_no_names(kind: str) -> bool:
     """Return whether a type holds bytes, lists or structures."""
     return kind == "BLOB" or kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION"))
-
-
-def _escape_pattern(path: str) -> str:
-    """Return a file's name so that DuckDB does not take it for a pattern."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
 
 
 def _top_level(nodes: Sequence[tuple[str, int | None]]) -> list[str]:

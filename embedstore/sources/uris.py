@@ -8,8 +8,8 @@ import re
 from collections import Counter
 from urllib.parse import unquote_to_bytes
 
+from embedstore.sources.local_files import existing_path
 from embedstore.text_form import clean_text
-from embedstore.types import existing_path
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 FILE_SCHEME = "file"

@@ -34,7 +34,7 @@ FORMAT_VERSION = 1  # of the folder; the tables of the catalog have migrations
 MARKER = "embedstore.json"
 COMMIT_COUNTER = "COMMITTED"  # how many commits were acknowledged
 GUARD = "checkpoint.guard"
-INDEX_LOCK = "LOCK"  # in the folder of a space's indexes: held by the build of one
+DERIVED_LOCK = "LOCK"  # in a folder that is derived from a space (index, towers, replicas): held by who writes there
 COPIED_FOLDERS = ("heads", "checkpoints")  # a backup and an archive copy them; indexes are derived and rebuilt
 COMPLETE = "COMPLETE"  # in the guard folder: the copy is complete, and the catalog may be partly rewritten
 # How the entries of a store's folder begin, in lower case; temporary names have a suffix. Others are never opened.

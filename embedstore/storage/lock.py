@@ -66,14 +66,14 @@ def lock_holder(path: Path) -> LockHolder | None:
 
 
 @contextmanager
-def writer_lock(path: Path, operation: str, *, wait: float = 0.0) -> Iterator[WriterLock]:
+def writer_lock(path: Path, operation: str, *, wait: float | None = 0.0) -> Iterator[WriterLock]:
     """Hold the lock of the only writer. Writers that wait get it in the order in which they came.
 
     Args:
         path: the ``LOCK`` file.
         operation: a few words for other writers that have to wait.
         wait: seconds to wait for other writers, those that wait already included. A reader that recovers the store
-            is always waited for.
+            is always waited for. None is for a caller without such an option: it does not wait.
 
     Raises:
         StoreBusy: if another process is writing, or waits to; names the process, since when, and its operation.
@@ -102,12 +102,12 @@ def is_locked(path: Path) -> bool:
         return not is_free(f)
 
 
-def _open_locked(path: Path, wait: float, *, waits_for_readers: bool) -> IO[str]:
+def _open_locked(path: Path, wait: float | None, *, waits_for_readers: bool) -> IO[str]:
     """Open and lock the lock file, after every writer that waits already."""
     if f := _open_unless_writing(path, _RECOVERY_SECONDS if waits_for_readers else 0.0):
         return f
-    if wait <= 0:
-        raise _busy(path)
+    if wait is None or wait <= 0:
+        raise _busy(path, has_option=wait is not None)
     deadline = time.monotonic() + wait
     with wait_queue.ticket(path, wait) as own:
         while time.monotonic() < deadline:
@@ -156,12 +156,13 @@ def _open(path: Path) -> IO[str]:
         ) from e
 
 
-def _busy(path: Path) -> StoreBusy:
+def _busy(path: Path, *, has_option: bool = True) -> StoreBusy:
     """Return the error for a lock that another process holds, or waits for."""
     with _open(path) as f:
         holder = _holder(f)
     holder = holder or "another process" if is_locked(path) else "processes that wait for it"
-    return StoreBusy(f"{path.parent} is being written by {holder}; wait for it, or pass --wait SECONDS")
+    cure = "wait for it, or pass --wait SECONDS" if has_option else "wait until it has ended"
+    return StoreBusy(f"{path.parent} is being written by {holder}; {cure}")
 
 
 def _holder(f: IO[str]) -> str | None:

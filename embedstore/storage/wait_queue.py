@@ -22,7 +22,7 @@ from embedstore.storage.file_lock import is_free, release, try_lock
 from embedstore.storage.reading import list_folder
 from embedstore.storage.store_files import open_binary, open_regular
 
-_GRACE = 2.0  # seconds after which a waiting writer should have given up
+GRACE_SECONDS = 2.0  # seconds after which a waiting writer should have given up
 _DRAFT_SECONDS = 60.0  # after which a ticket without a number is left over
 
 
@@ -101,6 +101,6 @@ def _is_waiting(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return time.time() < float(text) + _GRACE
+        return time.time() < float(text) + GRACE_SECONDS
     except ValueError:
         return True  # it was drawn just now

@@ -9,7 +9,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from timm.data import create_transform, resolve_data_config
 from timm.models import get_pretrained_cfg, list_pretrained
 
-from embedstore.backbones.open_clip_models import _open_clip_preprocess as clip_preprocess
+from embedstore.backbones.open_clip_models import open_clip_preprocess as clip_preprocess
 from embedstore.backbones.timm_models import timm_preprocess
 from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.space import ResizeMode

@@ -13,7 +13,7 @@ import timm
 import torch
 
 from embedstore.backbones import list_backbones, load, registry, resolve_name
-from embedstore.backbones.registry import ALIASES, _table
+from embedstore.backbones.registry import ALIASES, load_table
 from embedstore.errors import UnknownBackbone
 from embedstore.space import Recipe
 from tests.conftest import ROOT
@@ -38,7 +38,7 @@ FAMILIES = [
     *["vit_base_patch16_224", "vit_large_patch16_224"],
 ]
 same_versions = pytest.mark.skipif(
-    any(version(p) != v for p, v in _table().versions.items()),
+    any(version(p) != v for p, v in load_table().versions.items()),
     reason="the table was written from other versions; run python tools/backbone_facts.py",
 )
 
@@ -171,7 +171,7 @@ def test_an_unknown_name_lists_near_ones(name, hint):
 
 def test_the_library_decides_about_names_of_another_version(monkeypatch):
     """The table decides only if the installed timm is the one it was written from."""
-    monkeypatch.setattr(registry, "_table", lambda table=_table(): replace(table, versions={"timm": "0.0"}))
+    monkeypatch.setattr(registry, "load_table", lambda table=load_table(): replace(table, versions={"timm": "0.0"}))
     assert resolve_name("timm/brand_new_net.tag") == "timm/brand_new_net.tag"
     with pytest.raises(UnknownBackbone, match="timm has no architecture 'brand_new_net'"):
         load(Recipe("timm/brand_new_net.tag"), device="cpu")

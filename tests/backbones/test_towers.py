@@ -165,5 +165,5 @@ def test_image_queries_are_prepared_as_embedded_images_are(searched, photos):
         (hit,) = again.search(image=path, k=1)
         assert hit.uri == str(path)
         assert hit.score > 0.9995
-    assert not again._session._backbones
+    assert again._session.loaded_backbone(again.spaces[0].key) is None
     assert decode.open_image(path.read_bytes())[0].mode == "RGB"

@@ -203,7 +203,7 @@ def test_c_is_chosen_without_a_class_of_one_training_example(tmp_path):
     )
     assert without.split_notes == ()
     assert abs(np.log10(e.hyperparameters["C"] / without.hyperparameters["C"])) <= 0.5
-    assert e.calibration["rows"] == 48
+    assert e.calibration.rows == 48
 
 
 def test_a_comparison_without_heads_is_refused(store):
@@ -216,21 +216,21 @@ def test_calibration_lowers_the_calibration_error_of_held_out_rows(store):
     """The softmax of ridge margins is underconfident: out-of-fold calibration lowers both errors."""
     e = store.probe("label", head="ridge", calibrate="temperature")
     c = e.calibration
-    assert c["rows"] == 225
-    assert c["calibration_error_after"] < c["calibration_error_before"]
-    assert c["log_loss_after"] < c["log_loss_before"]
-    assert e.report["calibration_error"] == pytest.approx(c["calibration_error_after"], abs=1e-6)
+    assert c.rows == 225
+    assert c.calibration_error_after < c.calibration_error_before
+    assert c.log_loss_after < c.log_loss_before
+    assert e.report["calibration_error"] == pytest.approx(c.calibration_error_after, abs=1e-6)
 
 
 def test_abstention_reports_precision_and_coverage_of_held_out_rows(store):
     """Both equal the values that are recomputed from the probabilities."""
     e = store.probe("label", head="logistic", abstain_precision=0.9)
-    sure = e.held_out_predictions.proba.max(1) >= e.abstain["threshold"]
+    sure = e.held_out_predictions.proba.max(1) >= e.abstain.threshold
     right = np.array(e.held_out_predictions.classes)[e.held_out_predictions.proba.argmax(1)] == e.held_out_predictions.y
-    assert e.abstain["coverage"] == pytest.approx(sure.mean())
-    assert e.abstain["precision"] == pytest.approx(right[sure].mean())
-    assert 0.3 < e.abstain["coverage"] < 1
-    assert e.abstain["precision"] >= e.accuracy
+    assert e.abstain.coverage == pytest.approx(sure.mean())
+    assert e.abstain.precision == pytest.approx(right[sure].mean())
+    assert 0.3 < e.abstain.coverage < 1
+    assert e.abstain.precision >= e.accuracy
 
 
 def test_intervals_hold_the_true_accuracy(tmp_path):
@@ -346,11 +346,11 @@ def test_conformal_sets_reach_their_target_coverage(tmp_path):
         X, y = clusters(600, classes=4, noise=2.5, seed=seed)
         split = [("train", "val", "test")[n // 4 % 3] for n in range(600)]
         e = store_of(tmp_path / str(seed), X, label=y, split=split).probe("label", head="lda", conformal_alpha=0.1)
-        assert e.conformal["rows"] == 200
-        assert e.conformal["target_coverage"] == pytest.approx(0.9)
-        assert 1 < e.conformal["mean_size"] < 4
-        assert e.conformal["single"] + e.conformal["empty"] < 1
-        found.append(e.conformal["coverage"])
+        assert e.conformal.rows == 200
+        assert e.conformal.target_coverage == pytest.approx(0.9)
+        assert 1 < e.conformal.mean_size < 4
+        assert e.conformal.single + e.conformal.empty < 1
+        found.append(e.conformal.coverage)
     assert np.mean(found) == pytest.approx(0.9, abs=0.03)
 
 

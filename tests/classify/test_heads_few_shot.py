@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from embedstore.classify.heads import PromptBlend, TipAdapter, ZeroShotHead
-from embedstore.classify.heads.few_shot import _cosine_batches
+from embedstore.classify.heads.few_shot import cosine_batches
 from embedstore.errors import LabelError
 
 CLASSES = [f"c{i}" for i in range(5)]
@@ -130,7 +130,7 @@ def test_fine_tuned_keys_are_those_of_the_published_optimizer():
     def trained(epsilon):
         keys = images.clone().requires_grad_()
         optimizer = torch.optim.AdamW([keys], lr=1e-3, eps=epsilon)
-        batches = [rows for rows, _ in _cosine_batches(len(column), 8, 20, 0)]
+        batches = [rows for rows, _ in cosine_batches(len(column), 8, 20, 0)]
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, len(batches))
         for rows in batches:
             optimizer.zero_grad()

@@ -52,10 +52,10 @@ def test_multilabel_probabilities_are_calibrated(tagged, method):
     """The calibration error and log-loss of ridge regression on held-out items are lower after calibration."""
     e = tagged.probe("tags", separator=",", head="ridge", calibrate=method)
     c = e.calibration
-    assert c["calibration_error_after"] < c["calibration_error_before"] / 1.5
-    assert c["log_loss_after"] < c["log_loss_before"]
+    assert c.calibration_error_after < c.calibration_error_before / 1.5
+    assert c.log_loss_after < c.log_loss_before
     score = e.scores["calibration_error"]
-    assert score.value == pytest.approx(c["calibration_error_after"], abs=1e-6)
+    assert score.value == pytest.approx(c.calibration_error_after, abs=1e-6)
     assert score.low <= score.value <= score.high + 1e-9
 
 

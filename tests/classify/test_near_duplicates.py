@@ -246,9 +246,9 @@ def test_calibration_rows_are_no_copies_of_either_side():
     X[240:250], y[240:250] = X[:10] + 0.01, y[:10]
     data = features(X, y, ["train"] * 200 + ["val"] * 100 + ["test"] * 100)
     e = evaluate_head("prototype", data, EvaluationSettings(calibrate="temperature"))
-    assert e.calibration["rows"] == 50
+    assert e.calibration.rows == 50
     ignored = evaluate_head("prototype", data, EvaluationSettings(calibrate="temperature", near_duplicates="ignore"))
-    assert ignored.calibration["rows"] == 100
+    assert ignored.calibration.rows == 100
 
 
 def test_copies_inside_training_change_nothing_that_is_promised():
@@ -265,9 +265,9 @@ def test_copies_inside_training_change_nothing_that_is_promised():
         "logistic", features(X, y, splits), EvaluationSettings(conformal_alpha=0.1, near_duplicates="ignore")
     )
     assert found.hyperparameters["C"] == known.hyperparameters["C"]
-    assert found.conformal["coverage"] == pytest.approx(known.conformal["coverage"], abs=0.02)
-    assert found.conformal["coverage"] > 0.85
-    assert hidden.conformal["coverage"] < 0.7
+    assert found.conformal.coverage == pytest.approx(known.conformal.coverage, abs=0.02)
+    assert found.conformal.coverage > 0.85
+    assert hidden.conformal.coverage < 0.7
     assert found.report["log_loss"] < hidden.report["log_loss"] / 2
 
 

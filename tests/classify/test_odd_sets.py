@@ -249,7 +249,7 @@ def test_val_items_that_are_copies_of_test_items_are_counted(tmp_path):
     X[30:40] = X[60:70] + np.float32(1e-4)
     store = store_of(tmp_path / "s", X, label=labels, split=["train"] * 30 + ["val"] * 30 + ["test"] * 30)
     result = store.probe(calibrate="temperature")
-    assert result.calibration["rows"] == 20
+    assert result.calibration.rows == 20
     (note,) = (n for n in result.split_notes if "split val" in n)
     assert note.startswith("10 items of the split val share a picture or a group with training or held-out items")
 

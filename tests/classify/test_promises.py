@@ -83,7 +83,7 @@ def test_classes_of_two_rows_are_calibrated_at_the_strength_of_the_head(seed):
         for options in ({}, {"calibrate": "temperature"}, {"abstain_precision": 0.8})
     )
     assert calibrated.report["log_loss"] < 1.1 * plain.report["log_loss"]
-    assert selective.abstain["coverage"] == 0 or selective.abstain["precision"] >= 0.8
+    assert selective.abstain.coverage == 0 or selective.abstain.precision >= 0.8
 
 
 def test_an_abstaining_head_says_how_many_rows_it_needs():
@@ -132,7 +132,7 @@ def test_without_a_threshold_nothing_is_answered_in_the_report_and_by_the_head()
     y[200:300] = (y[200:300] + 1) % 3
     data = labeled(X, y, ["train"] * 200 + ["val"] * 100 + ["test"] * 100)
     e = evaluate_head("knn", data, EvaluationSettings(abstain_precision=0.99, **IGNORE), k=1)
-    assert (e.abstain["threshold"], e.abstain["coverage"], e.abstain["precision"]) == (None, 0.0, None)
+    assert (e.abstain.threshold, e.abstain.coverage, e.abstain.precision) == (None, 0.0, None)
     assert (e.estimator.predict(X[300:]) == "none of these").all()
 
 
@@ -163,10 +163,10 @@ def test_coverage_is_reported_by_class():
     X, y = draw(rng, 600)
     data = labeled(X, y, ["train"] * 300 + ["test"] * 300)
     e = evaluate_head("logistic", data, EvaluationSettings(conformal_alpha=0.1, conformal_by_class=True, **IGNORE))
-    by_class = e.conformal["coverage_by_class"]
-    assert [c["rows"] for c in by_class] == np.bincount(y[300:]).tolist()
-    assert sum(c["rows"] * c["coverage"] for c in by_class) / 300 == pytest.approx(e.conformal["coverage"])
-    assert set(e.conformal["threshold"]) == {"0", "1", "2", "3", "4"}
+    by_class = e.conformal.coverage_by_class
+    assert [c.rows for c in by_class] == np.bincount(y[300:]).tolist()
+    assert sum(c.rows * c.coverage for c in by_class) / 300 == pytest.approx(e.conformal.coverage)
+    assert set(e.conformal.threshold) == {"0", "1", "2", "3", "4"}
     with pytest.raises(BadHead, match="conformal_by_class needs conformal_alpha"):
         EvaluationSettings(conformal_by_class=True)
 

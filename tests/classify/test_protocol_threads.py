@@ -22,7 +22,7 @@ class WaitingLabel:
         return "a"
 
 
-@pytest.mark.parametrize("fit", [lambda X, y: c_search._scikit_learn_fit(X, y, 1.0), mteb_protocol._fit])
+@pytest.mark.parametrize("fit", [lambda X, y: c_search.scikit_learn_fit(X, y, 1.0), mteb_protocol.fit_draw])
 def test_fits_that_overlap_leave_the_threads_of_the_process_as_they_were(fit):
     """A server evaluates for several people; the first that begins is the first that ends."""
     X = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)

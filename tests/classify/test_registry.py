@@ -26,7 +26,9 @@ def test_a_saved_head_predicts_as_before(store):
     assert row.metadata["C"] == e.hyperparameters["C"]
     X = store.features("label").X
     assert np.array_equal(store.head("three").predict_proba(X), e.estimator.predict_proba(X))
-    assert store.info().heads == [{"head": "three", "space": row.space_key, "label": "label", "kind": "logistic"}]
+    assert [head.to_json() for head in store.info().heads] == [
+        {"head": "three", "space": row.space_key, "label": "label", "kind": "logistic"}
+    ]
 
 
 @pytest.mark.parametrize("head", ["knn", "prototype", "lda", "svm", "ridge", "mlp"])
@@ -238,7 +240,7 @@ def test_conformal_sets_are_saved_and_predicted(store):
     store.predict("sets")
     X, _ = clusters(120, noise=1.0)
     member = store.head("sets").predict_set(X)
-    assert np.array_equal(member, e.estimator.predict_proba(X) >= e.conformal["threshold"])
+    assert np.array_equal(member, e.estimator.predict_proba(X) >= e.conformal.threshold)
     rows = store.sql("SELECT item, count(label) FROM predictions GROUP BY 1 ORDER BY 1").rows
     assert [n for _, n in rows] == member.sum(1).tolist()
     unsure = [h.item for h in store.search(1, k=120, where="len(pred.sets) > 1")]

@@ -67,14 +67,14 @@ def test_the_scores_are_those_of_ridge_regressions_of_the_other_folds():
     """Against scikit-learn, with the penalty that the test has chosen; the AUROC is scikit-learn's."""
     rng = np.random.default_rng(1)
     Z, sides, fold_of = rng.normal(size=(90, 12)), (rng.random((90, 1)) < 0.4).astype(float), np.arange(90) % 5
-    scores = two_sample._left_out_scores(Z, sides, fold_of)
+    scores = two_sample.left_out_scores(Z, sides, fold_of)
     for fold in range(5):
         train = fold_of != fold
         centered = Z[train] - Z[train].mean(0)
-        alpha = two_sample._penalty(np.linalg.svd(centered, compute_uv=False) ** 2, train.sum() / 10)
+        alpha = two_sample.ridge_penalty(np.linalg.svd(centered, compute_uv=False) ** 2, train.sum() / 10)
         expected = Ridge(alpha).fit(Z[train], sides[train, 0]).predict(Z[~train])
         assert scores[~train, 0] == pytest.approx(expected, abs=1e-8)
-    assert two_sample._aurocs(scores, sides > 0)[0] == pytest.approx(roc_auc_score(sides[:, 0], scores[:, 0]))
+    assert two_sample.aurocs(scores, sides > 0)[0] == pytest.approx(roc_auc_score(sides[:, 0], scores[:, 0]))
 
 
 @pytest.fixture

@@ -5,11 +5,8 @@ import shlex
 
 import typer
 
-from tests.conftest import ROOT
+from tests.helpers.document_blocks import DOCUMENTS, shell_commands
 from tools import cli_reference
-
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SHELL_BLOCK = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 
 
 def commands():
@@ -23,16 +20,12 @@ def spellings(command):
     return {"-h", "--help"} | {s for p in options for s in [*p.opts, *p.secondary_opts]}
 
 
-def command_lines(text):
+def command_lines(name):
     """The `embedstore VERB …` of the shell blocks of a document, as lists of words."""
-    for block in SHELL_BLOCK.findall(text):
-        for line in block.replace("\\\n", " ").splitlines():
-            for part in re.split(r"&&|\|(?!\|)|;", line):
-                words = (
-                    shlex.split(part, comments=True) if part.count("'") % 2 == 0 and part.count('"') % 2 == 0 else []
-                )
-                if "embedstore" in words:
-                    yield words[words.index("embedstore") + 1 :]
+    for command in shell_commands(name):
+        words = shlex.split(command.partition(" | ")[0])
+        if "embedstore" in words:
+            yield words[words.index("embedstore") + 1 :]
 
 
 def test_the_reference_is_up_to_date():
@@ -51,13 +44,13 @@ def test_every_command_line_of_the_documents_has_a_verb_and_options_that_exist()
     """A renamed verb or option is renamed in README and docs too."""
     known, wrong, checked = commands(), [], 0
     for document in DOCUMENTS:
-        for words in command_lines(document.read_text(encoding="utf-8")):
+        for words in command_lines(document):
             verb = next((w for w in words if not w.startswith("-")), None)
             if verb not in known:
-                wrong.append(f"{document.name}: no verb {verb}: embedstore {' '.join(words)}")
+                wrong.append(f"{document}: no verb {verb}: embedstore {' '.join(words)}")
                 continue
             used = {w.split("=")[0] for w in words[words.index(verb) + 1 :] if re.match(r"--?[a-z]", w)}
-            wrong += [f"{document.name}: {verb} has no option {o}" for o in sorted(used - spellings(known[verb]))]
+            wrong += [f"{document}: {verb} has no option {o}" for o in sorted(used - spellings(known[verb]))]
             checked += 1
     assert wrong == []
     assert checked > 50

@@ -9,18 +9,12 @@ import pytest
 
 import embedstore as es
 from tests.conftest import ROOT, TINY, picture
+from tests.helpers.document_blocks import DOCUMENTS, blocks
 
-BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
-DOCUMENTS = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))]
 TRAINING = "docs/how-to/fine-tune.md"  # it trains a network, in a process of its own
 
 
-def blocks(name):
-    """The Python blocks of a document."""
-    return BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
-
-
-WITH_CODE = [name for name in DOCUMENTS if blocks(name) and name not in ("README.md", TRAINING)]
+WITH_CODE = [name for name in DOCUMENTS if blocks(name, "python") and name not in ("README.md", TRAINING)]
 
 
 @pytest.fixture
@@ -51,7 +45,7 @@ def pets(folder):
 
 def test_the_python_of_the_readme_runs(folder):
     """Every line, with the backbone of the example replaced by a small one at random weights."""
-    (code,) = blocks("README.md")
+    (code,) = blocks("README.md", "python")
     backbone = re.search(r'backbone="[^"]+"', code).group()
     scope = {}
     exec(code.replace(backbone, f'backbone="{TINY}", random_init=True'), scope)
@@ -63,21 +57,21 @@ def test_the_python_of_the_readme_runs(folder):
 def test_the_python_of_a_page_runs(name, pets):
     """Every block, in the order of the page, on a store as the tutorial makes one."""
     scope = {}
-    for code in blocks(name):
+    for code in blocks(name, "python"):
         exec(code, scope)
 
 
 def test_the_python_of_the_tutorial_gives_features(pets):
     """The last blocks do not only run: the features have the shape that the page promises."""
     scope = {}
-    for code in blocks("docs/tutorial.md"):
+    for code in blocks("docs/tutorial.md", "python"):
         exec(code, scope)
     assert scope["features"].X.shape == (12, pets.spaces[0].space.dim)
 
 
 def test_the_recipe_of_scores_makes_columns(pets):
     """The scores of a head that is not ours are columns of the items, by which filters choose."""
-    for code in blocks("docs/curation.md"):
+    for code in blocks("docs/curation.md", "python"):
         exec(code, {})
     rows = es.open("pets.store").sql("SELECT aesthetic, unsafe FROM items").rows
     assert [(aesthetic, type(unsafe)) for aesthetic, unsafe in rows] == [(5.0, bool)] * 12
@@ -86,7 +80,7 @@ def test_the_recipe_of_scores_makes_columns(pets):
 def test_the_python_of_the_fine_tuning_page_runs(pets):
     """It trains, embeds, compares and changes the default space."""
     pytest.importorskip("accelerate", reason="the extra finetune is not installed")
-    (code,) = blocks(TRAINING)
+    (code,) = blocks(TRAINING, "python")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=280)
     assert len(es.open("pets.store").spaces) == 2

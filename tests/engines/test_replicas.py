@@ -186,7 +186,7 @@ def test_additions_edits_and_deletions_arrive(address, tmp_path):
     assert items(before) == items(store.search(query, k=30, exact=True))
     assert any("lacks 50 of the matching items" in note for note in before.notes)
     (state,) = store.info().replicas
-    assert (state["rows"], state["behind"] > 0) == (150, True)
+    assert (state.rows, state.behind > 0) == (150, True)
     report = store.replicate()
     assert (report.rows, report.written, report.deleted) == (180, 60, 20)
     assert store.replicate().written == 0

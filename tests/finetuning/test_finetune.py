@@ -94,7 +94,7 @@ def test_unchanged_weights_give_the_vectors_of_the_parent(plain):
     assert max(np.abs(old[u] - new[u]).max() for u in old) <= 1e-5
     assert result.has_same_vectors
     assert result.comparison.has_same_vectors
-    assert [s["same_as_parent"] for s in plain.info().spaces] == [False, True]
+    assert [s.same_as_parent for s in plain.info().spaces] == [False, True]
     assert any("vectors of test_resnet-label equal" in n for n in result.notes)
 
 
@@ -108,7 +108,7 @@ def test_both_spaces_are_judged_on_the_same_items(trained):
         assert p.accuracy_gain.low <= p.accuracy_gain.value <= p.accuracy_gain.high
         assert p.mcnemar.only_second_correct - p.mcnemar.only_first_correct == round(12 * p.accuracy_gain.value)
     assert {c for c, *_ in v.per_class} == {"a", "b", "c"}
-    assert v.cost["training_seconds"] > 0
+    assert v.cost.training_seconds > 0
 
 
 def test_only_the_chosen_blocks_are_trained(plain):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import embedstore as es
-from embedstore.cli.finetuning import _switch_note
+from embedstore.cli.finetuning import switch_note
 from tests.helpers.clusters import add, clusters, store_of
 from tests.helpers.cures import Cure, follow
 
@@ -18,11 +18,11 @@ def test_a_switch_is_advised_only_to_a_better_space(tmp_path):
     store = store_of(tmp_path / "s", X, label=y)
     add(store, np.random.default_rng(0).normal(size=(200, 16)), "noise")
     worse = store.compare_spaces("label", "noise", "numbers")
-    assert _switch_note(Path("my store"), "noise", worse).startswith(
+    assert switch_note(Path("my store"), "noise", worse).startswith(
         "keep numbers: with noise, logistic is not better (-"
     )
     better = store.compare_spaces("label", "numbers", "noise")
-    note = _switch_note(Path("my store"), "numbers", better)
+    note = switch_note(Path("my store"), "numbers", better)
     assert note == "make it the default with `embedstore set-default 'my store' numbers`"
 
 
@@ -33,7 +33,7 @@ def test_the_command_of_a_switch_works(capsys, monkeypatch, tmp_path):
         X, y = clusters(200, noise=1.0)
         store = store_of(folder / "my store", np.random.default_rng(0).normal(size=(200, 16)), label=y)
         add(store, X, "new space")
-        note = _switch_note(Path("my store"), "new space", store.compare_spaces("label", "new space", "numbers"))
+        note = switch_note(Path("my store"), "new space", store.compare_spaces("label", "new space", "numbers"))
         print(note)
 
     monkeypatch.chdir(tmp_path)
@@ -46,5 +46,5 @@ def test_a_gain_that_may_be_none_is_said(tmp_path):
     X, y = clusters(200, noise=1.6)
     store = store_of(tmp_path / "s", X, label=y)
     add(store, X + 0.01 * np.random.default_rng(0).normal(size=X.shape), "again")
-    note = _switch_note(Path("s"), "again", store.compare_spaces("label", "again", "numbers"))
+    note = switch_note(Path("s"), "again", store.compare_spaces("label", "again", "numbers"))
     assert note.startswith(("keep numbers", "again may be no better"))

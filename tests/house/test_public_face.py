@@ -1,13 +1,43 @@
 """The public face: every name is declared once for the reader, for the type checker and for the import."""
 
 import ast
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 
 import embedstore as es
 import embedstore.errors
 from tests.conftest import ROOT
 
 TREE = ast.parse((ROOT / "embedstore" / "__init__.py").read_text(encoding="utf-8"))
+
+
+FACE = ast.parse((ROOT / "embedstore" / "store.py").read_text(encoding="utf-8"))
+FUNCTIONS = [node for node in ast.walk(FACE) if isinstance(node, ast.FunctionDef)]
+SAME_WORDS = 48  # characters; shorter descriptions may begin alike
+
+
+def described_arguments(function):
+    """Yield each argument that a docstring describes, with the description in one line."""
+    section = re.search(r"Args:\n(.*?)(\n\n|\Z)", ast.get_docstring(function) or "", re.DOTALL)
+    for entry in re.split(r"\n(?=    \*{0,2}\w+: )", section[1]) if section else ():
+        name, _, text = entry.strip().partition(": ")
+        yield name, " ".join(text.split())
+
+
+def test_the_public_face_is_signatures_and_docstrings():
+    """A body has at most five statements: the work is done by operations."""
+    bodies = {f.name: len(f.body) - (ast.get_docstring(f) is not None) for f in FUNCTIONS}
+    assert {name: count for name, count in bodies.items() if count > 5} == {}
+
+
+def test_an_argument_that_functions_share_is_described_once():
+    """The others refer to the one that describes it, so that no two say it in other words."""
+    alike = defaultdict(list)
+    for function in FUNCTIONS:
+        for name, text in described_arguments(function):
+            if len(text) >= SAME_WORDS and not text.startswith("see :"):
+                alike[name, text[:SAME_WORDS]].append(function.name)
+    assert {argument: names for argument, names in alike.items() if len(names) > 1} == {}
 
 
 def imported_for_types():

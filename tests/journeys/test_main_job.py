@@ -48,7 +48,7 @@ def test_random_weights_do_not(unpacked, tmp_path):
     """The same network at random init stays at or below 0.70 and says what it is."""
     store = es.create(tmp_path / "s", MOBILENET, random_init=True, backbone_args=ARGS, preprocess=HALF)
     store.embed(unpacked("hymenoptera"))
-    assert store.info().spaces[0]["random"] is True
+    assert store.info().spaces[0].random is True
     assert store.probe("label").accuracy <= 0.70
     assert store.knn("label", k=5).accuracy <= 0.70
 
@@ -56,14 +56,14 @@ def test_random_weights_do_not(unpacked, tmp_path):
 def test_the_networks_own_preprocessing_is_used_unless_overridden(weights, tmp_path):
     """Without the override the space has timm's mean and std; with it, another key and a record of it."""
     own = es.create(tmp_path / "own", MOBILENET, weights=weights, backbone_args=ARGS).info().spaces[0]
-    assert own["preprocess"]["mean"] == pytest.approx([0.485, 0.456, 0.406])
-    assert own["overrides"] == {}
+    assert own.preprocess["mean"] == pytest.approx([0.485, 0.456, 0.406])
+    assert own.overrides == {}
     half = es.create(tmp_path / "half", MOBILENET, weights=weights, backbone_args=ARGS, preprocess=HALF)
     row = half.info().spaces[0]
-    assert row["preprocess"]["mean"] == [0.5, 0.5, 0.5]
-    assert row["overrides"] == HALF
-    assert row["key"] != own["key"]
-    assert row["weights"] == own["weights"]
+    assert row.preprocess["mean"] == [0.5, 0.5, 0.5]
+    assert row.overrides == HALF
+    assert row.key != own.key
+    assert row.weights == own.weights
 
 
 def test_filters_and_images_together(hymenoptera, unpacked):

@@ -257,7 +257,7 @@ def test_a_run_records_its_decoder_and_its_agreement(tmp_path):
     es.create(tmp_path / "s", TINY, random_init=True, device="cpu")
     report = es.open(tmp_path / "s", device="cpu", decoder="quick").embed(photos)
     assert (report.embedded, report.decoder) == (8, "quick")
-    assert report.decoder_agreement["cosine"] > 0.9999
+    assert report.decoder_agreement.min_cosine > 0.9999
     assert es.open(tmp_path / "s").sql("SELECT result->>'decoder' FROM runs").rows == (("quick",),)
     es.create(tmp_path / "t", TINY, random_init=True, device="cpu")
     with pytest.raises(BadOption, match="--decoder hardware needs a GPU, and this run is on cpu"):

@@ -1,5 +1,6 @@
 """Writing while another process writes."""
 
+import ast
 import inspect
 import re
 import subprocess
@@ -14,13 +15,15 @@ from embedstore.cli import load_commands, main
 from embedstore.cli.app import app
 from embedstore.errors import StoreBusy
 from tests.conftest import TINY, picture
+from tests.helpers.call_graph import functions, reaching
 from tests.helpers.clusters import add, clusters, store_of
 
 HOLD = """
 import sys
 import time
-from embedstore.storage.storage import Storage
-with Storage.open(sys.argv[1]).writer("an import"):
+from pathlib import Path
+from embedstore.storage.lock import writer_lock
+with writer_lock(Path(sys.argv[1]) / "LOCK", "an import"):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -72,19 +75,57 @@ def table_of(store):
     return table
 
 
-def hold(store):
-    """Hold the write lock of a store in another process."""
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(store.path)], stdout=subprocess.PIPE, text=True)
+def hold(folder):
+    """Hold the lock of a folder in another process: that of a store, or of what is derived from a space."""
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
     return other
 
 
+METHODS = {n: inspect.signature(m).parameters for n, m in vars(es.Store).items() if inspect.isfunction(m)}
+WAITING = {name for name, parameters in METHODS.items() if "wait" in parameters}
+OWN_LOCK = {  # the folder of the space with the lock, and the call
+    "build_index": ("index", lambda s, wait: s.build_index(wait=wait)),
+    "export_towers": ("towers", lambda s, wait: s.export_towers(wait=wait)),
+    "replicate": ("replicas", lambda s, wait: s.replicate(["postgresql://me@127.0.0.1:9/pets"], wait=wait)),
+}
+FIXED_WAITS = {
+    "RECORD_WAIT": "the result is returned anyway, with a notice that its run is not recorded",
+    "WRITE_WAIT": "the page and the tools for language models, whose user cannot choose it",
+    "None": "the same training: nobody waits hours for it, and the message offers no `--wait`",
+}
+
+
+def fixed_and_offered():
+    """Return the seconds of each place that takes a lock of writers, and the functions that leave them to a caller."""
+    fixed, offered = set(), set()
+    for name, function in functions().items():
+        if name.startswith("embedstore.storage."):  # the lock itself, and recovery
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("storage.writer", "writer_lock")):
+                (wait,) = [ast.unparse(k.value) for k in node.keywords if k.arg == "wait"] or ["the default"]
+                offered |= {name} if wait.split(".")[-1] == "wait" else set()
+                fixed |= {wait} if wait.split(".")[-1] != "wait" else set()
+    return fixed, offered
+
+
+def test_every_method_that_takes_a_lock_of_writers_has_wait():
+    """Whoever writes chooses how long to wait for others; the few places with fixed seconds have a reason."""
+    fixed, offered = fixed_and_offered()
+    assert fixed == FIXED_WAITS.keys()
+    prefix = "embedstore.store.Store."
+    assert {n.removeprefix(prefix) for n in reaching(offered) if n.startswith(prefix)} == WAITING
+
+
+def test_every_method_that_waits_says_when_it_gives_up():
+    """Its docstring names the error."""
+    assert [name for name in sorted(WAITING) if "StoreBusy:" not in getattr(es.Store, name).__doc__] == []
+
+
 def test_every_method_that_waits_is_tried():
-    """A new method with ``wait=`` is tried here too; an index has a lock of its own."""
-    methods = {
-        n for n, m in vars(es.Store).items() if inspect.isfunction(m) and "wait" in inspect.signature(m).parameters
-    }
-    assert methods - {"build_index"} <= {name.split()[0] for name in (*WRITES, *IMAGE_WRITES)}
+    """A new method with ``wait=`` is tried here too, with the writer's lock or with its own."""
+    assert {*WRITES, *IMAGE_WRITES, *OWN_LOCK} - {"zero_shot save"} == WAITING
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +141,7 @@ def busy_images(tmp_path_factory):
     store.add_space("embedstore/tiny", layer="before-projection", space_name="second")
     picture(99).save(folder / "photos" / "a" / "99.png")
     store.plan_parts(folder / "photos", 1, space="second")
-    other = hold(store)
+    other = hold(store.path)
     yield store, other
     other.kill()
     other.wait()
@@ -123,7 +164,7 @@ def busy(tmp_path_factory):
     store = store_of(tmp_path_factory.mktemp("busy") / "s", X, label=y)
     add(store, X[:, ::-1], "other")
     store.save_head("kept", store.probe("label"))
-    other = hold(store)
+    other = hold(store.path)
     yield store, other
     other.kill()
     other.wait()
@@ -142,6 +183,28 @@ def test_a_method_that_writes_waits_as_long_as_it_is_told(busy, name):
     assert [head.name for head in store.heads] == ["kept"]
 
 
+@pytest.mark.parametrize("name", OWN_LOCK)
+def test_a_method_with_a_lock_of_its_own_waits_for_its_kind_only(busy_images, name):
+    """While somebody writes, it takes its lock; if that is held, the error names the process and the option."""
+    store, writer = busy_images
+    folder, call = OWN_LOCK[name]
+    path = store.path / "spaces" / store.spaces[0].key / folder
+    path.mkdir(exist_ok=True)
+    other = hold(path)
+    try:
+        with pytest.raises(StoreBusy, match=re.escape(f"process {other.pid}") + ".*an import.*--wait SECONDS"):
+            call(store, 0.0)
+    finally:
+        other.kill()
+        other.wait()
+    if name == "replicate":  # the lock is free, and the server is not there
+        with pytest.raises((es.ReplicaError, es.MissingExtra)):
+            call(store, 0.0)
+    else:
+        assert call(store, 0.0)
+    assert writer.poll() is None
+
+
 CLI_WRITES = {
     "predict": ["predict", "STORE", "kept"],
     "heads": ["heads", "STORE", "--delete", "kept"],
@@ -151,6 +214,11 @@ CLI_WRITES = {
     "cluster": ["cluster", "STORE", "-k", "2"],
     "duplicates": ["duplicates", "STORE", "--threshold", "0.5", "--write-columns"],
     "compact": ["compact", "STORE"],
+}
+NEW_STORES = {  # verbs that write to a store that nobody else knows yet
+    "create": {"export_towers"},
+    "bench": {"embed", "add_vectors"},
+    "quickstart": {"embed", "add_vectors"},
 }
 
 
@@ -166,18 +234,26 @@ def test_a_verb_that_writes_waits_as_long_as_it_is_told(busy, verb, capsys):
     assert [head.name for head in store.heads] == ["kept"]
 
 
+def calls_that_wait():
+    """Yield each call of a method with ``wait`` in the command line: the function, the method, and what it passes."""
+    for name, function in functions().items():
+        for node in ast.walk(function) if name.startswith("embedstore.cli.") else ():
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                called = ast.unparse(node.func).split(".")[-1]
+                owner = ast.unparse(node.func.value)
+                if called in WAITING | {"repair_store", "save"} and owner not in ("re", "values"):
+                    yield name, called, [ast.unparse(k.value) for k in node.keywords if k.arg == "wait"]
+
+
 def test_every_verb_whose_method_waits_has_the_option():
-    """In the command line and in Python."""
+    """In the command line as in Python: what the user says is what the method waits."""
     load_commands()
-    verbs = {c.name or c.callback.__name__: inspect.signature(c.callback).parameters for c in app.registered_commands}
-    methods = {n.replace("_", "-"): m for n, m in vars(es.Store).items() if inspect.isfunction(m)}
-    methods |= {"index": es.Store.build_index, "repair": es.repair_store, "zero-shot": es.ZeroShotClassifier.save}
-    missing = [
-        v
-        for v, m in methods.items()
-        if v in verbs and "wait" in inspect.signature(m).parameters and "wait" not in verbs[v]
-    ]
-    assert missing == []
+    calls = [call for call in calls_that_wait() if call[1] not in NEW_STORES.get(call[0].split(".")[-1], ())]
+    assert [call for call in calls if call[2] != ["wait"]] == []
+    verbs = {f"{c.callback.__module__}.{c.callback.__name__}": c.callback for c in app.registered_commands}
+    waiting = verbs.keys() & reaching({name for name, _, _ in calls})
+    assert [verb for verb in waiting if "wait" not in inspect.signature(verbs[verb]).parameters] == []
+    assert WAITING - {called for _, called, _ in calls} == {"repair", "export_towers", "save_head"}
 
 
 @pytest.mark.parametrize("name", ["a b", "../h", "", "x" * 80])

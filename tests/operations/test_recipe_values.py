@@ -31,7 +31,7 @@ def test_numbers_in_any_form_are_the_same_space(tmp_path, mean):
     es.create(tmp_path / "a", TINY, random_init=True, preprocess=HALF)
     es.create(tmp_path / "b", TINY, random_init=True, preprocess=HALF | {"mean": mean, "size": np.int64(32)})
     a, b = (es.open(tmp_path / name).info().spaces for name in "ab")
-    assert [space["key"] for space in a] == [space["key"] for space in b]
+    assert [space.key for space in a] == [space.key for space in b]
 
 
 @pytest.mark.parametrize(

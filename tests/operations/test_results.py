@@ -1,15 +1,59 @@
-"""Every result of a public method converts to JSON, and a store shows what it holds."""
+"""Every result of a public method converts to JSON and has named parts, and a store shows what it holds."""
 
+import ast
 import inspect
 import json
+import re
 
 import pytest
 
 import embedstore as es
-from tests.conftest import TINY, picture
+from tests.conftest import ROOT, TINY, picture
 from tests.helpers.clusters import clusters, store_of
 
 NOT_RESULTS = {"Store", "Features", "ZeroShotClassifier", "Hit"}  # these are used, not reported
+MAPPINGS = {  # members of results that map, by what their keys are: the keys are not known beforehand
+    "items": {"Store.item_paths", "Store.item_uris"},
+    "columns of the user": {"Hit.columns"},
+    "labels and splits of the items": {"PredictionSummary.labels", "StoreInfo.labels", "StoreInfo.splits"},
+    "classes": {"ConformalEffect.threshold", "Evaluation.label_thresholds", "EmbeddingMap.palette"},
+    "tables": {"ArchiveCounts.tables"},
+    "checks": {"CheckupReport.checks"},
+    "reasons why files fail or are left out": {
+        "EmbedReport.failures_by_reason",
+        "EmbedReport.skipped_by_kind",
+        "ExportReport.left_out",
+        "PartReport.failures_by_reason",
+        "RegisterReport.failures_by_reason",
+        "StoreInfo.failure_reasons",
+    },
+    "metrics": {
+        "ClassificationReport.scores",
+        "Evaluation.scores",
+        "NumericReport.baseline",
+        "NumericReport.scores",
+        "RegressionEvaluation.scores",
+        "RetrievalDirection.scores",
+    },
+    "hyper-parameters of a head": {
+        "Evaluation.grid_edges",
+        "Evaluation.hyperparameters",
+        "HeadRecord.metadata",  # and facts that depend on the version that saved it
+        "RegressionEvaluation.grid_edges",
+        "RegressionEvaluation.hyperparameters",
+    },
+    "names of spaces": {"NearDuplicates.thresholds", "RetrievalReport.near_duplicate_thresholds"},
+    "arguments of a network": {"Recipe.args", "Recipe.preprocess", "Space.args", "SpaceInfo.overrides"},
+    "settings of preprocessing, which depend on the version that made the space": {
+        "Preprocess.decoding_settings",
+        "SpaceInfo.preprocess",
+    },
+    "methods of search": {"SearchPlan.estimated_ms"},
+    "strategies": {"StrategyComparison.rows"},
+    "what a run stores in the catalog": {"EmbedReport.stage_times", "PlanReport.counts"},
+    "names of the table": {"ComparedHead.to_record", "ComparedRegression.to_record"},
+}
+CONVERSIONS = ("to_json", "from_json", "records", "typed_records")
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +70,39 @@ def test_every_public_result_class_converts_to_json():
     results = [n for n in classes if not issubclass(getattr(es, n), es.EmbedstoreError)]
     assert len(results) > 20
     assert [n for n in results if not callable(getattr(getattr(es, n), "to_json", None))] == []
+
+
+def mapping_members():
+    """Return the public members of results, and of what they consist of, whose type is a mapping."""
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "embedstore").rglob("*.py"))
+    classes = {node.name: node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    open_, seen, found = [n for n in es.__all__ if n in classes and not hasattr(es.errors, n)], {"Session"}, set()
+    while open_:
+        name = open_.pop()
+        seen.add(name)
+        members = list(typed_members(classes[name]))
+        found |= {f"{name}.{member}" for member, kind in members if re.search(r"\b(dict|Mapping|Record)\b", kind)}
+        words = [ast.unparse(base) for base in classes[name].bases] + re.findall(
+            r"\w+", " ".join(k for _, k in members)
+        )
+        open_ += {word for word in words if word in classes} - seen
+    return found
+
+
+def typed_members(node):
+    """Yield the public fields and methods of a class with their types, but for those that convert it."""
+    for part in node.body:
+        if isinstance(part, ast.AnnAssign):
+            name, kind = ast.unparse(part.target), part.annotation
+        else:
+            name, kind = getattr(part, "name", "_"), getattr(part, "returns", None)
+        if kind is not None and not name.startswith("_") and name not in CONVERSIONS:
+            yield name, ast.unparse(kind)
+
+
+def test_a_result_names_its_parts():
+    """A member maps only where its keys are not known beforehand; else it is a class whose fields have names."""
+    assert mapping_members() == set().union(*MAPPINGS.values())
 
 
 def with_head(store):
@@ -100,7 +177,7 @@ def test_info_counts_what_a_store_holds(tmp_path):
     assert (info.items, info.contents, info.failures, info.missing) == (9, 9, 0, 0)
     assert info.labels == {"c0": 3, "c1": 3, "c2": 3}
     assert info.splits == {"train": 6, "val": 3}
-    assert [(s["name"], s["vectors"], s["current"]) for s in info.spaces] == [("numbers", 9, True)]
+    assert [(s.name, s.vectors, s.current) for s in info.spaces] == [("numbers", 9, True)]
     assert "<td>9</td>" in info._repr_html_()
     assert "9 vectors, 16 dimensions" in store._repr_html_()
 

@@ -118,7 +118,7 @@ def test_equal_files_are_embedded_once_and_remain_two_items(tmp_path, photos):
     report = store.embed(photos)
     assert (report.embedded, report.reused, report.unchanged) == (0, 1, 13)
     info = store.info()
-    assert (info.items, info.contents, info.spaces[0]["vectors"]) == (14, 12, 12)
+    assert (info.items, info.contents, info.spaces[0].vectors) == (14, 12, 12)
     hits = store.search(image=photos / "train" / "cat" / "0.png", k=3)
     assert len({h.score for h in hits}) == 1
     assert sorted(h.uri.rsplit("/", 1)[1] for h in hits) == ["0.png", "copy.png", "later.png"]

@@ -103,7 +103,7 @@ def test_the_quickstart_runs_on_a_users_own_folder(tmp_path):
     assert len(steps_of_verb(steps, "probe")) == 1
     assert files_below(photos) == before
     store = es.open(tmp_path / "out" / "yours.store")
-    assert store.info().spaces[0]["backbone"] == "embedstore/tiny"
+    assert store.info().spaces[0].backbone == "embedstore/tiny"
 
 
 def test_a_folder_without_labels_is_searched_and_mapped(tmp_path):

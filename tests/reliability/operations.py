@@ -153,16 +153,16 @@ def brute_force_nearest(n: int, items: range) -> list[tuple[float, int]]:
 
 
 def check_index_done(folder: Path) -> None:
-    assert [i["usable"] for i in build.list_indexes(Storage.open(folder / "s"))] == [True]
+    assert [i.usable for i in build.list_indexes(Storage.open(folder / "s"))] == [True]
 
 
 def check_index(folder: Path) -> None:
     for _ in range(2):
         storage = open_and_compare(folder / "s", expected(16))
         assert nearest(storage, 3) == brute_force_nearest(3, range(1, 17))
-        assert all(i["usable"] for i in build.list_indexes(storage) if i.get("why") is None)
+        assert all(i.usable for i in build.list_indexes(storage) if i.why is None)
         build.build_index(storage, storage.space(), build.IndexTarget(recall=1.0, kind="flat"))
-    assert [i["usable"] for i in build.list_indexes(storage)] == [True]
+    assert [i.usable for i in build.list_indexes(storage)] == [True]
     repair(folder / "s")
     assert not [p for p in (folder / "s").rglob("*") if p.suffix in (".tmp", ".new")]
 

@@ -136,4 +136,4 @@ def test_a_space_without_facts_is_damage_in_every_verb(tmp_path):
 )
 def test_an_index_file_has_a_name_of_ours(name):
     """A description that names another file cannot be used, and nothing is looked up."""
-    assert not files._FILE_NAME.fullmatch(name)
+    assert not files.INDEX_FILE_NAME.fullmatch(name)

@@ -105,11 +105,11 @@ LIMIT_AS_A_USER = """
 import os, resource, sys
 from embedstore.cgroups import group_memory_left
 from embedstore.media import worker_process
-worker_process._limit_to_container()  # imports what another user may not be able to read
+worker_process.limit_to_container()  # imports what another user may not be able to read
 resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
 if os.geteuid() == 0:
     os.setuid(65534)  # root may raise every limit
-worker_process._limit_to_container()
+worker_process.limit_to_container()
 print(group_memory_left() is not None, resource.getrlimit(resource.RLIMIT_DATA)[1] >> 30)
 """
 

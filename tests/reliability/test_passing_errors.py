@@ -98,7 +98,7 @@ assert not list((here / "s" / "quarantine").glob("*")), list((here / "s" / "quar
 storage = store._session.storage
 assert rows(storage) == expected(20)
 assert storage.sql("SELECT count(*) FROM vectors")[1] == [(24,)]
-assert [i["usable"] for i in build.list_indexes(storage)] == [True]
+assert [i.usable for i in build.list_indexes(storage)] == [True]
 assert registry.load_head(storage, "kind")[0].name == "kind"
 """
 

@@ -83,7 +83,7 @@ def test_verify_names_the_block_and_repair_embeds_its_rows_again(commands: ForkS
     near = [np.allclose(*(np.frombuffer(x[u], np.float16) for x in (before, after)), atol=2e-3) for u in uris[256:]]
     assert all(near)
     assert commands.run(CLI, "verify", store, "--images").returncode == 0
-    assert [i["usable"] for i in build.list_indexes(es.open(store)._session.storage)] == [True], (
+    assert [i.usable for i in build.list_indexes(es.open(store)._session.storage)] == [True], (
         "the index was built again"
     )
     assert (store / "quarantine" / f"{path.parent.parent.name}-{path.name}").exists()
@@ -102,7 +102,7 @@ def test_repair_builds_a_damaged_index_again(store, damaged):
     assert [s for s in result.actions if "its index was built again" in s]
     assert opened.verify().ok
     (index,) = build.list_indexes(opened._session.storage)
-    assert (index["usable"], index["rows"]) == (True, COUNT)
+    assert (index.usable, index.sidecar.rows) == (True, COUNT)
     assert [h.item for h in es.open(store).search(7, k=5)] == wanted
 
 

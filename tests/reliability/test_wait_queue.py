@@ -70,6 +70,18 @@ def test_waiting_writers_get_the_lock_in_the_order_in_which_they_came(tmp_path):
     assert tickets(tmp_path) == []
 
 
+def test_who_cannot_choose_to_wait_is_not_told_to(tmp_path):
+    """The message of a lock names the option ``--wait`` only where there is one."""
+    with lock.writer_lock(tmp_path / "LOCK", "first"):
+        with pytest.raises(StoreBusy, match=r"or pass --wait SECONDS$"), lock.writer_lock(tmp_path / "LOCK", "hasty"):
+            pass
+        with (
+            pytest.raises(StoreBusy, match=r"\(first\); wait until it has ended$"),
+            lock.writer_lock(tmp_path / "LOCK", "train", wait=None),
+        ):
+            pass
+
+
 def test_one_who_comes_again_and_again_overtakes_nobody(tmp_path):
     """A writer that takes the lock, works and asks for it at once again gets it after those that wait already."""
     got, waiting = [], []
@@ -95,7 +107,7 @@ def test_killed_and_stopped_writers_hold_up_nobody(tmp_path, monkeypatch):
         stopped = start(tmp_path, "stopped")
         stopped.send_signal(signal.SIGSTOP)
         (ticket,) = tmp_path.glob("LOCK.0*")
-        ticket.write_text(f"{time.time() - wait_queue._GRACE - 1:.3f}")
+        ticket.write_text(f"{time.time() - wait_queue.GRACE_SECONDS - 1:.3f}")
         last = start(tmp_path, "next")
     assert last.wait(timeout=60) == 0
     assert order(tmp_path)[-1] == "next"

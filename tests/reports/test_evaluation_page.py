@@ -108,8 +108,8 @@ def test_a_line_chart_goes_through_its_points():
     root = ElementTree.fromstring(svg.line_chart([(0, 1.0), (10, 2.0)], x_label="a < b", y_label="y"))
     space = {"s": "http://www.w3.org/2000/svg"}
     first, second = root.findall("s:circle", space)
-    assert float(first.get("cx")) == svg._LEFT
-    assert float(second.get("cx")) == svg.WIDTH - svg._RIGHT
+    assert float(first.get("cx")) == svg.LEFT
+    assert float(second.get("cx")) == svg.WIDTH - svg.RIGHT
     assert float(first.get("cy")) > float(second.get("cy"))
     assert any(t.text == "a < b" for t in root.iter("{http://www.w3.org/2000/svg}text"))
     ElementTree.fromstring(svg.line_chart([(3, 0.5)], x_label="x", y_label="y"))

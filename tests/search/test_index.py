@@ -83,7 +83,7 @@ def test_rows_added_and_deleted_since_the_build_count_at_once(store):
     store.add_vectors(query[None] * 1.0, {"uri": ["/late"], "n": [9999]}, unit_norm=True)
     assert ids(store, query)[0] == near[3] or ids(store, query)[0] == 3001
     assert not set(near[:3]) & set(ids(store, query, k=100))
-    assert store.info().indexes[0]["usable"]
+    assert store.info().indexes[0].usable
 
 
 def test_a_filtered_search_through_an_index_gives_k_hits(store):
@@ -388,4 +388,4 @@ def test_concurrent_builds_of_one_space_exclude_each_other(store):
         second = threads.submit(build_index, storage, space, IndexTarget(kind="hnsw"), wait=60)
         resume.set()
         assert (first.result(60).sidecar.kind, second.result(60).sidecar.kind) == ("flat", "hnsw")
-    assert [(i["kind"], i["usable"]) for i in store.info().indexes] == [("hnsw", True)]
+    assert [(i.sidecar.kind, i.usable) for i in store.info().indexes] == [("hnsw", True)]

@@ -14,8 +14,7 @@ from PIL import Image
 import embedstore as es
 from embedstore.server.context import ServerContext
 from embedstore.server.replica import served_replica
-from embedstore.server.run import _listen as listen
-from embedstore.server.run import new_server
+from embedstore.server.run import listen, new_server
 from embedstore.server.security import Access, new_token
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,7 @@ import pytest
 
 import embedstore as es
 from embedstore.errors import BadOption, ServerError
-from embedstore.server.run import ServerOptions, _listen
+from embedstore.server.run import ServerOptions, listen
 from embedstore.server.security import MAX_UPLOAD_BYTES, Access, new_token
 from tests.server.conftest import HOSTILE, ROOT, running
 
@@ -222,12 +222,12 @@ def test_the_names_that_a_server_answers_to(host, asked, known):
 
 def test_a_port_in_use_is_one_line():
     """The error names the port and the option."""
-    with _listen("127.0.0.1", 0) as taken:
+    with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ServerError, match=f"port {port} of 127.0.0.1 is in use .*--port 0"):
-            _listen("127.0.0.1", port)
+            listen("127.0.0.1", port)
     with pytest.raises(ServerError, match=r"nowhere\.invalid"):
-        _listen("nowhere.invalid", 0)
+        listen("nowhere.invalid", 0)
 
 
 def _start(arguments) -> tuple[subprocess.Popen, str]:

@@ -33,7 +33,7 @@ def marks(store):
 
 def computed(store):
     """Return column, verb and whether it is stale, of every computed column."""
-    return [(c["column"], c["verb"], c["stale"]) for c in store.info().computed]
+    return [(c.column, c.verb, c.stale) for c in store.info().computed]
 
 
 MARKED = [(1, 1, True), (2, 1, False), (3, 1, False), (4, 2, True), (5, 2, False)]
@@ -71,8 +71,8 @@ def test_computed_columns_are_computed_again(tmp_path):
     first = store.info().computed
     store.cluster(3, where="item < 4")
     assert store.sql("SELECT count(cluster), count(outlier) FROM items").rows == ((3, 3),)
-    assert [c["run"] for c in store.info().computed] == [first[0]["run"] + 1] * 2
-    assert [(c["column"], c["items"], c["verb"]) for c in store.info().computed] == [
+    assert [c.run for c in store.info().computed] == [first[0].run + 1] * 2
+    assert [(c.column, c.items, c.verb) for c in store.info().computed] == [
         ("cluster", 3, "cluster"), ("outlier", 3, "cluster"),
     ]  # fmt: skip
     run = store.sql("SELECT verb, space, settings->>'columns' FROM runs ORDER BY run DESC LIMIT 1").rows[0]
@@ -104,7 +104,7 @@ def test_an_edited_column_is_not_computed_again(tmp_path):
     with pytest.raises(QueryError, match="'duplicate_keep' was edited"):
         store.duplicates(0.99, write_columns=True)
     assert store.delete("not duplicate_keep").items == 2
-    assert {c["column"]: c["edited"] for c in store.info().computed} == {
+    assert {c.column: c.edited for c in store.info().computed} == {
         "cluster": True, "outlier": False, "duplicate_group": False, "duplicate_keep": True,
     }  # fmt: skip
 
@@ -228,7 +228,7 @@ def test_values_of_a_changed_file_are_cleared_and_counted(tmp_path):
     store.add_vectors(changed, {"uri": ["/3", "/new"], "year": [1, 2]}, space="s")
     store.delete(items=[6])
     assert store.sql("SELECT item FROM items WHERE cluster IS NULL ORDER BY 1").rows == ((3,), (7,))
-    facts = {c["column"]: (c["items"], c["cleared"], c["added"], c["stale"]) for c in store.info().computed}
+    facts = {c.column: (c.items, c.cleared, c.added, c.stale) for c in store.info().computed}
     assert facts["cluster"] == facts["outlier"] == (4, 1, 1, True)
     store.edit({"label": "'x'"}, "true")
     store.add_vectors(VECTORS[:2], {"uri": URIS[:2]}, space="s")
@@ -281,7 +281,7 @@ def test_columns_of_earlier_runs_are_recognized(tmp_path, runs, known):
     old = forget(store, runs)
     assert old.info().computed == []
     old.edit({"label": "'x'"}, items=[1])
-    assert sorted(c["column"] for c in old.info().computed) == sorted(known)
+    assert sorted(c.column for c in old.info().computed) == sorted(known)
     if "cluster" in known:
         assert old.cluster(3).items == 6
     else:

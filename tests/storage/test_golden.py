@@ -35,11 +35,11 @@ def test_golden_store_is_read(store):
 
 def test_computed_columns_of_a_golden_store_are_known(store):
     """Stores from before the table have no computed column; the next writer adds the table, and then there are some."""
-    before = [c["column"] for c in store.info().computed]
+    before = [c.column for c in store.info().computed]
     assert before in ([], ["duplicate_group", "duplicate_keep", "cluster", "outlier"])
     assert store.verify().ok
     store.cluster(2, cluster_column="kind", outlier_column="far")
-    assert [c["column"] for c in store.info().computed] == [*before, "far", "kind"]
+    assert [c.column for c in store.info().computed] == [*before, "far", "kind"]
     assert store.verify().ok
 
 

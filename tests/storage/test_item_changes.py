@@ -54,9 +54,9 @@ def test_purged_vectors_leave_the_index(store):
     """Compaction rebuilds an index over the files it replaced, with the remaining rows."""
     store.build_index(kind="flat")
     store.purge(items=[2])
-    assert store.compact().indexes == [store.info().indexes[0]["file"]]
+    assert store.compact().indexes == [store.info().indexes[0].file]
     listed = store.info().indexes
-    assert [(i["rows"], i["usable"], i["rows_since"]) for i in listed] == [(6, True, 0)]
+    assert [(i.sidecar.rows, i.usable, i.rows_since) for i in listed] == [(6, True, 0)]
     assert result_items(store) == [1, 8, 3, 4, 5, 6, 7]
 
 

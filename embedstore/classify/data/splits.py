@@ -74,6 +74,12 @@ class TrainTestSplit:
             out.append(f"{shares} a picture or a group with training or held-out items and {left_out}")
         return tuple(out)
 
+    def count_without_split(self, data: Features) -> int:
+        """Return the training rows that have no split of their own, where the held-out rows have one."""
+        if self.name not in [s.value for s in Split]:
+            return 0
+        return sum(s is None for s in data.splits[self.train].tolist())
+
 
 def evaluation_splits(data: Features, *, n_folds: int = 0, seed: int = 0) -> list[TrainTestSplit]:
     """Return the splits that evaluate a head: one per fold, or the single train-test split.

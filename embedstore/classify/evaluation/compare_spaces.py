@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from embedstore.classify.data.features import Features
@@ -59,6 +59,25 @@ class PairedEvaluation:
 
 
 @dataclass(frozen=True)
+class SpaceComparisonCost:
+    """What training took, and how fast both spaces embed; None where it is not recorded.
+
+    Attributes:
+        training_seconds: the duration of the training of the new space.
+        old_images_per_second: the speed of embedding into the old space.
+        new_images_per_second: the speed of embedding into the new space.
+    """
+
+    training_seconds: float | None
+    old_images_per_second: float | None
+    new_images_per_second: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class SpaceComparison(Table):
     """A space and a baseline space, evaluated on the same items.
 
@@ -71,7 +90,7 @@ class SpaceComparison(Table):
         n_held_out: held-out rows.
         evaluations: one per classifier; the first is the probe.
         has_same_vectors: the spaces describe the same vectors, because no weight was changed.
-        cost: seconds of training and images per second, by name.
+        cost: what training took, and how fast both spaces embed.
     """
 
     label: str
@@ -82,11 +101,11 @@ class SpaceComparison(Table):
     n_held_out: int
     evaluations: tuple[PairedEvaluation, ...]
     has_same_vectors: bool
-    cost: dict[str, float | None]
+    cost: SpaceComparisonCost
 
     @classmethod
     def from_evaluations(
-        cls, evaluations: Sequence[PairedEvaluation], *, has_same_vectors: bool, cost: dict[str, float | None]
+        cls, evaluations: Sequence[PairedEvaluation], *, has_same_vectors: bool, cost: SpaceComparisonCost
     ) -> SpaceComparison:
         """Build the comparison of two spaces; the first evaluation gives label, spaces and split."""
         probe = evaluations[0]
@@ -147,7 +166,7 @@ class SpaceComparison(Table):
                 {"label": c, "items": n, "old": to_json_value(a), "new": to_json_value(b)}
                 for c, n, a, b in self.per_class
             ],
-            "cost": self.cost,
+            "cost": self.cost.to_json(),
             "notes": list(self.notes),
         }
 

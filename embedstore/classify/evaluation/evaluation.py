@@ -16,6 +16,7 @@ from embedstore.classify.evaluation.leaks import LeakedScore, leaked_score
 from embedstore.classify.evaluation.multilabel import exact_match
 from embedstore.classify.evaluation.protocol_report import ProtocolReport
 from embedstore.classify.evaluation.slice_report import SliceReport
+from embedstore.classify.evaluation.uncertainty import AbstentionEffect, CalibrationEffect, ConformalEffect
 from embedstore.classify.metrics import ClassificationReport, MetricEstimate, MetricName
 from embedstore.tables import Record, Table
 
@@ -135,9 +136,9 @@ class Evaluation(Table):
     c_path: tuple[tuple[float, float, float], ...]
     near_duplicates: SplitNearDuplicates | None
     fold_accuracy: tuple[float, ...]
-    calibration: dict[str, Any] | None
-    abstain: dict[str, Any] | None
-    conformal: dict[str, Any] | None
+    calibration: CalibrationEffect | None
+    abstain: AbstentionEffect | None
+    conformal: ConformalEffect | None
     seconds: float
     slices: SliceReport | None = None
     protocol: ProtocolReport | None = None
@@ -225,9 +226,9 @@ class Evaluation(Table):
             "seconds": round(self.seconds, 3),
             "metrics": report["scores"],
             "fold_accuracy": [round(a, 6) for a in self.fold_accuracy],
-            "calibration": self.calibration,
-            "abstain": self.abstain,
-            "conformal": self.conformal,
+            "calibration": self.calibration and self.calibration.to_json(),
+            "abstain": self.abstain and self.abstain.to_json(),
+            "conformal": self.conformal and self.conformal.to_json(),
             "label_thresholds": self.label_thresholds,
             "c_path": [{"C": c, "log_loss": loss, "accuracy": accuracy} for c, loss, accuracy in self.c_path],
             "confusion": report["confusion"],

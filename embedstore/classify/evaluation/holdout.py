@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +18,19 @@ from embedstore.classify.evaluation.calibrated_fit import fit_calibrated_head
 from embedstore.classify.evaluation.evaluation import Evaluation, HeldOutPredictions
 from embedstore.classify.evaluation.fit import c_path, chooses_c, hyperparameters_at_grid_edge, selected_hyperparameters
 from embedstore.classify.evaluation.multilabel import multilabel_report
-from embedstore.classify.evaluation.rounds import FitHead, HoldoutRound, pool_rounds, predict_held_out, run_round
+from embedstore.classify.evaluation.rounds import (
+    DescribeProtocol,
+    FitHead,
+    FittedRounds,
+    HoldoutRound,
+    ProtocolFacts,
+    predict_held_out,
+    run_round,
+)
 from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
 from embedstore.classify.evaluation.single_example_notes import single_example_notes
 from embedstore.classify.evaluation.validation_fit import fit_with_validation
 from embedstore.classify.metrics import ClassificationReport, MetricName
-from embedstore.types import Split
 
 MAX_CLASSES_WITHOUT_TOP5 = 5  # up to so many classes top-5 accuracy is 1 by construction and is left out
 _NO_ROWS = np.zeros(0, dtype=np.int64)
@@ -56,7 +63,13 @@ def evaluate_head(head: str, data: Features, settings: EvaluationSettings | None
 
 
 def evaluate_fit(
-    head: str, data: Features, settings: EvaluationSettings, fit: FitHead, *, chooses_c_by_folds: bool = False
+    head: str,
+    data: Features,
+    settings: EvaluationSettings,
+    fit: FitHead,
+    *,
+    chooses_c_by_folds: bool = False,
+    describe_protocol: DescribeProtocol | None = None,
 ) -> Evaluation:
     """Fit anything on the training rows and evaluate it on the held-out rows.
 
@@ -66,6 +79,7 @@ def evaluate_fit(
         settings: folds, seed, near-duplicates.
         fit: fits a classifier on rows.
         chooses_c_by_folds: whether it chooses C by cross-validation on its training rows.
+        describe_protocol: returns what a protocol reports; called once, after the last fit.
 
     Raises:
         LabelError: when the labels do not support the split or the head.
@@ -75,13 +89,22 @@ def evaluate_fit(
     splits = evaluation_splits(data, n_folds=settings.folds, seed=settings.seed)
     rounds = [run_round(data, split, settings, fit) for split in splits]
     estimator = fit(data, data.take(_NO_ROWS))[0] if settings.folds else rounds[0].estimator
-    evaluation = build_evaluation(head, data, rounds, estimator, settings, start)
     train = data if settings.folds else data.take(rounds[0].split.train)
-    notes = single_example_notes(data, evaluation.split, train if chooses_c_by_folds else None)
-    return replace(evaluation, split_notes=evaluation.split_notes + notes)
+    notes = single_example_notes(data, _split_name(rounds, settings), train if chooses_c_by_folds else None)
+    fitted = FittedRounds(rounds, estimator, notes)
+    protocol = describe_protocol(fitted.pooled) if describe_protocol else None
+    return build_evaluation(head, data, fitted, settings, start, protocol)
 
 
-def evaluate_fitted(estimator: Any, data: Features, *, head: str, split: str, seed: int = 0) -> Evaluation:
+def evaluate_fitted(
+    estimator: Any,
+    data: Features,
+    *,
+    head: str,
+    split: str,
+    seed: int = 0,
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> Evaluation:
     """Evaluate a fitted classifier on rows that did not train it.
 
     Args:
@@ -90,32 +113,36 @@ def evaluate_fitted(estimator: Any, data: Features, *, head: str, split: str, se
         head: name of the head, for the report.
         split: name of the held-out side, for the report.
         seed: the random seed of the split, for the report.
+        hyperparameters: reported in addition to those of the classifier.
     """
     start = time.perf_counter()
     every_row = TrainTestSplit(_NO_ROWS, np.arange(len(data)), split, 0)
-    rounds = [HoldoutRound(every_row, estimator, predict_held_out(estimator, data))]
-    return build_evaluation(head, data, rounds, estimator, EvaluationSettings(seed=seed), start)
+    predictions = predict_held_out(estimator, data)
+    only = HoldoutRound(every_row, estimator, predictions, hyperparameters=dict(hyperparameters or {}))
+    return build_evaluation(head, data, FittedRounds([only], estimator), EvaluationSettings(seed=seed), start)
 
 
 def build_evaluation(
     head: str,
     data: Features,
-    rounds: Sequence[HoldoutRound],
-    estimator: Any,
+    fitted: FittedRounds,
     settings: EvaluationSettings,
     start: float,
+    protocol: ProtocolFacts | None = None,
 ) -> Evaluation:
     """Build the evaluation of a head from its rounds.
 
     Args:
         head: name of the head.
         data: the rows that were split.
-        rounds: one per split.
-        estimator: the classifier to keep.
+        fitted: the rounds, and the classifier to keep.
         settings: as for :func:`evaluate_head`.
         start: ``time.perf_counter()`` before the first fit.
+        protocol: what a protocol reports; None where there is none.
     """
-    pooled, first = pool_rounds(rounds), rounds[0]
+    rounds, estimator, pooled, first = fitted.rounds, fitted.estimator, fitted.pooled, fitted.rounds[0]
+    hyperparameters = first.hyperparameters | selected_hyperparameters(estimator)
+    edges = protocol.grid_edges if protocol else None
     learned = {c for r in rounds for c in r.predictions.classes}
     constant = {c for r in rounds for c in getattr(r.estimator, "constant_labels_", ())}
     fold_sizes = np.cumsum([len(r.predictions.ids) for r in rounds])[:-1]
@@ -124,21 +151,21 @@ def build_evaluation(
         head=head,
         label=data.label,
         space=data.space,
-        split=f"{settings.folds} folds" if settings.folds else first.split.name,
-        n_train=len(data) if settings.folds else len(first.split.train),
+        split=_split_name(rounds, settings),
+        n_train=protocol.report.n_trained if protocol else len(data) if settings.folds else len(first.split.train),
         n_leaks=first.split.n_leaks,
         n_unlabeled=data.n_unlabeled,
         n_unused_validation=first.n_unused_validation,
-        n_train_without_split=_count_without_split(data, first.split),
+        n_train_without_split=first.split.count_without_split(data),
         label_notes=data.label_notes,
-        split_notes=() if settings.folds else first.split.notes,
+        split_notes=(() if settings.folds else first.split.notes) + fitted.notes,
         seed=settings.seed,
         unlearned_classes=tuple(sorted(set(pooled.classes) - learned | constant)),
         estimator=estimator,
         held_out_predictions=pooled,
         report=_report(pooled),
-        hyperparameters=first.hyperparameters | selected_hyperparameters(estimator),
-        grid_edges=hyperparameters_at_grid_edge(estimator),
+        hyperparameters=hyperparameters | (protocol.hyperparameters if protocol else {}),
+        grid_edges=hyperparameters_at_grid_edge(estimator) if edges is None else edges,
         c_path=c_path(estimator),
         near_duplicates=merge_split_near_duplicates([r.near_duplicates for r in rounds]),
         fold_accuracy=tuple(float(correct.mean()) for correct in folds),
@@ -146,14 +173,13 @@ def build_evaluation(
         abstain=uncertainty_report.abstention_report(rounds, settings.abstain_precision),
         conformal=uncertainty_report.conformal_report(rounds, settings.conformal_alpha),
         seconds=time.perf_counter() - start,
+        protocol=protocol.report if protocol else None,
     )
 
 
-def _count_without_split(data: Features, split: TrainTestSplit) -> int:
-    """Return the training rows that have no split of their own, where the held-out rows have one."""
-    if split.name not in [s.value for s in Split]:
-        return 0
-    return sum(s is None for s in data.splits[split.train].tolist())
+def _split_name(rounds: Sequence[HoldoutRound], settings: EvaluationSettings) -> str:
+    """Return the name of the held-out side, for the report."""
+    return f"{settings.folds} folds" if settings.folds else rounds[0].split.name
 
 
 def _report(pooled: HeldOutPredictions) -> ClassificationReport:

@@ -47,10 +47,6 @@ class AccuracyForecast(OneRow):
     low: float
     high: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the three numbers."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class LabelForecast(Table):

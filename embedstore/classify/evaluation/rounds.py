@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from embedstore.classify.data.split_leaks import SplitNearDuplicates, split_near
 from embedstore.classify.data.splits import TrainTestSplit
 from embedstore.classify.evaluation.evaluation import HeldOutPredictions
 from embedstore.classify.evaluation.fit import align_columns, has_probabilities, unwrap_head
+from embedstore.classify.evaluation.protocol_report import ProtocolReport
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import LabelError
 
@@ -44,8 +46,45 @@ class HoldoutRound:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class FittedRounds:
+    """The rounds of one head.
+
+    Attributes:
+        rounds: one per split.
+        estimator: the classifier to keep.
+        notes: what a person should know about the training rows, one sentence each.
+    """
+
+    rounds: Sequence[HoldoutRound]
+    estimator: Any
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def pooled(self) -> HeldOutPredictions:
+        """The predictions of the held-out rows of all rounds."""
+        return pool_rounds(self.rounds)
+
+
+@dataclass(frozen=True)
+class ProtocolFacts:
+    """What a protocol reports in place of what rounds and estimator say.
+
+    Attributes:
+        report: what it tried and selected.
+        hyperparameters: reported in addition to those of the estimator.
+        grid_edges: those that are the first or the last value tried; None reports those of the estimator.
+    """
+
+    report: ProtocolReport
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    grid_edges: dict[str, float] | None = None
+
+
 FitHead = Callable[[Features, Features], tuple[Any, int]]
 """Fit on the training rows and maybe calibrate on the others; return the classifier and how many calibrated it."""
+DescribeProtocol = Callable[[HeldOutPredictions], ProtocolFacts]
+"""Return what a protocol reports, which may depend on the predictions of the held-out rows."""
 
 
 def run_round(data: Features, split: TrainTestSplit, settings: EvaluationSettings, fit: FitHead) -> HoldoutRound:

@@ -16,8 +16,9 @@ from embedstore.classify.evaluation.slice_report import (
     SliceGap,
     SliceReport,
 )
-from embedstore.classify.metrics import MetricEstimate, MetricName
-from embedstore.classify.metrics.shares import WeightedRows, accuracy_rows, recall_rows, share_interval
+from embedstore.classify.metrics import MetricName
+from embedstore.classify.metrics.report import share_estimate
+from embedstore.classify.metrics.shares import WeightedRows, accuracy_rows, recall_rows
 from embedstore.classify.metrics.slice_gaps import share_gaps
 from embedstore.errors import LabelError
 
@@ -56,8 +57,8 @@ def _figures(held_out: HeldOutPredictions, value: str | None, rows: IntArray) ->
     n_groups = len(np.unique(held_out.groups[rows]))
     recall = None
     if not held_out.multilabel:
-        recall = _estimate(_weighted(held_out, rows, MetricName.MEAN_PER_CLASS_RECALL))
-    accuracy = _estimate(_weighted(held_out, rows, MetricName.ACCURACY))
+        recall = share_estimate(_weighted(held_out, rows, MetricName.MEAN_PER_CLASS_RECALL))
+    accuracy = share_estimate(_weighted(held_out, rows, MetricName.ACCURACY))
     return EvaluationSlice(value, len(rows), n_groups, accuracy, recall, n_groups >= MIN_SLICE_GROUPS)
 
 
@@ -67,10 +68,6 @@ def _weighted(held_out: HeldOutPredictions, rows: IntArray, metric: str) -> Weig
     if metric == MetricName.ACCURACY:
         return accuracy_rows(correct, groups)
     return recall_rows(correct, np.unique(held_out.y[rows].astype(str), return_inverse=True)[1], groups)
-
-
-def _estimate(rows: WeightedRows) -> MetricEstimate:
-    return MetricEstimate(min(1.0, float(rows.weights @ rows.correct)), *share_interval(rows))
 
 
 def _gaps(values: Sequence[str | None], rows: Sequence[WeightedRows]) -> tuple[SliceGap, ...]:

@@ -19,7 +19,7 @@ from embedstore.classify.data.split_leaks import split_near_duplicates
 from embedstore.classify.data.splits import held_out_split, train_test_split
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import build_evaluation, evaluate_fit, evaluate_fitted
-from embedstore.classify.evaluation.rounds import HoldoutRound, predict_held_out
+from embedstore.classify.evaluation.rounds import FittedRounds, HoldoutRound, predict_held_out
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import BadHead, LabelError, UnknownHead, did_you_mean
 from embedstore.text_form import clean_text
@@ -130,15 +130,29 @@ def fit_few_shot_head(head: str, classes: TextClasses, train: Features, validati
     return estimator.fit(train.X, train.y, *validation_rows, groups=train.groups)
 
 
-def evaluate_zero_shot(estimator: Any, data: Features, *, head: str = "zero_shot") -> Evaluation:
+def evaluate_zero_shot(
+    estimator: Any,
+    data: Features,
+    *,
+    head: str = "zero_shot",
+    seed: int = 0,
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> Evaluation:
     """Evaluate a text classifier on the ``test`` rows, else the ``val`` rows, else on all rows.
+
+    Args:
+        estimator: the classifier.
+        data: labeled rows.
+        head: name of the head, for the report.
+        seed: random seed, for the report.
+        hyperparameters: reported in addition to those of the classifier.
 
     Raises:
         LabelError: if an item has a split that is not understood.
     """
     split = held_out_split(data.splits) or "all"
     held_out = data if split == "all" else data.take(np.flatnonzero(data.splits == split))
-    return evaluate_fitted(estimator, held_out, head=head, split=split)
+    return evaluate_fitted(estimator, held_out, head=head, split=split, seed=seed, hyperparameters=hyperparameters)
 
 
 def evaluate_few_shot(
@@ -182,16 +196,15 @@ def evaluate_few_shot(
             hyperparameters=hyperparameters,
         )
     ]
-    return build_evaluation(head, data, rounds, estimator, settings, start)
+    return build_evaluation(head, data, FittedRounds(rounds, estimator), settings, start)
 
 
 def _evaluate_without_shots(data: Features, classes: TextClasses, head: str, seed: int) -> Evaluation:
     """Evaluate a few-shot head that has text only, on the rows that evaluate a zero-shot classifier."""
     nothing = data.take(np.zeros(0, np.int64))
     estimator = fit_few_shot_head(head, classes, nothing, nothing, seed=seed)
-    evaluation = evaluate_zero_shot(estimator, data, head=head)
     shown = {"shots": 0, "tuned_on": estimator.tuning_rows_}
-    return replace(evaluation, seed=seed, hyperparameters=shown | evaluation.hyperparameters)
+    return evaluate_zero_shot(estimator, data, head=head, seed=seed, hyperparameters=shown)
 
 
 def evaluate_text_head(head: str, data: Features, classes: TextClasses, settings: EvaluationSettings) -> Evaluation:

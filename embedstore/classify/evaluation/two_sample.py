@@ -56,12 +56,12 @@ def two_sample_test(
     features = _features(X, rng)
     fold_of = rng.permutation(np.arange(len(X)) % _FOLDS)
     sides = np.stack([side, *(rng.permutation(side) for _ in range(n_permutations))], axis=1).astype(np.float64)
-    scores = _left_out_scores(features, sides, fold_of)
-    aurocs = _aurocs(scores, sides > 0)
-    permuted = aurocs[1:]
-    exceeding = int((permuted >= aurocs[0] - 1e-12).sum())
+    scores = left_out_scores(features, sides, fold_of)
+    areas = aurocs(scores, sides > 0)
+    permuted = areas[1:]
+    exceeding = int((permuted >= areas[0] - 1e-12).sum())
     return TwoSampleTest(
-        auroc=float(aurocs[0]),
+        auroc=float(areas[0]),
         p_value=(1 + exceeding) / (1 + n_permutations),
         noticed_auroc=float(np.quantile(permuted, 0.95, method="higher")),
         scores=scores[:, 0],
@@ -80,7 +80,7 @@ def _features(X: NDArray[np.float32], rng: np.random.Generator) -> FloatArray:
     return np.hstack([rows, cosines])
 
 
-def _left_out_scores(features: FloatArray, sides: FloatArray, fold_of: NDArray[np.integer]) -> FloatArray:
+def left_out_scores(features: FloatArray, sides: FloatArray, fold_of: NDArray[np.integer]) -> FloatArray:
     """Return the score of every row by the ridge regression of the other folds, ``(N, permutations + 1)``."""
     out = np.empty(sides.shape)
     for fold in range(_FOLDS):
@@ -88,14 +88,14 @@ def _left_out_scores(features: FloatArray, sides: FloatArray, fold_of: NDArray[n
         mean = features[train].mean(0)
         U, lengths, Vt = np.linalg.svd(features[train] - mean, full_matrices=False)
         squares = lengths**2
-        shrunk = lengths / (squares + _penalty(squares, len(train) / _ROWS_PER_PARAMETER))
+        shrunk = lengths / (squares + ridge_penalty(squares, len(train) / _ROWS_PER_PARAMETER))
         y = sides[train] - sides[train].mean(0)
         weights = Vt.T @ (shrunk[:, None] * (U.T @ y))
         out[held_out] = (features[held_out] - mean) @ weights + sides[train].mean(0)
     return out
 
 
-def _penalty(squares: FloatArray, parameters: float) -> float:
+def ridge_penalty(squares: FloatArray, parameters: float) -> float:
     """Return the ridge penalty with a number of effective parameters, the sum of square / (square + penalty)."""
     low, high = 1e-9 * float(squares.max(initial=0)) + 1e-300, 1e9 * float(squares.max(initial=1))
     for _ in range(_BISECTIONS):
@@ -104,7 +104,7 @@ def _penalty(squares: FloatArray, parameters: float) -> float:
     return float(high)
 
 
-def _aurocs(scores: FloatArray, second: NDArray[np.bool_]) -> FloatArray:
+def aurocs(scores: FloatArray, second: NDArray[np.bool_]) -> FloatArray:
     """Return the AUROC of each column, ``(B,)``; ties count half."""
     from scipy.stats import rankdata
 

@@ -15,13 +15,19 @@ from embedstore.classify.evaluation.evaluation import HeldOutPredictions
 from embedstore.classify.evaluation.fit import align_columns
 from embedstore.classify.evaluation.multilabel import binary_decisions
 from embedstore.classify.evaluation.rounds import HoldoutRound
+from embedstore.classify.evaluation.uncertainty import (
+    AbstentionEffect,
+    CalibrationEffect,
+    ClassCoverage,
+    ConformalEffect,
+)
 from embedstore.classify.metrics import MetricName
 from embedstore.classify.metrics.shares import accuracy_rows, share_interval
 
 
 def calibration_report(
     rounds: Sequence[HoldoutRound], pooled: HeldOutPredictions, method: str | None
-) -> dict[str, Any] | None:
+) -> CalibrationEffect | None:
     """Return log-loss, Brier score and calibration error of the held-out rows, before and after calibration.
 
     Args:
@@ -36,20 +42,16 @@ def calibration_report(
         for r in rounds
         if r.uncalibrated is not None
     ]
-    out: dict[str, Any] = {"method": method, "rows": rounds[0].n_calibration}
-    for name, proba in (("before", np.concatenate(uncalibrated)), ("after", pooled.proba)):
-        out |= {f"{metric}_{name}": value for metric, value in _calibration_metrics(pooled, proba).items()}
-    return out
+    before = _calibration_metrics(pooled, np.concatenate(uncalibrated))
+    return CalibrationEffect(method, rounds[0].n_calibration, *before, *_calibration_metrics(pooled, pooled.proba))
 
 
-def _calibration_metrics(pooled: HeldOutPredictions, proba: NDArray[np.float32]) -> dict[str, float | None]:
-    """Return the metrics of calibration by name; None where there are too few rows."""
+def _calibration_metrics(pooled: HeldOutPredictions, proba: NDArray[np.float32]) -> tuple[float, float, float | None]:
+    """Return log-loss, Brier score and calibration error; None for the error where there are too few rows."""
     y, groups, scores = _columns_and_scores(pooled, proba)
-    out: dict[str, float | None] = {
-        m.value: round(metrics.compute_metric(m, y, scores), 6) for m in (MetricName.LOG_LOSS, MetricName.BRIER_SCORE)
-    }
+    loss, brier = (metrics.compute_metric(m, y, scores) for m in (MetricName.LOG_LOSS, MetricName.BRIER_SCORE))
     error = metrics.calibration_error(scores.max(1), scores.argmax(1) == y, groups).value
-    return out | {metrics.CALIBRATION_ERROR: round(error, 6) if np.isfinite(error) else None}
+    return round(loss, 6), round(brier, 6), round(error, 6) if np.isfinite(error) else None
 
 
 def _columns_and_scores(
@@ -62,7 +64,7 @@ def _columns_and_scores(
     return y, np.repeat(pooled.groups, proba.shape[1]), scores
 
 
-def abstention_report(rounds: Sequence[HoldoutRound], target_precision: float | None) -> dict[str, Any] | None:
+def abstention_report(rounds: Sequence[HoldoutRound], target_precision: float | None) -> AbstentionEffect | None:
     """Return the threshold of a head that abstains, and its precision and coverage on the held-out rows.
 
     The threshold is None where no threshold keeps the target; ``rows_needed`` then says about how many rows would show
@@ -74,20 +76,20 @@ def abstention_report(rounds: Sequence[HoldoutRound], target_precision: float | 
     correct = np.concatenate([r.predictions.correct for r in rounds])
     groups = np.concatenate([r.predictions.groups for r in rounds])
     threshold = float(rounds[0].estimator.threshold_)
-    return {
-        "target_precision": target_precision,
-        "threshold": threshold if math.isfinite(threshold) else None,
-        "precision": float(correct[answered].mean()) if answered.any() else None,
-        "precision_interval": _interval(correct[answered], groups[answered]),
-        "answered": int(answered.sum()),
-        "coverage": float(answered.mean()),
-        "rows": rounds[0].n_calibration,
-        "groups": rounds[0].estimator.n_draws_,
-        "rows_needed": rounds[0].estimator.rows_needed_,
-    }
+    return AbstentionEffect(
+        target_precision=target_precision,
+        threshold=threshold if math.isfinite(threshold) else None,
+        precision=float(correct[answered].mean()) if answered.any() else None,
+        precision_interval=_interval(correct[answered], groups[answered]),
+        answered=int(answered.sum()),
+        coverage=float(answered.mean()),
+        rows=rounds[0].n_calibration,
+        groups=rounds[0].estimator.n_draws_,
+        rows_needed=rounds[0].estimator.rows_needed_,
+    )
 
 
-def conformal_report(rounds: Sequence[HoldoutRound], alpha: float | None) -> dict[str, Any] | None:
+def conformal_report(rounds: Sequence[HoldoutRound], alpha: float | None) -> ConformalEffect | None:
     """Return how often the sets hold the true class of the held-out rows, in all and by class, and their size.
 
     The threshold is a number, or a mapping by class where each has its own.
@@ -97,20 +99,19 @@ def conformal_report(rounds: Sequence[HoldoutRound], alpha: float | None) -> dic
     covered, sizes = (np.concatenate(parts) for parts in zip(*(_set_coverage(r) for r in rounds), strict=True))
     y = np.concatenate([r.predictions.y.astype(str) for r in rounds])
     first = rounds[0]
-    return {
-        "target_coverage": 1 - alpha,
-        "threshold": _threshold(first),
-        "coverage": float(covered.mean()),
-        "coverage_interval": _interval(covered, np.concatenate([r.predictions.groups for r in rounds])),
-        "coverage_by_class": [
-            {"class": str(c), "rows": int((y == c).sum()), "coverage": float(covered[y == c].mean())}
-            for c in np.unique(y)
+    return ConformalEffect(
+        target_coverage=1 - alpha,
+        threshold=_threshold(first),
+        coverage=float(covered.mean()),
+        coverage_interval=_interval(covered, np.concatenate([r.predictions.groups for r in rounds])),
+        coverage_by_class=[
+            ClassCoverage(str(c), int((y == c).sum()), float(covered[y == c].mean())) for c in np.unique(y)
         ],
-        "mean_size": float(sizes.mean()),
-        "empty": float((sizes == 0).mean()),
-        "single": float((sizes == 1).mean()),
-        "rows": first.n_calibration,
-    }
+        mean_size=float(sizes.mean()),
+        empty=float((sizes == 0).mean()),
+        single=float((sizes == 1).mean()),
+        rows=first.n_calibration,
+    )
 
 
 def _interval(correct: NDArray[np.bool_], groups: NDArray[np.int64]) -> list[float] | None:

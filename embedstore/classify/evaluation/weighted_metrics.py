@@ -15,8 +15,9 @@ from embedstore.classify.evaluation.regression.evaluation import RegressionEvalu
 from embedstore.classify.metrics import MetricEstimate
 from embedstore.classify.metrics.intervals import ScoredRows, loss_interval
 from embedstore.classify.metrics.point_metrics import ROW_LOSSES
+from embedstore.classify.metrics.report import share_estimate
 from embedstore.classify.metrics.resampling import studentized_interval
-from embedstore.classify.metrics.shares import WeightedRows, share_interval
+from embedstore.classify.metrics.shares import WeightedRows
 from embedstore.errors import BadOption, LabelError
 
 WEIGHTED_ACCURACY, WEIGHTED_RECALL = "weighted_accuracy", "weighted_mean_per_class_recall"
@@ -68,12 +69,12 @@ def _of_classes(
     """Return the figures of classes over weighted rows; of several labels per item only the accuracy."""
     correct, groups = rows.correct[kept].astype(np.float64), rows.groups[kept]
     one = WeightedRows(correct, weights / weights.sum(), np.zeros(len(kept), np.int64), groups)
-    out = {WEIGHTED_ACCURACY: _weighted_share(one)}
+    out = {WEIGHTED_ACCURACY: share_estimate(one)}
     if rows.multilabel:
         return out
     strata = np.unique(rows.y[kept].astype(str), return_inverse=True)[1]
     totals = np.bincount(strata, weights)
-    out[WEIGHTED_RECALL] = _weighted_share(
+    out[WEIGHTED_RECALL] = share_estimate(
         WeightedRows(correct, weights / (len(totals) * totals[strata]), strata, groups)
     )
     if rows.has_probabilities:
@@ -91,11 +92,6 @@ def _weighted_losses(rows: ScoredRows, weights: NDArray[np.float64]) -> dict[str
         interval = loss_interval(metric, losses, rows, weights=weights)
         out[f"weighted_{metric.value}"] = MetricEstimate(float(np.average(losses, weights=weights)), *interval)
     return out
-
-
-def _weighted_share(rows: WeightedRows) -> MetricEstimate:
-    """Return a weighted share with the interval of the independent draws that the weights leave (Kish 1965)."""
-    return MetricEstimate(min(1.0, float(rows.weights @ rows.correct)), *share_interval(rows))
 
 
 def _weighted_mean(

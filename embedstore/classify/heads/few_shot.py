@@ -229,7 +229,7 @@ class TipAdapter(_FewShot):
         """Return keys after cross-entropy training on the shots themselves, float32 ``(N, D)``."""
         keys, base, votes = X.copy(), self._text_logits(X), _one_hot(y, len(self.classes_))
         optimizer = AdamW([keys], self.learning_rate, epsilon=_EPSILON)
-        for rows, rate_scale in _cosine_batches(len(y), self.batch_size, self.epochs, self.random_state):
+        for rows, rate_scale in cosine_batches(len(y), self.batch_size, self.epochs, self.random_state):
             affinity = np.exp(-beta * (1 - X[rows] @ keys.T))
             residual = softmax(base[rows] + alpha * (affinity @ votes)) - votes[rows]
             grad = alpha * beta * (affinity * (residual @ votes.T)).T @ X[rows] / len(rows)
@@ -342,7 +342,7 @@ def _validation_score(logits: FloatArray, y: IntArray) -> ValidationScore:
     return float((logits.argmax(1) == y).mean()), -log_loss(logits, y)
 
 
-def _cosine_batches(n: int, size: int, epochs: int, seed: int) -> Iterator[tuple[IntArray, float]]:
+def cosine_batches(n: int, size: int, epochs: int, seed: int) -> Iterator[tuple[IntArray, float]]:
     """Yield shuffled rows and the scale of the learning rate (half a cosine from 1 to 0) for every step."""
     rng = np.random.default_rng(seed)
     per_epoch = -(-n // size)

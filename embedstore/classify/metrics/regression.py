@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from embedstore.arrays import Array, FloatArray
-from embedstore.classify.metrics.report import MetricEstimate
+from embedstore.classify.metrics.report import MetricEstimate, accuracy_estimate
 from embedstore.classify.metrics.resampling import DEFAULT_REPLICATES, bootstrap_counts, studentized_interval
-from embedstore.classify.metrics.shares import accuracy_rows, bounded_mean_end, equal_draws, share_interval
+from embedstore.classify.metrics.shares import bounded_mean_end, equal_draws
 
 MIN_GROUPS = 10
 """Groups of held-out rows from which R squared and the correlations have an interval."""
@@ -141,8 +141,8 @@ def ordinal_report(
     a, b = ranks[: len(y)], ranks[len(y) :]
     estimates = {
         NumericMetric.QUADRATIC_KAPPA: _correlation_estimate(quadratic_kappa, a, b, groups, seed),
-        NumericMetric.ACCURACY: _share_estimate(a == b, groups),
-        NumericMetric.WITHIN_ONE: _share_estimate(np.abs(a - b) <= 1, groups),
+        NumericMetric.ACCURACY: accuracy_estimate(a == b, groups),
+        NumericMetric.WITHIN_ONE: accuracy_estimate(np.abs(a - b) <= 1, groups),
         **_error_estimates(y, predicted, groups, seed, most=float(np.ptp(np.concatenate([y, predicted])))),
         NumericMetric.SPEARMAN: _correlation_estimate(spearman, y, predicted, groups, seed),
     }
@@ -181,10 +181,6 @@ def _baseline_errors(y: FloatArray, baseline: FloatArray) -> dict[str, float]:
         NumericMetric.MAE.value: float(errors.mean()),
         NumericMetric.RMSE.value: math.sqrt(float((errors**2).mean())),
     }
-
-
-def _share_estimate(correct: Array, groups: Array) -> MetricEstimate:
-    return MetricEstimate(float(correct.mean()), *share_interval(accuracy_rows(correct, groups)))
 
 
 def _r2_estimate(y: FloatArray, predicted: FloatArray, groups: Array, seed: int) -> MetricEstimate:

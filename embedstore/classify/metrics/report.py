@@ -30,7 +30,7 @@ from embedstore.classify.metrics.point_metrics import (
 )
 from embedstore.classify.metrics.ranking import RankingMetrics, ranking_metrics
 from embedstore.classify.metrics.resampling import DEFAULT_REPLICATES
-from embedstore.classify.metrics.shares import accuracy_rows, share_interval
+from embedstore.classify.metrics.shares import WeightedRows, accuracy_rows, share_interval
 
 MIN_ECE_ROWS = 1000
 """Rows from which the expected calibration error is reported: with fewer its noise is as large as what it measures."""
@@ -155,6 +155,16 @@ def classification_report(
         per_class=per_class_metrics(ranks, names, confusion, recall_intervals(rows)),
         reliability=reliability.bins if reliability else (),
     )
+
+
+def share_estimate(rows: WeightedRows) -> MetricEstimate:
+    """Return a weighted share with the interval of the independent draws that the weights leave (Kish 1965)."""
+    return MetricEstimate(min(1.0, float(rows.weights @ rows.correct)), *share_interval(rows))
+
+
+def accuracy_estimate(correct: npt.NDArray[np.bool_], groups: IntArray) -> MetricEstimate:
+    """Return the share of correct rows, whose groups are one draw each, with its interval."""
+    return MetricEstimate(float(correct.mean()), *share_interval(accuracy_rows(correct, groups)))
 
 
 def calibration_estimate(error: CalibrationError) -> MetricEstimate:

@@ -72,12 +72,12 @@ def search_by_halving(split: ChoiceSplit) -> SelectedC:
     X, y = split.data.X, split.data.y
 
     def accuracy(exponent: float) -> float:
-        head = _scikit_learn_fit(X[split.fitted], y[split.fitted], 10.0**exponent)
+        head = scikit_learn_fit(X[split.fitted], y[split.fitted], 10.0**exponent)
         return float((head.predict(X[split.choice]) == y[split.choice]).mean())
 
     tried = halving_search(accuracy)
     C = 10.0 ** _peak(tried)
-    return SelectedC(C, tuple((10.0**e, a) for e, a in sorted(tried.items())), _scikit_learn_fit(X, y, C))
+    return SelectedC(C, tuple((10.0**e, a) for e, a in sorted(tried.items())), scikit_learn_fit(X, y, C))
 
 
 def halving_search(accuracy: Callable[[float], float]) -> dict[float, float]:
@@ -96,7 +96,8 @@ def _peak(tried: dict[float, float]) -> float:
     return max(sorted(tried), key=lambda e: tried[e])
 
 
-def _scikit_learn_fit(X: NDArray[np.float32], y: NDArray[np.object_], C: float) -> Any:
+def scikit_learn_fit(X: NDArray[np.float32], y: NDArray[np.object_], C: float) -> Any:
+    """Return scikit-learn's logistic regression with a C, fitted on some rows."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

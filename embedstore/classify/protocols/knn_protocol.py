@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from embedstore.arrays import IntArray
 from embedstore.classify import heads
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.evaluation import Evaluation
+from embedstore.classify.evaluation.evaluation import Evaluation, HeldOutPredictions
 from embedstore.classify.evaluation.holdout import MAX_CLASSES_WITHOUT_TOP5, evaluate_fit
 from embedstore.classify.evaluation.protocol_report import ProtocolCandidate, ProtocolReport
+from embedstore.classify.evaluation.rounds import ProtocolFacts
 from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
-from embedstore.classify.metrics import MetricEstimate
-from embedstore.classify.metrics.shares import accuracy_rows, share_interval
+from embedstore.classify.metrics.report import accuracy_estimate
 from embedstore.classify.protocols.knn_votes import (
     DINO_KS,
     DINO_TEMPERATURE,
@@ -77,9 +77,13 @@ def evaluate_knn_protocol(protocol: Protocol, data: Features, settings: Evaluati
 
     has_val = (data.splits == "val").any() and (data.splits == "test").any()
     choose_on = ChoiceRows.VAL if has_val else ChoiceRows.FOLDS
-    evaluation = evaluate_fit("knn", data, replace(settings, choose_on=choose_on.value), fit)
-    report = _report(protocol, found[-1], data, evaluation)
-    return replace(evaluation, protocol=report)
+    return evaluate_fit(
+        "knn",
+        data,
+        replace(settings, choose_on=choose_on.value),
+        fit,
+        describe_protocol=lambda held_out: ProtocolFacts(_report(protocol, found[-1], data, held_out)),
+    )
 
 
 def _select_k(train: Features, validation: Features) -> _SelectedK:
@@ -104,8 +108,7 @@ def _codes(searcher: heads.WeightedKNN, y: NDArray[np.object_]) -> IntArray:
     return np.array([column.get(str(label), -1) for label in y.tolist()], dtype=np.int64)
 
 
-def _report(protocol: Protocol, found: _SelectedK, data: Features, evaluation: Evaluation) -> ProtocolReport:
-    held_out = evaluation.held_out_predictions
+def _report(protocol: Protocol, found: _SelectedK, data: Features, held_out: HeldOutPredictions) -> ProtocolReport:
     scores, rows = found.searcher.nearest_neighbors(data.take(np.flatnonzero(np.isin(data.ids, held_out.ids))).X)
     n_classes = len(found.searcher.classes_)
     codes = _codes(found.searcher, held_out.y)
@@ -123,8 +126,8 @@ def _report(protocol: Protocol, found: _SelectedK, data: Features, evaluation: E
             ProtocolCandidate(
                 k,
                 on_choice,
-                _estimate(correct[k][0], held_out.groups),
-                _estimate(correct[k][1], held_out.groups) if has_top5 else None,
+                accuracy_estimate(correct[k][0], held_out.groups),
+                accuracy_estimate(correct[k][1], held_out.groups) if has_top5 else None,
             )
             for k, on_choice in zip(found.ks, found.accuracy, strict=True)
         ),
@@ -137,7 +140,3 @@ def _notes(ks: Sequence[int]) -> list[str]:
     if tuple(ks) == DINO_KS:
         return []
     return [f"there are {ks[-1]} training items: k is {', '.join(map(str, ks))}, not {', '.join(map(str, DINO_KS))}"]
-
-
-def _estimate(correct: NDArray[np.bool_], groups: NDArray[np.int64]) -> MetricEstimate:
-    return MetricEstimate(float(correct.mean()), *share_interval(accuracy_rows(correct, groups)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from numpy.typing import NDArray
 
 from embedstore.arrays import IntArray
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.evaluation import Evaluation
+from embedstore.classify.evaluation.evaluation import Evaluation, HeldOutPredictions
 from embedstore.classify.evaluation.holdout import evaluate_fit
 from embedstore.classify.evaluation.protocol_report import ProtocolCandidate, ProtocolReport
+from embedstore.classify.evaluation.rounds import ProtocolFacts
 from embedstore.classify.evaluation.settings import EvaluationSettings
-from embedstore.classify.metrics import MetricEstimate
-from embedstore.classify.metrics.shares import accuracy_rows, share_interval
+from embedstore.classify.metrics.report import accuracy_estimate
 from embedstore.classify.protocols.protocol import SOURCES, Protocol
 from embedstore.errors import LabelError
 from embedstore.threads import single_threaded_algebra
@@ -47,12 +46,17 @@ def evaluate_mteb_protocol(data: Features, settings: EvaluationSettings) -> Eval
 
     def fit(train: Features, _: Features) -> tuple[Any, int]:
         draws = draw_rows(train.y)
-        fitted.append(tuple(_fit(train.X[rows], train.y[rows]) for rows in draws))
+        fitted.append(tuple(fit_draw(train.X[rows], train.y[rows]) for rows in draws))
         counts.append(len(draws[0]))
         return fitted[-1][0], 0
 
-    evaluation = evaluate_fit("logistic", data, settings, fit)
-    return replace(evaluation, n_train=counts[-1], protocol=_report(fitted[-1], counts[-1], data, evaluation))
+    return evaluate_fit(
+        "logistic",
+        data,
+        settings,
+        fit,
+        describe_protocol=lambda pooled: ProtocolFacts(_report(fitted[-1], counts[-1], data, pooled)),
+    )
 
 
 def draw_rows(y: NDArray[np.object_]) -> list[IntArray]:
@@ -78,7 +82,7 @@ def draw_rows(y: NDArray[np.object_]) -> list[IntArray]:
     return draws
 
 
-def _fit(X: NDArray[np.float32], y: NDArray[np.object_]) -> Any:
+def fit_draw(X: NDArray[np.float32], y: NDArray[np.object_]) -> Any:
     """Return scikit-learn's logistic regression with its defaults and 100 iterations."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -88,9 +92,9 @@ def _fit(X: NDArray[np.float32], y: NDArray[np.object_]) -> Any:
         return LogisticRegression(max_iter=MAX_ITER, random_state=SEED).fit(X, y.astype(str))
 
 
-def _report(heads: tuple[Any, ...], count: int, data: Features, evaluation: Evaluation) -> ProtocolReport:
+def _report(heads: tuple[Any, ...], count: int, data: Features, pooled: HeldOutPredictions) -> ProtocolReport:
     """Return the accuracy of each draw on the held-out rows."""
-    held_out = data.take(np.flatnonzero(np.isin(data.ids, evaluation.held_out_predictions.ids)))
+    held_out = data.take(np.flatnonzero(np.isin(data.ids, pooled.ids)))
     y = held_out.y.astype(str)
     correct = [head.predict(held_out.X) == y for head in heads]
     return ProtocolReport(
@@ -102,22 +106,19 @@ def _report(heads: tuple[Any, ...], count: int, data: Features, evaluation: Eval
         n_fitted=count,
         n_trained=count,
         candidates=tuple(
-            ProtocolCandidate(number, None, _estimate(rows, held_out.groups)) for number, rows in enumerate(correct, 1)
+            ProtocolCandidate(number, None, accuracy_estimate(rows, held_out.groups))
+            for number, rows in enumerate(correct, 1)
         ),
         source=SOURCES[Protocol.MTEB],
-        notes=tuple(_notes(data, evaluation)),
+        notes=tuple(_notes(data, pooled)),
         mean_accuracy=float(np.mean([rows.mean() for rows in correct])),
     )
 
 
-def _estimate(correct: NDArray[np.bool_], groups: NDArray[np.int64]) -> MetricEstimate:
-    return MetricEstimate(float(correct.mean()), *share_interval(accuracy_rows(correct, groups)))
-
-
-def _notes(data: Features, evaluation: Evaluation) -> list[str]:
+def _notes(data: Features, pooled: HeldOutPredictions) -> list[str]:
     """Return what the evaluated head is, and what limits the draws."""
     out = ["the evaluated head is that of draw 1; the figure of the protocol is the mean over the draws"]
-    held_out = np.isin(data.ids, evaluation.held_out_predictions.ids)
+    held_out = np.isin(data.ids, pooled.ids)
     counts = Counter(data.y[~held_out].astype(str).tolist())
     few = sorted(name for name, count in counts.items() if count < LABELS_PER_CLASS)
     if few:

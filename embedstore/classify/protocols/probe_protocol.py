@@ -11,6 +11,7 @@ from embedstore.classify.data.features import Features
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import evaluate_fit
 from embedstore.classify.evaluation.protocol_report import ProtocolCandidate, ProtocolReport
+from embedstore.classify.evaluation.rounds import ProtocolFacts
 from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
 from embedstore.classify.evaluation.validation_fit import concatenate_rows
 from embedstore.classify.protocols.c_search import SelectedC, search_by_halving, search_grid
@@ -45,15 +46,7 @@ def evaluate_probe_protocol(protocol: Protocol, data: Features, settings: Evalua
         return selected.estimator, 0
 
     used = replace(settings, choose_on=ChoiceRows.VAL.value, refit=True)  # the val rows select, and train afterwards
-    evaluation = evaluate_fit("logistic", data, used, fit)
-    report = reports[-1]
-    return replace(
-        evaluation,
-        n_train=report.n_trained,
-        protocol=report,
-        hyperparameters=evaluation.hyperparameters | {"C": report.selected},
-        grid_edges=_grid_edges(report),
-    )
+    return evaluate_fit("logistic", data, used, fit, describe_protocol=lambda _: _facts(reports[-1]))
 
 
 def _check(split: ChoiceSplit, protocol: Protocol) -> None:
@@ -110,7 +103,7 @@ def _notes(protocol: Protocol, split: ChoiceSplit) -> list[str]:
     return out
 
 
-def _grid_edges(report: ProtocolReport) -> dict[str, float]:
-    """Return C if it is the first or the last value tried."""
-    values = [c.value for c in report.candidates]
-    return {"C": report.selected} if report.selected in (min(values), max(values)) else {}
+def _facts(report: ProtocolReport) -> ProtocolFacts:
+    """Return the report with C, which is at an edge of the grid if it is the first or the last value tried."""
+    values, chosen = [c.value for c in report.candidates], {"C": report.selected}
+    return ProtocolFacts(report, chosen, chosen if report.selected in (min(values), max(values)) else {})

@@ -15,6 +15,7 @@ from embedstore.classify.data.folds import stratified_group_holdout
 from embedstore.classify.evaluation.evaluation import Evaluation
 from embedstore.classify.evaluation.holdout import evaluate_fit
 from embedstore.classify.evaluation.protocol_report import ProtocolCandidate, ProtocolReport
+from embedstore.classify.evaluation.rounds import ProtocolFacts
 from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
 from embedstore.classify.protocols.protocol import SOURCES, Protocol
 from embedstore.errors import LabelError
@@ -52,8 +53,13 @@ def evaluate_sound_protocol(protocol: Protocol, data: Features, settings: Evalua
 
     has_val = (data.splits == "val").any() and (data.splits == "test").any()
     choose_on = ChoiceRows.VAL if has_val else ChoiceRows.FOLDS
-    evaluation = evaluate_fit(SOUND_HEAD, data, replace(settings, choose_on=choose_on.value), fit)
-    return replace(evaluation, n_train=found[-1].report.n_trained, protocol=found[-1].report)
+    return evaluate_fit(
+        SOUND_HEAD,
+        data,
+        replace(settings, choose_on=choose_on.value),
+        fit,
+        describe_protocol=lambda _: ProtocolFacts(found[-1].report),
+    )
 
 
 def _search(protocol: Protocol, train: Features, validation: Features, seed: int) -> _Search:

@@ -7,21 +7,12 @@ print is discarded. See :mod:`embedstore.media.worker_process`.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from embedstore.errors import AudioError
 from embedstore.media.audio.decode import decode_sound
 from embedstore.media.worker_process import serve
-
-
-def main(timeout_seconds: float, memory_bytes: int) -> None:
-    """Answer requests until the input ends.
-
-    Args:
-        timeout_seconds: seconds that one file may take.
-        memory_bytes: bytes of address space that the process may add to what it has now; 0 is no limit.
-    """
-    serve(_answer, timeout_seconds, memory_bytes)
 
 
 def _answer(settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -31,3 +22,6 @@ def _answer(settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
     except AudioError as e:
         return {"reason": e.reason.value, "detail": e.detail}, b""
     return {"format": info.format}, samples.tobytes()
+
+
+main = partial(serve, _answer)  # of the process; its arguments are the limits of one request

@@ -6,6 +6,7 @@ import json
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from embedstore.errors import ImageError
@@ -45,16 +46,6 @@ class _Opened:
 _opened = _Opened()
 
 
-def main(timeout_seconds: float, memory_bytes: int) -> None:
-    """Answer requests until the input ends.
-
-    Args:
-        timeout_seconds: seconds that one request may take.
-        memory_bytes: bytes of address space that the process may add to what it has now; 0 is no limit.
-    """
-    serve(_answer, timeout_seconds, memory_bytes)
-
-
 def _answer(request: bytes, _: bytes) -> Answer:
     """Return a list of parts, or a picture, or the reason why there is none."""
     try:
@@ -70,6 +61,9 @@ def _answer(request: bytes, _: bytes) -> Answer:
     except Exception as e:  # whatever the libraries raise about a damaged file
         detail = " ".join(str(e).split())[:200]
         return {"reason": FailureReason.CORRUPT.value, "detail": f"{type(e).__name__}: {detail}"}, b""
+
+
+main = partial(serve, _answer)  # of the process; its arguments are the limits of one request
 
 
 def _do(request: dict[str, Any]) -> Answer:

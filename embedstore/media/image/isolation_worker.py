@@ -8,6 +8,7 @@ when a file takes too long, also if its parent is gone.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from embedstore.errors import ImageError, PluginError
@@ -16,16 +17,6 @@ from embedstore.media.image.preprocess import resize_and_crop
 from embedstore.media.worker_process import serve
 from embedstore.space import Preprocess
 from embedstore.types import FailureReason
-
-
-def main(timeout_seconds: float, memory_bytes: int) -> None:
-    """Answer requests until the input ends.
-
-    Args:
-        timeout_seconds: seconds that one file may take.
-        memory_bytes: bytes of address space that the process may add to what it has now; 0 is no limit.
-    """
-    serve(_answer, timeout_seconds, memory_bytes)
 
 
 def _answer(settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -45,3 +36,6 @@ def _answer(settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
         "shape": pixels.shape,
     }
     return facts, pixels.tobytes()
+
+
+main = partial(serve, _answer)  # of the process; its arguments are the limits of one request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 from typing import Any
 
 from PIL import Image, ImageOps
@@ -18,16 +19,6 @@ MAX_WHOLE_PIXELS = 50_000_000  # 150 MB; what cameras of telephones make
 _METHOD = 2  # effort of the encoder; 0 is the fastest, 6 the smallest
 
 
-def main(timeout_seconds: float, memory_bytes: int) -> None:
-    """Answer requests until the input ends.
-
-    Args:
-        timeout_seconds: seconds that one file may take.
-        memory_bytes: bytes of address space that the process may add to what it has now; 0 is no limit.
-    """
-    serve(_answer, timeout_seconds, memory_bytes)
-
-
 def _answer(settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
     """Return a file, or the reason why there is none."""
     try:
@@ -38,6 +29,9 @@ def _answer(settings: bytes, data: bytes) -> tuple[dict[str, Any], bytes]:
         return {"reason": e.reason.value, "detail": e.detail}, b""
     except PluginError as e:
         return {"reason": FailureReason.CRASHED.value, "detail": str(e)}, b""
+
+
+main = partial(serve, _answer)  # of the process; its arguments are the limits of one request
 
 
 def encode_whole(image: Image.Image) -> bytes:

@@ -13,7 +13,7 @@ from embedstore.errors import BackboneError, EngineError, MissingExtra, SpaceErr
 from embedstore.pipeline.distributed.engine import MAX_ATTEMPTS, EngineOptions
 from embedstore.pipeline.distributed.part_workers import EndedPart, PartWorkers
 from embedstore.pipeline.distributed.plan_parts import PlanOptions, PlanReport, plan_with_writer
-from embedstore.pipeline.report import EmbedReport
+from embedstore.pipeline.report import EmbedReport, encoder_facts
 from embedstore.pipeline.run import EmbedJob, EmbedProgress
 from embedstore.pipeline.signals import StopSignal, catch_stop_signals
 from embedstore.storage.inbox.inbox import Inbox
@@ -112,7 +112,7 @@ def embed_in_parts(job: EmbedJob, engine: EngineOptions, workers: EngineWorkers)
     lines = [work.line(f"{workers.node} {name}") for name, work in sorted(run.nodes.items())]
     facts: dict[str, Any] = {"device": workers.device, "runtime": engine.engine.value, "bottleneck": "; ".join(lines)}
     if workers.is_local:
-        facts |= run.settled | {"notices": [*plan.notices, *run.settled.get("notices", [])]}
+        facts |= encoder_facts(run.settled) | {"notices": [*plan.notices, *run.settled.get("notices", [])]}
     return _report(plan, registrar, time.perf_counter() - begin, **facts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,6 @@ class PlanReport(OneRow):
     notices: tuple[str, ...] = ()
     address: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
     def summary(self) -> str:
         """Return one line for a person."""
         scanned, failed = self.counts["found"], sum(self.counts["failed"].values())
@@ -125,7 +121,7 @@ def plan_with_writer(writer: Writer, job: EmbedJob, options: PlanOptions, stop: 
     started = utc_now()
     inbox = Inbox(job.storage.layout, job.space.key)
     if options.bucket is not None:
-        _require_weights_outside(job.space)
+        require_weights_outside(job.space)
     finish_plan(writer, inbox, options)
     with temporary_folder() as folder, closing(plan_source(job, stop)) as plan:
         attributes, kept = apply_metadata(writer, job.source, plan, folder)
@@ -179,7 +175,7 @@ def finish_plan(writer: Writer, inbox: Inbox, options: PlanOptions) -> None:
     )
 
 
-def _require_weights_outside(space: SpaceRecord) -> None:
+def require_weights_outside(space: SpaceRecord) -> None:
     """Require that workers that see only a bucket can load the backbone.
 
     Raises:

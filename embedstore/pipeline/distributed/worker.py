@@ -6,8 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,10 +60,6 @@ class PartReport(OneRow):
     images_per_second: float = 0.0
     bottleneck: str = ""
     result: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
     def summary(self) -> str:
         """Return one line for a person."""

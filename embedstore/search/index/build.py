@@ -20,7 +20,7 @@ from embedstore.search.index.approximate import IndexSettings
 from embedstore.search.index.files import IndexSidecar
 from embedstore.search.index.recall import RECALL_QUERIES, GroundTruth, ProbeTuning
 from embedstore.storage.disk_errors import disk_errors
-from embedstore.storage.layout import INDEX_LOCK
+from embedstore.storage.layout import DERIVED_LOCK
 from embedstore.storage.lock import writer_lock
 from embedstore.storage.query_limits import parse_size, size_text
 from embedstore.storage.reading import list_folder
@@ -38,6 +38,34 @@ ProgressCallback = Callable[[str], None]
 
 def _no_progress(message: str) -> None:
     """Ignore a message."""
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """An index as ``info`` shows it.
+
+    Attributes:
+        space: the name of the space.
+        file: the name of the index file; that of its description where this cannot be read.
+        usable: whether searches use it.
+        why: why they do not; None if they do.
+        rows_since: how many rows were added since; None where the description cannot be read.
+        sidecar: facts of the index: its recall, its rows, how it was built; None where they cannot be read.
+    """
+
+    space: str
+    file: str
+    usable: bool
+    why: str | None
+    rows_since: int | None = None
+    sidecar: IndexSidecar | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values in one level; of an index whose description cannot be read what is known."""
+        facts = {"space": self.space, "file": self.file, "usable": self.usable, "why": self.why}
+        if self.sidecar is None:
+            return facts
+        return _sidecar_json(self.sidecar) | facts | {"rows_since": self.rows_since}
 
 
 @dataclass(frozen=True)
@@ -185,21 +213,20 @@ def repair_index(storage: Storage, space: SpaceRecord) -> IndexBuild | None:
     return rebuild_index(storage, space) or (build_index(storage, space, IndexTarget()) if len(vectors) else None)
 
 
-def list_indexes(storage: Storage) -> list[dict[str, Any]]:
+def list_indexes(storage: Storage) -> list[IndexInfo]:
     """Return the facts of every index of every space, and whether it can be used with the vectors as they are now."""
-    out: list[dict[str, Any]] = []
+    out: list[IndexInfo] = []
     for space in storage.spaces():
         folder = storage.layout.index_folder(space.key)
         shards = storage.vector_reader(space.space).shard_sizes
         for path, sidecar in files.read_sidecars(folder):
             if isinstance(sidecar, str):
-                out.append({"space": space.name, "file": path.name, "usable": False, "why": sidecar})
+                out.append(IndexInfo(space.name, path.name, usable=False, why=sidecar))
                 continue
             problem = files.mismatch_reason(sidecar, space.key, space.space.dim, shards)
             problem = problem or files.file_problem(folder, sidecar)
             since = sum(rows for _, rows in shards) - sidecar.rows
-            facts = {"space": space.name, "usable": problem is None, "why": problem, "rows_since": since}
-            out.append({**_sidecar_json(sidecar), **facts})
+            out.append(IndexInfo(space.name, sidecar.file, problem is None, problem, rows_since=since, sidecar=sidecar))
     return out
 
 
@@ -221,7 +248,7 @@ def _build_lock(storage: Storage, space: SpaceRecord, wait: float) -> Iterator[N
     folder = storage.layout.index_folder(space.key)
     with disk_errors(f"write an index to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    with writer_lock(folder / INDEX_LOCK, f"index {space.name}", wait=wait):
+    with writer_lock(folder / DERIVED_LOCK, f"index {space.name}", wait=wait):
         yield
 
 

@@ -35,7 +35,7 @@ SUFFIXES = (".json", ".faiss")
 _MAX_ROW_BYTES, _MAX_OTHER_BYTES = 4096, 1 << 26  # of links and ids of a row, and of everything that no row has
 _MAX_VECTOR_BYTES = 1 << 40  # bytes that one vector inside an index file may claim
 
-_FILE_NAME = re.compile(r"[\w.,=+-]{1,200}\.faiss", re.ASCII)
+INDEX_FILE_NAME = re.compile(r"[\w.,=+-]{1,200}\.faiss", re.ASCII)
 
 FolderState = tuple[tuple[str, int, int], ...]
 
@@ -232,7 +232,7 @@ def _check_types(facts: dict[str, Any]) -> None:
     shards = facts["shards"]
     if not all(type(s) is list and len(s) == 2 and all(type(n) is int and n >= 0 for n in s) for s in shards):
         raise TypeError("shards are not pairs of numbers")
-    if not _FILE_NAME.fullmatch(facts["file"]):
+    if not INDEX_FILE_NAME.fullmatch(facts["file"]):
         raise ValueError(f"file is {facts['file']!r:.40}")
     if facts["rows"] != sum(rows for _, rows in shards):
         raise ValueError("its rows are not those of its vector files")

@@ -20,7 +20,6 @@ router = APIRouter(tags=["events"])
 
 POLL_SECONDS = 0.5
 KEEP_ALIVE_POLLS = 30  # polls after which a comment is sent, so that a broken connection ends
-MAX_LISTENERS = 32
 
 
 class StateBody(Model):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from embedstore.errors import BadAnnotations
 from embedstore.sources.annotations.coco import read_coco
@@ -17,13 +16,14 @@ from embedstore.sources.annotations.records import Photo, Record
 from embedstore.sources.annotations.tables import AnnotationTables
 from embedstore.sources.annotations.voc import read_voc
 from embedstore.sources.annotations.yolo import read_yolo
+from embedstore.sources.local_files import existing_path
 from embedstore.sources.locations import stat_locations
 from embedstore.sources.manifest import Manifest, open_table
 from embedstore.sources.skip_rules import SkipRules
 from embedstore.sources.source import LocationSource, Scan, ScanSummary, Source
 from embedstore.sources.table_entries import TableEntries
 from embedstore.sources.table_options import TableOptions
-from embedstore.types import Failure, ImageRef, existing_path
+from embedstore.types import Failure, ImageRef
 
 FILE_NAME = "file_name"  # the column of an image folder's table (Hugging Face, ImageFolder)
 
@@ -120,15 +120,11 @@ class AnnotatedSource(LocationSource):
         self._notices = [*table.notices, *(note for name in names for note in name.notes())]
         roles = {role: role for role in ("uri", "label", "split", "group")}
         self._entries = TableEntries(table, roles=roles, path_of=lambda _, uri: existing_path(uri or ""))
+        self._own_columns = self._entries
         self._labels = labels
         self.stated_columns = tuple(
             role for role, is_stated in (("label", labels), ("split", splits), ("group", crops)) if is_stated
         )
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The lists of classes and captions, and the other values of the annotations."""
-        return self._entries.columns
 
     @property
     def notices(self) -> list[str]:
@@ -139,10 +135,6 @@ class AnnotatedSource(LocationSource):
         """Start a pass over the photos or boxes; a photo that does not exist is a failure."""
         summary = ScanSummary(self._skipped + self._files.summary.skipped)
         return Scan(self._references(), summary)
-
-    def write_columns(self, parquet: Path) -> None:
-        """Write ``uri`` and the other columns, typed."""
-        self._entries.write_columns(parquet)
 
     def _references(self) -> Iterator[ImageRef | Failure]:
         """Yield what could not be read of the annotations, then every item."""

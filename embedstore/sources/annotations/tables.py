@@ -211,8 +211,8 @@ class AnnotationTables:
         with temporary_folder() as folder:
             other = ""
             join = ""
-            if columns.types:
-                columns.write(folder / "columns.parquet")
+            if columns.columns:
+                columns.write_columns(folder / "columns.parquet")
                 other = ", c.* EXCLUDE (uri)"
                 join = f"LEFT JOIN read_parquet({quote_literal(folder / 'columns.parquet')}) c ON c.uri = {column_key}"
             self._con.execute(f"""

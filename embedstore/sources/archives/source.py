@@ -55,15 +55,10 @@ class ArchiveSource(LocationSource):
         self._listings = listings
         self._rules = rules
         self._without_split = ""  # the first archive with a file that is in no split
-        self._collected = CollectedColumns()
+        self._own_columns = self._collected = CollectedColumns()
         first = archives[0][1]
         self.description = first if len(archives) == 1 else f"{len(archives)} archives, first {first}"
         self.archives: tuple[str, ...] = tuple(path for _, path in archives)
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The columns of the sidecars; complete after a scan."""
-        return self._collected.types
 
     @property
     def notices(self) -> Sequence[str]:
@@ -78,10 +73,6 @@ class ArchiveSource(LocationSource):
         """Start a pass over the archives; one that cannot be read is a failure."""
         summary = ScanSummary()
         return Scan(self._entries(summary), summary)
-
-    def write_columns(self, parquet: Path) -> None:
-        """Write ``uri`` and the columns of the sidecars."""
-        self._collected.write(parquet)
 
     def _entries(self, summary: ScanSummary) -> Iterator[ImageRef | Failure]:
         """Yield the files of every archive, and why an archive cannot be read completely."""

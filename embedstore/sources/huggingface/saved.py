@@ -70,16 +70,11 @@ class SavedDataSet(LocationSource):
         self.description = self._folder
         self._splits = _saved_splits(Path(self._folder))
         self._use_splits, self._of_texts = splits, of_texts
-        self._collected = CollectedColumns()
+        self._own_columns = self._collected = CollectedColumns()
         self._left_out: dict[str, None] = {}
         self._plan = _plan(self._first_table(), column, self._folder, of_texts=of_texts)
         self.stated_columns = tuple(self._plan.roles.values())
         self.tables = ((f"{self._folder}/", column_fragment(self._plan.image)),)
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The columns of the rows; complete after a scan."""
-        return self._collected.types
 
     @property
     def notices(self) -> Sequence[str]:
@@ -89,10 +84,6 @@ class SavedDataSet(LocationSource):
     def scan(self) -> Scan:
         """Start a pass over the rows; a file that cannot be read is a failure."""
         return Scan(self._entries())
-
-    def write_columns(self, parquet: Path) -> None:
-        """Write ``uri`` and the columns of the rows."""
-        self._collected.write(parquet)
 
     def _first_table(self) -> pa.Table:
         """Return the first file that can be read; its columns are those of all."""

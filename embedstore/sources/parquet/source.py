@@ -114,15 +114,11 @@ class ParquetImages(LocationSource):
         self._by_path = {part.file.path: part for part in self._parts.values()}
         roles = {role: role for role in ROLE_COLUMNS if role in self._table.columns()}
         self._entries = TableEntries(self._table, roles=roles, path_of=self._path, collect_rows=options.collect_rows)
+        self._own_columns = self._entries
         self.stated_columns = tuple(roles)
         self._missing = MissingFiles(self.description, self._root or files[0].folder)
         fragment = column_fragment(column)
         self.tables = tuple((prefix, fragment) for prefix in [*(f"{path}#" for path in self._by_path), *covers])
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The user's own columns, name to DuckDB type."""
-        return self._entries.columns
 
     @property
     def notices(self) -> list[str]:
@@ -139,10 +135,6 @@ class ParquetImages(LocationSource):
     def scan(self) -> Scan:
         """Start a pass over the rows in order; no image is read."""
         return Scan(self._refs())
-
-    def write_columns(self, parquet: Path) -> None:
-        """Write ``uri`` as the store knows it and the other columns, typed."""
-        self._entries.write_columns(parquet)
 
     def _open(self, file: ParquetFile) -> _Part | None:
         """Return a file's rows; None, and a failure, if it cannot be read."""

@@ -14,12 +14,12 @@ from embedstore.media.extraction.kinds import PDF, VIDEO, ExtractionKind
 from embedstore.media.extraction.pictures import MAX_BYTES
 from embedstore.media.extraction.pool import extraction_pool
 from embedstore.sources.archives.member_uri import parse_member_uri
-from embedstore.sources.local_files import file_failure, read_file
+from embedstore.sources.local_files import existing_path, file_failure, read_file
 from embedstore.sources.parquet.row_uri import parse_row_uri
 from embedstore.sources.parts.part_uri import Moment, Page, PartUri
 from embedstore.sources.remote.filesystem import is_remote
 from embedstore.temporary import new_folder, remove
-from embedstore.types import FailureReason, existing_path
+from embedstore.types import FailureReason
 
 MAX_COPIES = 4  # of files that are not local, at once
 PICTURE_BYTES = MAX_BYTES  # what a page or frame counts as, whatever its file has

@@ -9,12 +9,13 @@ from pathlib import Path
 from embedstore.errors import EmbedstoreError, PluginError, SourceError, SourceNotFound
 from embedstore.sources.columns import CollectedColumns
 from embedstore.sources.folder_labels import sidecar_split
+from embedstore.sources.local_files import existing_path
 from embedstore.sources.plug_in.protocol import SourceItem, SourcePlugIn
 from embedstore.sources.plug_in.registry import owns_item, source_plug_in
 from embedstore.sources.source import LocationSource, Scan
 from embedstore.sources.uris import scheme_of
 from embedstore.text_form import clean_name
-from embedstore.types import Failure, FailureReason, ImageRef, existing_path
+from embedstore.types import Failure, FailureReason, ImageRef
 
 
 def open_plug_in(names: Sequence[str], *, labels: bool, splits: bool) -> PlugInSource | None:
@@ -62,23 +63,14 @@ class PlugInSource(LocationSource):
         self._plug_in = plug_in
         self._labels, self._splits = labels, splits
         self._names = [name if scheme_of(name) else _existing_file(name) for name in names]
-        self._collected = CollectedColumns()
+        self._own_columns = self._collected = CollectedColumns()
         self.description = self._names[0] if len(names) == 1 else f"{len(names)} sources, first {self._names[0]}"
         self.roots: tuple[str, ...] = tuple(name.rstrip("/") for name in self._names if scheme_of(name))
         self.tables: tuple[tuple[str, str], ...] = tuple((f"{n}#", "#") for n in self._names if not scheme_of(n))
 
-    @property
-    def columns(self) -> dict[str, str]:
-        """The columns of the items; complete after a scan."""
-        return self._collected.types
-
     def scan(self) -> Scan:
         """Start a pass over the items of every name."""
         return Scan(self._entries())
-
-    def write_columns(self, parquet: Path) -> None:
-        """Write ``uri`` and the columns of the items."""
-        self._collected.write(parquet)
 
     def _entries(self) -> Iterator[ImageRef | Failure]:
         """Yield the reference of every item; the second item of a uri is a failure."""

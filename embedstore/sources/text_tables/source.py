@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from embedstore.errors import BadManifest, ItemError
 from embedstore.sources.local_files import stat_file
@@ -48,14 +47,10 @@ class TextRows(LocationSource):
         roles = {role: c for role, c in column_roles(table.columns(), None, table.name).items() if role != "uri"}
         roles = {role: column for role, column in roles.items() if column != self._texts.column}
         self._entries = TableEntries(table, roles=roles, path_of=self._path)
+        self._own_columns = self._entries
         self.stated_columns = tuple(roles)
         self.tables = ((f"{self._file}#", text_fragment(self._texts.column, self._encoding)),)
         self._sizes = table.con.execute(f"SELECT {self._texts.sizes()} FROM given ORDER BY {ROW_COLUMN}").fetchnumpy()
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The user's own columns, name to DuckDB type."""
-        return self._entries.columns
 
     @property
     def notices(self) -> Sequence[str]:
@@ -74,10 +69,6 @@ class TextRows(LocationSource):
                 yield self._texts.text(row.row if row else -1)
             except ItemError as e:
                 yield Failure.from_ref(ref, e.reason, e.detail)
-
-    def write_columns(self, parquet: Path) -> None:
-        """Write ``uri`` and the user's own columns, typed."""
-        self._entries.write_columns(parquet)
 
     def _path(self, row: int, uri: str | None) -> str:
         """Return the uri of a row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,60 @@ from embedstore.storage.inbox.inbox import ATTRIBUTES, KNOWN, MISSING, Inbox, in
 from embedstore.storage.layout import Layout, quarantine_file
 
 
-def inbox_states(layout: Layout) -> list[dict[str, Any]]:
-    """Return facts on each plan of parts, as JSON values."""
+@dataclass(frozen=True)
+class PlanInfo:
+    """A plan of parts as ``info`` shows it.
+
+    Attributes:
+        space: the name of the space; its key where the plan cannot be read.
+        waiting: how many parts have a result that is not registered.
+        source: what is embedded.
+        parts: how many parts the plan has.
+        files: how many files they have.
+        registered: how many results were registered.
+        created: when the plan was made, UTC, ISO 8601.
+        inbox: the folder of a bucket for parts and results; "" for the folder of the store.
+        problem: why the plan cannot be read; "" if it can. Its source and its numbers are then empty and 0.
+    """
+
+    space: str
+    waiting: int
+    source: str = ""
+    parts: int = 0
+    files: int = 0
+    registered: int = 0
+    created: str = ""
+    inbox: str = ""
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; of a plan that cannot be read what is known."""
+        known = ("space", "waiting", "problem") if self.problem else [n for n in vars(self) if n != "problem"]
+        return {name: value for name, value in asdict(self).items() if name in known}
+
+
+def plan_states(layout: Layout) -> list[PlanInfo]:
+    """Return facts on each plan of parts."""
     return [_state(inbox) for inbox in inboxes(layout)]
 
 
-def _state(inbox: Inbox) -> dict[str, Any]:
-    """Return facts on one plan; a plan that cannot be read has a problem in place of them."""
-    facts: dict[str, Any] = {"space": inbox.space, "waiting": len({r.part for r in inbox.waiting()})}
+def _state(inbox: Inbox) -> PlanInfo:
+    """Return facts on one plan."""
+    waiting = len({r.part for r in inbox.waiting()})
     try:
         plan, bucket = inbox.read_plan(), inbox.bucket()
     except (StoreDamaged, StoreUnreadable) as e:
-        return facts | {"problem": str(e)}
-    return facts | {
-        "space": plan.space.name,
-        "source": plan.source.description,
-        "parts": len(plan.parts),
-        "files": plan.files,
-        "registered": len(reading.list_folder(inbox.folder, "*.registered")),
-        "created": plan.created,
-        "inbox": bucket.bucket.url if bucket else "",
-    }
+        return PlanInfo(inbox.space, waiting, problem=str(e))
+    return PlanInfo(
+        space=plan.space.name,
+        waiting=waiting,
+        source=plan.source.description,
+        parts=len(plan.parts),
+        files=plan.files,
+        registered=len(reading.list_folder(inbox.folder, "*.registered")),
+        created=plan.created,
+        inbox=bucket.bucket.url if bucket else "",
+    )
 
 
 @dataclass(frozen=True)

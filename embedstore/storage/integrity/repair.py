@@ -240,7 +240,7 @@ def _remove_unfinished_indexes(at: Layout) -> list[str]:
         unfinished = reading.list_folder(folder, "*.tmp")
         if not unfinished:
             continue
-        with suppress(StoreBusy), lock.writer_lock(folder / layout.INDEX_LOCK, "repair"):
+        with suppress(StoreBusy), lock.writer_lock(folder / layout.DERIVED_LOCK, "repair", wait=None):
             for path in unfinished:
                 path.unlink(missing_ok=True)
                 actions.append(f"{path.name}, an unfinished index, was removed")

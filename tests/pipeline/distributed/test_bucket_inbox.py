@@ -55,7 +55,7 @@ def check_rows(tmp_path, photos, url):
         assert work(address, part).result
         assert work(address, part).result == "", "a part with a result is not done again"
     (tmp_path / "elsewhere").rename(tmp_path / "s")
-    assert store.info().parts[0]["inbox"] == address
+    assert store.info().parts[0].inbox == address
     report = store.register()
     assert (report.new, report.torn, report.finished) == (3, [], True)
     assert comparable(store) == comparable(local)
@@ -234,13 +234,13 @@ def test_a_plan_whose_bucket_is_gone_can_be_replaced(bucket, tmp_path, photos):
 
 def test_weights_in_the_store_need_its_folder(bucket, tmp_path, photos):
     """A worker of a bucket does not see a checkpoint of the store, so the plan is refused and nothing is written."""
-    from embedstore.pipeline.distributed.plan_parts import _require_weights_outside
+    from embedstore.pipeline.distributed.plan_parts import require_weights_outside
 
     store = tiny_store(tmp_path / "s")
     record = store._session.space()
     object.__setattr__(record.recipe, "weights", "checkpoints/abc/weights.safetensors")
     with pytest.raises(BadBackbone, match="leave --inbox out, and let the workers see the folder of the store"):
-        _require_weights_outside(record)
+        require_weights_outside(record)
 
 
 def test_names_of_a_bucket(bucket):

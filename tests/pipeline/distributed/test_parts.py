@@ -215,11 +215,11 @@ def test_backup_info_and_repair_know_the_inbox(tmp_path, photos):
     es.work(tmp_path / "s", "1/3", progress=False)
     es.work(tmp_path / "s", "2/3", progress=False)
     (state,) = store.info().parts
-    assert (state["parts"], state["files"], state["waiting"], state["registered"]) == (3, 12, 2, 0)
+    assert (state.parts, state.files, state.waiting, state.registered) == (3, 12, 2, 0)
     store.backup(tmp_path / "copy")
     copy = es.open(tmp_path / "copy")
     assert copy.verify().ok
-    assert (copy.register().new, copy.info().parts[0]["registered"]) == (2, 2)
+    assert (copy.register().new, copy.info().parts[0].registered) == (2, 2)
     es.work(tmp_path / "copy", "3/3", progress=False)
     assert copy.register().finished
     inbox = Inbox(store._session.storage.layout, store.spaces[0].key)
@@ -312,7 +312,7 @@ def test_more_parts_than_files_are_one_file_each(tmp_path, photos):
     """No part is empty."""
     store = tiny_store(tmp_path / "s")
     assert store.plan_parts(photos, 400, progress=False).parts == 12
-    assert store.info().parts[0]["parts"] == 12
+    assert store.info().parts[0].parts == 12
 
 
 def test_a_store_without_new_files_needs_no_parts(tmp_path, photos):

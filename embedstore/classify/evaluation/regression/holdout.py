@@ -26,7 +26,6 @@ from embedstore.classify.metrics import MetricEstimate
 from embedstore.classify.metrics.regression import NumericReport, ordinal_report, regression_report
 from embedstore.classify.metrics.shares import accuracy_rows, share_interval
 from embedstore.errors import BadHead, LabelError
-from embedstore.types import Split
 
 if TYPE_CHECKING:
     from embedstore.classify.heads.regression.prediction_interval import PredictionInterval
@@ -84,7 +83,7 @@ def evaluate_numeric_head(
         n_leaks=first.split.n_leaks,
         n_unlabeled=data.n_unlabeled,
         n_unused_validation=first.n_unused_validation,
-        n_train_without_split=_count_without_split(data, first.split),
+        n_train_without_split=first.split.count_without_split(data),
         label_notes=data.label_notes,
         split_notes=() if settings.folds else first.split.notes,
         seed=settings.seed,
@@ -187,12 +186,6 @@ def _interval_report(rows: NumericPredictions, estimator: PredictionInterval, me
         groups=estimator.n_groups_,
         groups_needed=estimator.rows_needed,
     )
-
-
-def _count_without_split(data: Features, split: TrainTestSplit) -> int:
-    if split.name not in [s.value for s in Split]:
-        return 0
-    return sum(s is None for s in data.splits[split.train].tolist())
 
 
 def _fold_errors(rounds: Sequence[_Round]) -> tuple[float, ...]:
