@@ -21,7 +21,7 @@ class FailureReason(StrEnum):
     """Why an item could not be embedded: the ``reason`` column of ``failures``."""
 
     MISSING = "missing"  # listed, but absent (a dangling link, a manifest row)
-    UNREADABLE = "unreadable"  # the operating system reports an error: permission, I/O
+    UNREADABLE = "unreadable"  # the operating system reports an error: permission, I/O; tried again in every run
     UNREACHABLE = "unreachable"  # a server does not answer or refuses; tried again in every run
     NOT_A_FILE = "not_a_file"  # a FIFO, a socket, a device
     NOT_FOLLOWED = "not_followed"  # a link to a folder, which could form a loop

@@ -129,11 +129,15 @@ def advise(
     as_json: o.Json = False,
 ) -> None:
     """Recommend frozen features, a new head, or fine-tuning of the last or all layers, with the expected gain."""
+    from embedstore.reports.evaluation_text import leak_headline
+
     a = es.open(store, device=device, allow_code=allow_code).advise(label, space=space, where=where, seed=seed)
     facts = a.to_json()
     if as_json:
         console.print_json(facts)
         return
+    if leak := leak_headline(a.leak):
+        console.print_line(leak)
     low, high = facts["expected_gain"]
     console.print_line(f"{facts['strategy']}: `{facts['command']}`")
     console.print_line(f"expected gain in accuracy: {low:.3f} to {high:.3f}")

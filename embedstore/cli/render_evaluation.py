@@ -110,6 +110,8 @@ def print_retrieval(report: RetrievalReport, output: Sequence[Path], as_json: bo
     if as_json:
         console.print_json(report.to_json())
         return
+    if leak := retrieval_text.retrieval_leak(report):
+        console.print_line(leak)
     console.print_line(f"{retrieval_text.retrieval_title(report)}, {report.seconds:.2f} s")
     for d in report.directions:
         console.print_line()

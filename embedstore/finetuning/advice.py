@@ -16,6 +16,7 @@ from embedstore.classify import heads
 from embedstore.classify.data.features import Features
 from embedstore.classify.data.splits import train_test_split
 from embedstore.classify.evaluation.holdout import evaluate_head
+from embedstore.classify.evaluation.leaks import LeakedScore
 from embedstore.classify.evaluation.learning_curve import LearningCurveSettings, learning_curve
 from embedstore.classify.evaluation.settings import EvaluationSettings
 from embedstore.errors import LabelError
@@ -132,6 +133,7 @@ class FinetuningAdvice(OneRow):
         train_accuracy: the accuracy of the probe on its own training items.
         last_doubling_gain: accuracy with all labels minus that with half of them; None where half cannot be drawn.
         expected_gain: range of accuracy that may be expected.
+        leak: the accuracy on held-out items with and without a near-duplicate in training; None if none has one.
         notes: what was left out, and what a person should know about labels and sides of the split, one sentence each.
     """
 
@@ -146,6 +148,7 @@ class FinetuningAdvice(OneRow):
     train_accuracy: float
     last_doubling_gain: float | None
     expected_gain: tuple[float, float]
+    leak: LeakedScore | None
     notes: tuple[str, ...]
 
     @property
@@ -185,6 +188,7 @@ class FinetuningAdvice(OneRow):
                 "damaged_images": self.domain.low_quality_fraction,
                 "images_looked_at": self.domain.n_images,
                 "accuracy": list(self.accuracy),
+                "leak": self.leak and self.leak.to_json(),
                 "training_accuracy": self.train_accuracy,
                 "gain_of_the_last_doubling": self.last_doubling_gain,
             },
@@ -234,6 +238,7 @@ def advise(data: Features, label: str, domain: DomainDifference, *, seed: int = 
         train_accuracy=float((predicted.astype(str) == train.y.astype(str)).mean()),
         last_doubling_gain=_last_doubling_gain(data, median, probe.accuracy, seed),
         expected_gain=(round(low * error, 4), round(high * error, 4)),
+        leak=probe.leak,
         notes=(*data.notes, *probe.split_notes),
     )
 

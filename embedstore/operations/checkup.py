@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -121,10 +122,21 @@ class _Checkup:
         """Report items that could not be embedded."""
         with self.session.storage.catalog.read() as con:
             reasons = counts.table_counts(con)["failure_reasons"]
+            source = faults.failed_source(con)
         if reasons:
-            shown = ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
-            text = f"{sum(reasons.values()):,} {self.space.space.modality.plural} could not be embedded: {shown}"
-            yield Finding("failures", 2, sum(reasons.values()), text, self._command("failures"))
+            count, shown = sum(reasons.values()), ", ".join(f"{n:,} {reason}" for reason, n in reasons.items())
+            plural = self.space.space.modality.plural
+            things = counted(count, plural.removesuffix("s"), plural)
+            text = f"{things} could not be embedded: {shown}; repair or delete the files, then embed them again"
+            yield Finding("failures", 2, count, text, self._command("failures"), cure=self._embed_again(source))
+
+    def _embed_again(self, source: str | None) -> str:
+        """Return the command that embeds a source again; empty where a command line cannot name it."""
+        if source is None:
+            return ""
+        is_file = self._shows_pictures and Path(source).is_file()  # a table of texts needs the name of its column
+        can_name = is_file or Path(source).is_dir() or "://" in source
+        return self._command(f"embed {shlex.quote(source)}") if can_name else ""
 
     def _label_conflicts(self) -> Iterator[Finding]:
         """Report files of equal bytes with different labels."""

@@ -23,8 +23,9 @@ from embedstore.media.image.gray_thumbnails import gray_thumbnail
 from embedstore.operations.near_duplicate_check import IMAGES_AT_ONCE, encode_images, half_size, saved_again
 from embedstore.operations.session import Session
 from embedstore.search.duplicates import choose_threshold
-from embedstore.search.picture_match import crop_scores, local_contrast, match_scores
-from embedstore.search.pixel_limit import least_crop_score, same_picture_limit
+from embedstore.search.picture_match import local_contrast
+from embedstore.search.pixel_limit import NEIGHBORS, look_alikes, same_picture_limit
+from embedstore.search.same_picture import compare_pictures
 from embedstore.search.space_rows import MatchingRows
 from embedstore.sources.locations import read_item
 from embedstore.space import Preprocess
@@ -126,7 +127,7 @@ def measure_copy_errors(
         if seen is None or len(seen) < 2:
             raise LabelError("fewer than two images of the items can be read; bring the files back to measure errors")
         others = _other_cosines(matching, seed)
-        shares = [*_cosine_shares(_COSINE, seen, others, chosen), *_pixel_shares(seen)]
+        shares = [*_cosine_shares(_COSINE, seen, others, chosen), *_pixel_shares(seen, len(matching))]
         measured = seen.half(0).measured_threshold() if len(seen) >= _MIN_IMAGES else None
         if measured is not None:
             shares += _cosine_shares(_MEASURED, seen.half(1), others, measured)
@@ -143,10 +144,12 @@ class CopiedImages:
     Attributes:
         thumbnails: the thumbnails of the images, then of the copies of each kind: ``(N, side, side)`` each.
         cosines: the cosines of each image with its copy, ``(N,)`` for each kind.
+        vectors: float32 ``(N, D)``, the images as the network sees them.
     """
 
     thumbnails: tuple[NDArray[Any], ...]
     cosines: tuple[NDArray[np.float32], ...]
+    vectors: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.thumbnails[0])
@@ -161,17 +164,18 @@ class CopiedImages:
                 copies = [copy(image) for image in some]
                 thumbnails.append(_thumbnails(copies))
                 cosines.append((original * encode_images(backbone, copies, preprocess)).sum(axis=1))
-            parts.append((thumbnails, cosines))
+            parts.append((thumbnails, cosines, [original]))
         if not parts:
             return None
-        together = [
+        thumbnails_of_kinds, cosines_of_kinds, vectors = [
             tuple(np.concatenate(kind) for kind in zip(*lists, strict=True)) for lists in zip(*parts, strict=True)
         ]
-        return cls(*together)
+        return cls(thumbnails_of_kinds, cosines_of_kinds, vectors[0])
 
     def half(self, start: int) -> CopiedImages:
         """Return every second image."""
-        return CopiedImages(tuple(t[start::2] for t in self.thumbnails), tuple(c[start::2] for c in self.cosines))
+        thumbnails, cosines = (tuple(kind[start::2] for kind in kinds) for kinds in (self.thumbnails, self.cosines))
+        return CopiedImages(thumbnails, cosines, self.vectors[start::2])
 
     def measured_threshold(self) -> float:
         """Return the cosine that ``FOUND_COPIES`` of the copies of whole images reach, rounded down."""
@@ -191,10 +195,15 @@ def _cosine_shares(way: str, seen: CopiedImages, others: NDArray[np.float32], th
         yield _share(kind, way, cosines >= threshold)
 
 
-def _pixel_shares(seen: CopiedImages) -> Iterator[PairShare]:
-    """Yield the share of each kind of pair whose pixels show one picture; other pairs are of the images themselves."""
+def _pixel_shares(seen: CopiedImages, count: int) -> Iterator[PairShare]:
+    """Yield the share of each kind of pair whose pixels show one picture; other pairs are of the images themselves.
+
+    Args:
+        seen: the images and their copies.
+        count: how many images the store has, of which these are a sample.
+    """
     images, *copies = seen.thumbnails
-    least = _least_score(images)
+    least = _least_score(seen, count)
     for kind, thumbnails in zip(_COPIES, copies, strict=True):
         yield _share(kind, _PIXELS, _same_picture(images, thumbnails, least))
     half = len(images) // 2
@@ -216,19 +225,18 @@ def _other_cosines(matching: MatchingRows, seed: int) -> NDArray[np.float32]:
     return np.concatenate([(read_rows(a) * read_rows(b)).sum(axis=1) for a, b in (block.T for block in blocks)])
 
 
-def _least_score(thumbnails: NDArray[Any]) -> float:
-    """Return the least score of pixels that show one picture, as in a collection of these images."""
-    contrast = local_contrast(thumbnails)
-    none = np.empty(0, np.int64)
-    return same_picture_limit(contrast, np.ones(len(thumbnails), np.bool_), (none, none))
+def _least_score(seen: CopiedImages, count: int) -> float:
+    """Return the least score of pixels that show one picture, as in the collection of which the images are a sample."""
+    alike = look_alikes(seen.vectors, round(NEIGHBORS * min(1, len(seen) / count)))
+    return same_picture_limit(local_contrast(seen.thumbnails[0]), np.ones(len(seen), np.bool_), alike)
 
 
 def _same_picture(images: NDArray[Any], others: NDArray[Any], least: float) -> NDArray[np.bool_]:
     """Return whether the pixels of each pair show one picture, or a part of it."""
     thumbnails = np.concatenate([images, others])
-    one, other = np.arange(len(images)), np.arange(len(images)) + len(images)
-    same = match_scores(local_contrast(thumbnails), one, other) >= least
-    return np.asarray(same | (crop_scores(thumbnails, one, other) >= least_crop_score(least)))
+    pairs = (np.arange(len(images)), np.arange(len(images)) + len(images))
+    rank = np.ones(len(images), np.float32)
+    return compare_pictures(thumbnails, local_contrast(thumbnails), pairs, rank, least).is_same
 
 
 def _sample(session: Session, matching: MatchingRows, max_images: int, seed: int) -> Iterator[Image.Image]:

@@ -156,9 +156,13 @@ class EmbedPlan:
         return kept
 
     def mark_missing(self, writer: Writer) -> int:
-        """Mark the items whose files were not found as not present, and return how many there are."""
+        """Mark the items whose files were not found as not present, and return how many there are.
+
+        Failures of files that are gone are forgotten.
+        """
         embedding.remove_missing_items(self._con, self._missing.claimed())
         with writer.transaction() as con:
+            embedding.forget_gone_failures(con)
             notices = embedding.mark_missing(con)
         writer.notify(notices)
         return embedding.missing_count(self._con)
@@ -206,7 +210,9 @@ def build_plan(
                 first = counts["new"] + counts["known"]
                 new, known = embedding.add_scan_failures(con, failures, decoder=decoder_version, first=first)
                 counts.update(new=new, known=known)
-        embedding.find_missing_items(con, source.roots, source.archives, source.tables, modality=modality)
+        embedding.find_missing_items(
+            con, source.roots, source.archives, source.tables, modality=modality, decoder=decoder_version
+        )
         known_contents, missing = np.empty(0, "S16"), MissingItems(np.empty(0, "S16"), np.empty(0, np.int64))
         if counts["todo"]:
             known_contents = embedding.known_contents(con, space)

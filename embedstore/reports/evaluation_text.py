@@ -26,6 +26,7 @@ _METRIC_NAMES = {
     MetricName.ACCURACY.value: "accuracy",
     MetricName.AVERAGE_PRECISION.value: "mean average precision",
     NumericMetric.MAE.value: "mean absolute error",
+    "R@1": "R@1",
 }
 
 
@@ -206,8 +207,11 @@ def leak_score(leak: LeakedScore, score: float | None) -> str:
 def leak_count(leak: LeakedScore) -> str:
     """Return how many held-out items have a near-duplicate in training, in words."""
     identical = f" ({leak.n_identical} identical)" if leak.n_identical else ""
-    effect = ", which was left out of training" if leak.dropped else ""
     total = leak.n_near + leak.n_other
+    if leak.metric == "R@1":
+        queries = counted(total, "query", "queries")
+        return f"{leak.n_near} of {queries} have a near copy in the gallery{identical}, which is no candidate"
+    effect = ", which was left out of training" if leak.dropped else ""
     return f"{leak.n_near} of {counted(total, 'held-out item')} have a near copy in training{identical}{effect}"
 
 

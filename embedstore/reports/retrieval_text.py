@@ -7,7 +7,7 @@ import html
 from embedstore.classify.retrieval.report import RetrievalDirection, RetrievalReport
 from embedstore.reports import slice_text
 from embedstore.reports.evaluation_page import page, render_notes, render_table
-from embedstore.reports.evaluation_text import TextTable, interval
+from embedstore.reports.evaluation_text import TextTable, interval, leak_headline
 from embedstore.reports.html_page import paragraph
 from embedstore.wording import counted
 
@@ -15,6 +15,11 @@ from embedstore.wording import counted
 def retrieval_title(report: RetrievalReport) -> str:
     """Return what is relevant, in which space."""
     return f"retrieval in space {report.space}: relevant is {report.relevance}"
+
+
+def retrieval_leak(report: RetrievalReport) -> str | None:
+    """Return how many queries have a near-duplicate in the gallery, and their R@1; None where none has one."""
+    return next((leak for d in report.directions if (leak := leak_headline(d.leak))), None)
 
 
 def direction_summary(report: RetrievalReport, d: RetrievalDirection) -> str:
@@ -78,4 +83,4 @@ def retrieval_page(report: RetrievalReport) -> str:
         if d.slices is not None:
             parts += [paragraph(slice_title(d)), render_table(slice_text.slice_table(d.slices))]
             parts.append(render_notes(slice_text.slice_notes(d.slices)))
-    return page(retrieval_title(report), parts)
+    return page(retrieval_title(report), parts, leak=retrieval_leak(report))

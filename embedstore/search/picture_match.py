@@ -1,4 +1,4 @@
-"""Whether two images show one picture, from their gray thumbnails.
+"""Where two gray thumbnails match, and how well.
 
 The score of two thumbnails is the correlation of their local contrast, the highest of all shifts by up to two pixels
 and of both mirrored and not. Local contrast is what is left of a thumbnail without its slow changes of brightness,
@@ -13,10 +13,6 @@ from numpy.typing import NDArray
 
 from embedstore.media.image.gray_thumbnails import SIDE
 
-SAME_PICTURE = 0.7
-"""Score of two images of one picture: 99.5% of 400 photos of 32 by 32 pixels reach it that were cropped to 93 to 100%,
-made 15% brighter or darker and saved again, and about 20 of those 12,000 pairs of CIFAR-10 that look most alike and are
-not of one shot."""
 _FINE, _COARSE = 0.7, 3.0  # pixels, the widths of the two Gaussian filters
 _NOISE = 9.0  # gray levels squared: less spread than this is noise of JPEG
 _SHIFT = 2
@@ -27,32 +23,56 @@ _EDGE = 1  # pixels at the border of a crop that are not compared
 Array = NDArray[np.float32]
 
 
+MATCH = np.dtype(
+    [("score", "f4"), ("side", "i2"), ("top", "i2"), ("left", "i2"), ("is_mirrored", "?"), ("is_swapped", "?")]
+)
+"""How two thumbnails match: the second one, mirrored or not and ``side`` pixels large, is in the first one with its
+upper left corner at (``left``, ``top``); the first one is in the second one where they are swapped."""
+
+
 def local_contrast(thumbnails: NDArray[np.uint8]) -> NDArray[np.float16]:
     """Return the local contrast of thumbnails, float16 ``(N, H, W)``."""
     contrast = np.empty(thumbnails.shape, np.float16)
     for begin in range(0, len(thumbnails), _BLOCK):
-        contrast[begin : begin + _BLOCK] = _contrast(thumbnails[begin : begin + _BLOCK].astype(np.float32))
+        contrast[begin : begin + _BLOCK] = contrast_of(thumbnails[begin : begin + _BLOCK].astype(np.float32))
     return contrast
 
 
-def match_scores(contrast: NDArray[np.float16], a: NDArray[np.int64], b: NDArray[np.int64]) -> Array:
-    """Return the score of each pair of thumbnails, float32 ``(P,)`` in [-1, 1].
+def contrast_of(images: Array, fine: float = _FINE, coarse: float = _COARSE) -> Array:
+    """Return the local contrast of images, float32 ``(N, H, W)``.
+
+    Args:
+        images: gray levels, float32 ``(N, H, W)``.
+        fine: width in pixels of the Gaussian filter that removes noise.
+        coarse: width in pixels of the one that removes what changes slowly.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    wide = (0, coarse, coarse)
+    detail = gaussian_filter(images, (0, fine, fine)) - gaussian_filter(images, wide)
+    spread = gaussian_filter(detail * detail, wide)
+    return np.asarray(detail / np.sqrt(spread + _NOISE), np.float32)
+
+
+def whole_matches(contrast: NDArray[np.float16], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.void]:
+    """Return how each pair of thumbnails matches as a whole, ``MATCH`` ``(P,)``; scores are in [-1, 1].
 
     Args:
         contrast: local contrast of all thumbnails.
         a: int64 ``(P,)``, the one thumbnail of each pair.
         b: int64 ``(P,)``, the other.
     """
-    scores = np.empty(len(a), np.float32)
+    matches = np.zeros(len(a), MATCH)
     order = np.argsort(a, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(a[order])) + 1):
         if len(rows):
-            scores[rows] = _best(contrast[a[rows[0]]].astype(np.float32), contrast[b[rows]].astype(np.float32))
-    return scores
+            others = contrast[b[rows]].astype(np.float32)
+            matches[rows] = _best_places(contrast[a[rows[0]]].astype(np.float32), others, _SHIFT)
+    return matches
 
 
-def crop_scores(thumbnails: NDArray[np.uint8], a: NDArray[np.int64], b: NDArray[np.int64]) -> Array:
-    """Return how well one thumbnail of each pair is a part of the other, float32 ``(P,)`` in [-1, 1].
+def crop_matches(thumbnails: NDArray[np.uint8], a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.void]:
+    """Return how one thumbnail of each pair matches a part of the other, ``MATCH`` ``(P,)``.
 
     Parts of 70% to 92% of the sides are tried at every place, mirrored and not.
 
@@ -62,51 +82,51 @@ def crop_scores(thumbnails: NDArray[np.uint8], a: NDArray[np.int64], b: NDArray[
         b: int64 ``(P,)``, the other.
     """
     whole = local_contrast(thumbnails).astype(np.float32)
-    parts = [_contrast(_shrunk(thumbnails, round(scale * SIDE))) for scale in _CROP_SCALES]
-    scores = np.full(len(a), -1, np.float32)
-    for part in parts:
-        side = slice(_EDGE, part.shape[1] - _EDGE)
+    best = np.zeros(len(a), MATCH)
+    best["score"] = -1
+    for scale in _CROP_SCALES:
+        parts = contrast_of(_shrunk(thumbnails, round(scale * SIDE)))
         for i, (one, other) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
-            first = _best_place(whole[one], part[other][side, side])
-            scores[i] = max(scores[i], first, _best_place(whole[other], part[one][side, side]))
-    return scores
+            for is_swapped, (image, part) in enumerate(((one, other), (other, one))):
+                match = _best_places(whole[image], parts[part : part + 1], _EDGE)
+                if match["score"][0] > best["score"][i]:
+                    match["is_swapped"] = is_swapped
+                    best[i] = match[0]
+    return best
 
 
-def _best(image: Array, others: Array) -> Array:
-    """Return the best correlation of one image with each of some others, shifted and mirrored."""
-    inner = slice(_SHIFT, SIDE - _SHIFT)
-    centers = others[:, inner, inner]
-    templates = _normalized(np.concatenate([centers, centers[:, :, ::-1]]).reshape(2 * len(others), -1))
-    best = (templates @ _windows(image, centers.shape[1]).T).max(axis=1)
-    return np.asarray(np.maximum(best[: len(others)], best[len(others) :]))
+def _best_places(image: Array, others: Array, edge: int) -> NDArray[np.void]:
+    """Return how each of some others matches in an image, at any place, mirrored and not, ``MATCH`` ``(M,)``.
 
-
-def _best_place(image: Array, part: Array) -> float:
-    """Return the best correlation of a part with an image, at any place, mirrored or not."""
-    templates = _normalized(np.stack([part, part[:, ::-1]]).reshape(2, -1))
-    return float((templates @ _windows(image, part.shape[0]).T).max())
+    Args:
+        image: local contrast, ``(H, W)``.
+        others: local contrast of the same size or less, ``(M, h, h)``.
+        edge: pixels at the border of the others that are not compared.
+    """
+    count, side = others.shape[:2]
+    centers = others[:, edge : side - edge, edge : side - edge]
+    templates = normalized_rows(np.concatenate([centers, centers[:, :, ::-1]]).reshape(2 * count, -1))
+    windows = _windows(image, side - 2 * edge)
+    scores = (templates @ windows.T).reshape(2, count, -1).transpose(1, 0, 2).reshape(count, -1)
+    best = scores.argmax(axis=1)
+    is_mirrored, place = np.divmod(best, len(windows))
+    top, left = np.divmod(place, len(image) - (side - 2 * edge) + 1)
+    matches = np.zeros(count, MATCH)
+    matches["score"], matches["side"], matches["is_mirrored"] = scores[np.arange(count), best], side, is_mirrored
+    matches["top"], matches["left"] = top - edge, left - edge
+    return matches
 
 
 def _windows(image: Array, side: int) -> Array:
     """Return the square windows of an image, normalized, float32 ``(windows, side * side)``."""
-    return _normalized(sliding_window_view(image, (side, side)).reshape(-1, side * side))
+    return normalized_rows(sliding_window_view(image, (side, side)).reshape(-1, side * side))
 
 
-def _normalized(rows: Array) -> Array:
+def normalized_rows(rows: Array) -> Array:
     """Return rows with mean 0 and length 1; a constant row becomes 0."""
     centered = rows - rows.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centered, axis=1, keepdims=True)
     return np.asarray(centered / np.where(length > 1e-3, length, np.inf), np.float32)
-
-
-def _contrast(images: Array) -> Array:
-    """Return the local contrast of images, float32 ``(N, H, W)``."""
-    from scipy.ndimage import gaussian_filter
-
-    coarse = (0, _COARSE, _COARSE)
-    detail = gaussian_filter(images, (0, _FINE, _FINE)) - gaussian_filter(images, coarse)
-    spread = gaussian_filter(detail * detail, coarse)
-    return np.asarray(detail / np.sqrt(spread + _NOISE), np.float32)
 
 
 def _shrunk(thumbnails: NDArray[np.uint8], side: int) -> Array:

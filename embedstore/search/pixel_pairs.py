@@ -12,11 +12,9 @@ from embedstore.classify.data.self_join import nearest_pairs
 from embedstore.search.index.kmeans import UnitRowReader
 from embedstore.search.index.self_join import BLOCK_ROWS, Pairs
 from embedstore.search.index.short_rows import short_rows
-from embedstore.search.picture_match import crop_scores, local_contrast, match_scores
-from embedstore.search.pixel_limit import SAME_CROP, least_crop_score, same_picture_limit
-
-NEIGHBORS = 20  # nearest contents of each: of 286 twins in CIFAR-10, 261 are among the twenty nearest in one space
-MAX_CROP_CHECKS = 5000  # the most similar candidates that are checked for crops; a check takes about 2 ms
+from embedstore.search.picture_match import local_contrast
+from embedstore.search.pixel_limit import NEIGHBORS, look_alikes, same_picture_limit
+from embedstore.search.same_picture import ComparedPictures, compare_pictures
 
 Thumbnails = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # (N, 32, 32), and which could be read
 ThumbnailReader = Callable[[NDArray[np.int64]], Thumbnails]  # of contents by number
@@ -69,46 +67,37 @@ def check_pairs(read_rows: UnitRowReader, count: int, read_thumbnails: Thumbnail
         limit: least cosine of a pair where an image cannot be read.
     """
     with short_rows(read_rows, count) as short:
-        found = nearest_pairs(short, NEIGHBORS)
-    a, b, cosine = found.a, found.b, _cosines(read_rows, found.a, found.b)
-    contents, place = np.unique(np.concatenate([a, b]), return_inverse=True)
-    one, other = place[: len(a)], place[len(a) :]
+        found, alike = nearest_pairs(short, NEIGHBORS), look_alikes(short)
+    pairs = (found.a, found.b, _cosines(read_rows, found.a, found.b))
+    contents, place = np.unique(np.concatenate([*pairs[:2], *alike]), return_inverse=True)
+    one, other, *alike_places = np.split(place, np.cumsum([len(found), len(found), len(alike[0])]))
     thumbnails, is_read = read_thumbnails(contents)
     contrast = local_contrast(thumbnails)
-    pixels = match_scores(contrast, one, other)
-    can_check = is_read[one] & is_read[other]
-    least = same_picture_limit(contrast, is_read, (one, other))
-    same = can_check & (pixels >= least)
-    crops = _crops(thumbnails, one, other, cosine, can_check & ~same)
-    is_crop = crops >= least_crop_score(least)
-    pixels = np.where(can_check, np.maximum(pixels, np.where(is_crop, crops, -1)), np.nan).astype(np.float32)
-    accepted = same | is_crop | (~can_check & (cosine >= limit))
+    least = same_picture_limit(contrast, is_read, (alike_places[0], alike_places[1]))
+    is_readable = is_read[one] & is_read[other]
+    rows = np.flatnonzero(is_readable)
+    compared = compare_pictures(thumbnails, contrast, (one[rows], other[rows]), pairs[2][rows], least)
+    return _checked(pairs, is_readable, compared, limit, int((~is_read).sum()), least)
+
+
+def _checked(
+    pairs: Pairs, is_readable: NDArray[np.bool_], compared: ComparedPictures, limit: float, unread: int, least: float
+) -> CheckedPairs:
+    """Return the pairs that show one picture, and those of a high cosine where an image could not be read."""
+    pixels, is_same = np.full(len(pairs[0]), np.nan, np.float32), np.zeros(len(pairs[0]), np.bool_)
+    pixels[is_readable], is_same[is_readable] = compared.score, compared.is_same
+    is_near = pairs[2] >= limit
     check = PixelCheck(
-        candidates=len(a),
-        same=int((same | is_crop).sum()),
-        crops=int(is_crop.sum()),
-        different=int((can_check & ~accepted & (cosine >= limit)).sum()),
-        unread=int((~is_read).sum()),
+        candidates=len(pixels),
+        same=int(is_same.sum()),
+        crops=int(compared.is_crop.sum()),
+        different=int((is_readable & ~is_same & is_near).sum()),
+        unread=unread,
         least_score=round(least, 4),
     )
+    accepted = is_same | (~is_readable & is_near)
+    a, b, cosine = pairs
     return CheckedPairs((a[accepted], b[accepted], cosine[accepted]), pixels[accepted], check)
-
-
-def _crops(
-    thumbnails: NDArray[np.uint8],
-    a: NDArray[np.int64],
-    b: NDArray[np.int64],
-    cosine: NDArray[np.float32],
-    may_be: NDArray[np.bool_],
-) -> NDArray[np.float32]:
-    """Return the crop scores of the most similar of some pairs; -1 for pairs that are not checked, or no crops."""
-    scores = np.full(len(a), -1, np.float32)
-    rows = np.flatnonzero(may_be)
-    rows = rows[np.argsort(-cosine[rows], kind="stable")[:MAX_CROP_CHECKS]]
-    checked, place = np.unique(np.concatenate([a[rows], b[rows]]), return_inverse=True)
-    found = crop_scores(thumbnails[checked], place[: len(rows)], place[len(rows) :])
-    scores[rows] = np.where(found >= SAME_CROP, found, -1)
-    return scores
 
 
 def _cosines(read_rows: UnitRowReader, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float32]:

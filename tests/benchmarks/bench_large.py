@@ -1,9 +1,9 @@
 """Verbs at the size of large stores: wall time, processor time and the most anonymous memory.
 
-``python -m tests.benchmarks.bench_large FOLDER [ROWS …] [--verbs export knn probe duplicates]`` writes ROWS vectors of 512
-numbers (``corpus``) and a Parquet table of names and of labels by a noisy linear rule, imports them, and runs the verbs on
-the store, each in a process of its own. What a process imports is part of its time. Beside import and export stands the
-time of writing as many bytes to the same disk.
+``python -m tests.benchmarks.bench_large FOLDER [ROWS …] [--verbs export knn probe duplicates]`` writes ROWS vectors of
+512 numbers (``corpus``) and a Parquet table of names and of labels by a noisy linear rule, imports them, and runs the
+verbs on the store, each in a process of its own. What a process imports is part of its time. Beside import and export
+stands the time of writing as many bytes to the same disk.
 """
 
 from __future__ import annotations

@@ -143,6 +143,31 @@ def test_copies_and_groups_are_neither_found_nor_missed(tmp_path):
     assert found.near_duplicate_thresholds == {"numbers": 0.99}
 
 
+def test_near_copies_of_queries_in_the_gallery_come_before_the_figures(tmp_path, capsys):
+    """Of 40 test queries 15 have a near copy in training, 5 of them an equal one: in text, JSON and on the page."""
+    X, y = clusters(120, 3, noise=3)
+    X[80:95], y[80:95] = X[:15] * (1 + 0.03 * np.random.default_rng(0).normal(size=X[:15].shape)), y[:15]
+    X[80:85] = X[:5]
+    split = ["train"] * 80 + ["test"] * 40
+    store = store_of(tmp_path / "s", X, label=y, split=split)
+    options = {"queries": "test", "near_duplicate_threshold": 0.99}
+    d = store.retrieval("label", **options).directions[0]
+    leak = d.leak
+    assert (leak.n_near, leak.n_identical, leak.n_other, leak.dropped) == (15, 5, 25, True)
+    assert (15 * leak.score_near + 25 * leak.score_other) / 40 == pytest.approx(d.scores["R@1"].value)
+    assert store.retrieval("label", near_duplicate_threshold=0.99).directions[0].leak is None, "each item in turn"
+    assert store.retrieval("label", queries="test", near_duplicates="ignore").directions[0].leak is None
+    line = "15 of 40 queries have a near copy in the gallery (5 identical), which is no candidate: R@1 "
+    command = ["retrieval", str(store.path), "--queries", "test", "--near-duplicate-threshold", "0.99"]
+    run([*command, "-o", str(tmp_path / "r.html")])
+    assert capsys.readouterr().out.startswith(line)
+    page = (tmp_path / "r.html").read_text()
+    assert page.index(line) < page.index("<h1>")
+    run([*command, "--json"])
+    stated = json.loads(capsys.readouterr().out)["directions"][0]["leak"]
+    assert (stated["n_near"], stated["R@1_near"]) == (15, leak.score_near)
+
+
 def test_several_labels_need_one_in_common(tmp_path):
     """An item is relevant if it shares a label."""
     X = np.eye(3, 3, dtype=np.float32) + 0.5

@@ -53,6 +53,23 @@ def test_frozen_features_are_recommended_where_the_probe_makes_no_errors(tmp_pat
     assert any("not worth the time" in r for r in advice.reasons)
 
 
+def test_near_copies_across_the_split_come_before_the_advice(tmp_path, capsys):
+    """Of 100 held-out items 40 are copies of training items: the first line of the text says so, and the JSON."""
+    X, y = clusters(300, 2, noise=4.0)
+    X[200:240], y[200:240] = X[:40] + 0.01, y[:40]
+    store = store_of(tmp_path / "s", X, label=y, split=["train"] * 200 + ["test"] * 100)
+    advice = store.advise("label")
+    assert (advice.leak.n_near, advice.leak.n_other) == (40, 60)
+    with pytest.raises(SystemExit, match="0"):
+        main(["advise", str(store.path)])
+    assert capsys.readouterr().out.startswith("40 of 100 held-out items have a near copy in training")
+    with pytest.raises(SystemExit, match="0"):
+        main(["advise", str(store.path), "--json"])
+    figures = json.loads(capsys.readouterr().out)["figures"]
+    assert figures["leak"]["accuracy_near"] == advice.leak.score_near
+    assert advise(features(tmp_path / "none", 100, 4.0), "label", SIMILAR).leak is None
+
+
 def test_damaged_images_count_as_a_different_domain(tmp_path):
     """Half of the images are low-quality JPEGs: the table says all layers, and the command tunes the first blocks."""
     advice = advise(

@@ -139,7 +139,8 @@ def test_the_verb_prints_and_writes_the_findings(folder, tmp_path, capfd):
 def test_the_cures_correct_what_was_found(folder, tmp_path):
     """After the commands of the page, run as they are printed, nothing that a command can correct is found again."""
     path = shutil.copytree(folder / "s", tmp_path / "s")
-    cures = [f.cure for f in open(path).checkup().findings if f.cure and "label-review" not in f.cure]
+    found = [f for f in open(path).checkup().findings if f.cure and "label-review" not in f.cure]
+    cures = [f.cure for f in found if f.check != "failures"]
     assert {shlex.split(cure)[1] for cure in cures} == {"duplicates", "edit", "delete"}
     for cure in cures:
         with pytest.raises(SystemExit, match="0"):
@@ -147,6 +148,31 @@ def test_the_cures_correct_what_was_found(folder, tmp_path):
     left = {f.check for f in open(path).checkup().findings if "label-review" not in f.cure}
     assert left <= {"failures"}
     assert open(path).info().items == 20 + 3 - 2 - 1
+
+
+@pytest.mark.parametrize("how", ["repaired", "deleted"])
+def test_failures_are_gone_once_their_files_are_and_the_source_is_embedded_again(folder, tmp_path, how, capfd):
+    """The finding counts the reasons and names both commands; after the second one it is found no more."""
+    photos = shutil.copytree(folder / "photos", tmp_path / "my photos")
+    (photos / "train" / "cat" / "empty.png").touch()
+    store = create(tmp_path / "my store", "tiny")
+    store.embed(photos)
+    (finding,) = (f for f in store.checkup().findings if f.check == "failures")
+    assert finding.text == (
+        "2 images could not be embedded: 1 corrupt, 1 empty; repair or delete the files, then embed them again"
+    )
+    with pytest.raises(SystemExit, match="0"):
+        main(shlex.split(finding.command)[1:])
+    assert capfd.readouterr().out.count(".png") == 2
+    for path in (photos / "train" / "dog" / "broken.png", photos / "train" / "cat" / "empty.png"):
+        if how == "deleted":
+            path.unlink()
+        else:
+            natural_image(len(path.name)).save(path)
+    with pytest.raises(SystemExit, match="0"):
+        main(shlex.split(finding.cure)[1:])
+    assert [f for f in open(tmp_path / "my store").checkup().findings if f.check == "failures"] == []
+    assert open(tmp_path / "my store").info().items == (23 if how == "deleted" else 25)
 
 
 def test_a_command_for_many_items_says_that_it_lists_some():

@@ -54,7 +54,8 @@ def test_the_threshold_moves_the_cosine_alone(store):
 def test_the_measured_cosine_is_the_one_that_95_percent_of_the_copies_reach():
     """By hand: 60 copies of 20 images have the cosines 0.41 to 1.00, and the third lowest is 0.43, without crops."""
     cosines = np.arange(41, 101, dtype=np.float32).reshape(3, 20) / 100
-    seen = CopiedImages((np.zeros((20, 32, 32)),) * 5, (*cosines, np.zeros(20, np.float32)))
+    vectors = np.zeros((20, 1), np.float32)
+    seen = CopiedImages((np.zeros((20, 32, 32)),) * 5, (*cosines, np.zeros(20, np.float32)), vectors)
     assert seen.measured_threshold() == pytest.approx(0.43, abs=1e-4)
     assert (cosines >= seen.measured_threshold()).sum() == 58
 

@@ -1,6 +1,7 @@
 """A fact of one entry of a folder never ends a run: the entry is embedded, or it is one failure."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -139,6 +140,29 @@ def test_what_may_not_be_read_is_one_failure(ordinary):
     report = store.embed(ordinary / "photos")
     (ordinary / "photos" / "shut").chmod(0o700)
     assert (report.embedded, report.failures_by_reason) == (1, {"unreadable": 2})
+    (ordinary / "photos" / "open" / "closed.png").chmod(0o600)
+    again = store.embed(ordinary / "photos")
+    assert (again.embedded + again.reused, again.failures, again.known_failures) == (2, 0, 0), "permission is retried"
+    assert len(store.failures()) == 0
+
+
+def test_failures_of_files_that_are_gone_are_forgotten(store, photos, tmp_path):
+    """A scan forgets those below its own folder, and none below a folder that it did not see or could not read."""
+    other = shutil.copytree(photos, tmp_path / "other")
+    for folder in (photos, other):
+        for name in ("kept.png", "gone.png"):
+            (folder / "cat" / name).write_bytes(b"\x89PNG\r\n\x1a\n")
+        store.embed(folder)
+    for folder in (photos, other):
+        (folder / "cat" / "gone.png").unlink()
+    store.embed(photos)
+    assert sorted(store.failed_paths()) == sorted(
+        str(p) for p in (photos / "cat/kept.png", other / "cat/kept.png", other / "cat/gone.png")
+    )
+    shutil.move(other / "cat", tmp_path / "away")
+    (other / "cat").symlink_to(other)  # a link to a folder is a failure, and says nothing of what was below its name
+    store.embed(other)
+    assert {str(other / "cat/kept.png"), str(other / "cat/gone.png")} <= set(store.failed_paths())
 
 
 def test_the_report_names_what_was_skipped(store, photos):

@@ -16,13 +16,13 @@ class LeakedScore:
     """The score with and without the held-out items that have a near-duplicate in training.
 
     Attributes:
-        metric: ``accuracy``, or ``mae`` of predicted numbers.
-        n_near: held-out items with a near-duplicate or an identical image in training.
+        metric: ``accuracy``, ``mae`` of predicted numbers, or ``R@1`` of queries.
+        n_near: held-out items with a near-duplicate or an identical image in training; queries with one in the gallery.
         n_identical: how many of them have an identical one.
         n_other: the other held-out items.
         score_near: the score on the former.
         score_other: the score on the others, None if there are none.
-        dropped: whether the near-duplicates were left out of training.
+        dropped: whether the near-duplicates were left out of training, or were no candidates.
     """
 
     metric: str
@@ -56,9 +56,9 @@ def leaked_score(
         scores: ``(M,)``, of each item: whether the head is right, or its error.
         metric: what the mean of the scores is.
     """
-    if near is None or not len(near.held_out_items):
+    is_near = np.isin(ids, [] if near is None else near.held_out_items)
+    if near is None or not is_near.any():
         return None
-    is_near = np.isin(ids, near.held_out_items)
     return LeakedScore(
         metric=metric,
         n_near=int(is_near.sum()),

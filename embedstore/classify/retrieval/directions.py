@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from embedstore.arrays import FloatArray, IntArray
 from embedstore.classify.data.slices import SliceValues
+from embedstore.classify.data.split_leaks import SplitNearDuplicates
 from embedstore.classify.evaluation.evaluation import HeldOutPredictions
+from embedstore.classify.evaluation.leaks import leaked_score
 from embedstore.classify.evaluation.slice_report import SliceReport
 from embedstore.classify.evaluation.slices import slice_report
 from embedstore.classify.metrics import MetricName
@@ -28,11 +30,13 @@ class Queries:
         vectors: float32 ``(Q, D)``, unit rows.
         ids: int64 ``(Q,)``, the items that the queries are, or belong to.
         groups: int64 ``(Q,)``; queries of one group are one draw.
+        near: their near-duplicates in the gallery; None where none were searched for.
     """
 
     vectors: FloatArray
     ids: IntArray
     groups: IntArray
+    near: SplitNearDuplicates | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ def evaluate_direction(
             "and the figures say nothing; label items of another class, or give another column"
         )
     groups = queries.groups[kept]
+    is_hit = ranked.first_rank[kept] == 1
     figures = query_figures(_take(ranked, kept), settings.ks).by_metric if len(kept) else {}
     return RetrievalDirection(
         name=name,
@@ -80,7 +85,8 @@ def evaluate_direction(
         n_gallery=len(gallery),
         n_excluded=int((len(gallery) - ranked.n_candidates).sum()),
         scores={metric: mean_estimate(values, groups) for metric, values in figures.items()},
-        slices=_slices(ranked.first_rank[kept] == 1, queries.ids[kept], groups, settings.by),
+        slices=_slices(is_hit, queries.ids[kept], groups, settings.by),
+        leak=leaked_score(queries.near, np.asarray(queries.ids[kept], np.int64), is_hit, "R@1"),
     )
 
 

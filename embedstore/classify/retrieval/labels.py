@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedstore.arrays import unit_rows
 from embedstore.classify.data.features import Features
+from embedstore.classify.data.split_leaks import SplitNearDuplicates, split_near_duplicates
+from embedstore.classify.data.splits import TrainTestSplit
 from embedstore.classify.retrieval.directions import Queries, RetrievalSettings, evaluate_direction
 from embedstore.classify.retrieval.ranking import Judgment
 from embedstore.classify.retrieval.report import RetrievalDirection
@@ -15,6 +18,7 @@ from embedstore.errors import LabelError
 from embedstore.wording import counted
 
 IMAGE_TO_IMAGE = "item to item"
+Rows = NDArray[np.int64]
 
 
 def retrieve_labels(data: Features, split: str | None, settings: RetrievalSettings) -> RetrievalDirection:
@@ -49,7 +53,8 @@ def retrieve_labels(data: Features, split: str | None, settings: RetrievalSettin
         return relevant, data.groups[rows[s]][:, None] == data.groups[gallery]
 
     unit = unit_rows(data.X)
-    queries = Queries(unit[rows], data.ids[rows], data.groups[rows])
+    near = None if split is None else _near_duplicates(data, split, gallery, rows)
+    queries = Queries(unit[rows], data.ids[rows], data.groups[rows], near)
     found = evaluate_direction(IMAGE_TO_IMAGE, queries, unit[gallery], judge, settings)
     if not found.n_queries:
         raise LabelError(
@@ -57,6 +62,14 @@ def retrieve_labels(data: Features, split: str | None, settings: RetrievalSettin
             "give another column"
         )
     return found
+
+
+def _near_duplicates(data: Features, split: str, gallery: Rows, rows: Rows) -> SplitNearDuplicates | None:
+    """Return the near-duplicates of the queries in the gallery, none of which is a candidate."""
+    exact = data.groups if data.exact_groups is None else data.exact_groups
+    is_equal = np.isin(exact[gallery], exact[rows])
+    sides = TrainTestSplit(gallery[~is_equal], rows, split, int(is_equal.sum()), leaks=gallery[is_equal])
+    return split_near_duplicates(data, sides, drop=True)[1]
 
 
 def _indicators(data: Features) -> Any:

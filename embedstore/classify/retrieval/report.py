@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from embedstore.classify.evaluation.leaks import LeakedScore
 from embedstore.classify.evaluation.slice_report import SliceReport
 from embedstore.classify.metrics import MetricEstimate
 from embedstore.tables import Record, Table
@@ -24,6 +25,8 @@ class RetrievalDirection:
             share a group.
         scores: the mean of each metric with its 95% interval.
         slices: R@1 by the values of a column; None without one.
+        leak: R@1 of the queries with and without a near-duplicate in the gallery; None if none has one, or each item
+            queries in turn.
     """
 
     name: str
@@ -34,6 +37,14 @@ class RetrievalDirection:
     n_excluded: int
     scores: dict[str, MetricEstimate]
     slices: SliceReport | None = None
+    leak: LeakedScore | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self) | {
+            "slices": self.slices.to_json() if self.slices else None,
+            "leak": self.leak and self.leak.to_json(),
+        }
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class RetrievalReport(Table):
             "relevance": self.relevance,
             "space": self.space,
             "queries": self.queries,
-            "directions": [asdict(d) | {"slices": d.slices.to_json() if d.slices else None} for d in self.directions],
+            "directions": [d.to_json() for d in self.directions],
             "unlabelled": self.n_unlabeled,
             "near_duplicate_thresholds": self.near_duplicate_thresholds,
             "notes": list(self.notes),

@@ -36,7 +36,16 @@ _IS_PART = (
     "(regexp_matches(i.uri, '[.][A-Za-z0-9]+#[A-Za-z_]+=') OR regexp_matches(i.uri, "
     f"'#(xywh=(pixel:|percent:)?{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}|page=[0-9]+|t=[0-9.]+)$'))"
 )
-TABLES = ("todo", "seen", "changed", "missing", "scan_failures", "scan", "compared")
+_IN_SOURCE = f"""
+CASE WHEN {_IS_PART}
+     THEN len(list_filter($tables::VARCHAR[][], lambda t: starts_with(i.uri, t[1]) AND contains(i.uri, t[2]))) > 0
+     ELSE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
+         OR len(list_filter($archives, lambda a: ends_with(i.uri, a))) > 0 END"""
+_BELOW_FAILED = """EXISTS (
+    SELECT 1 FROM memory.main.scan_failures f
+    WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/') OR ends_with(m.uri, '::' || f.uri)
+          OR starts_with(m.uri, f.uri || '#'))"""
+TABLES = ("todo", "seen", "failed", "changed", "missing", "gone_failures", "scan_failures", "scan", "compared")
 
 
 def create_tables(con: duckdb.DuckDBPyConnection) -> None:
@@ -46,6 +55,7 @@ def create_tables(con: duckdb.DuckDBPyConnection) -> None:
             n BIGINT, uri VARCHAR, path BLOB, size BIGINT, mtime_ns BIGINT, label VARCHAR, split VARCHAR,
             group_id VARCHAR, item BIGINT);
         CREATE OR REPLACE TABLE memory.main.seen (item BIGINT);
+        CREATE OR REPLACE TABLE memory.main.failed (uri VARCHAR);
         CREATE OR REPLACE TABLE memory.main.changed (item BIGINT, label VARCHAR, split VARCHAR, group_id VARCHAR);
         CREATE OR REPLACE TABLE memory.main.scan_failures (
             n BIGINT, uri VARCHAR, path BLOB, size BIGINT, mtime_ns BIGINT, reason VARCHAR, detail VARCHAR,
@@ -103,6 +113,8 @@ def compare_refs(
     )
     con.execute("""
         INSERT INTO memory.main.seen SELECT item FROM memory.main.compared WHERE item IS NOT NULL;
+        INSERT INTO memory.main.failed
+        SELECT uri FROM memory.main.scan s JOIN memory.main.compared c USING (n) WHERE state = 'failed';
         INSERT INTO memory.main.changed
         SELECT item, c.label, c.split, s.group_id FROM memory.main.scan s JOIN memory.main.compared c USING (n)
         WHERE item IS NOT NULL AND state <> 'failed' AND (differs OR NOT present)
@@ -144,10 +156,11 @@ def find_missing_items(
     tables: Sequence[tuple[str, str]],
     *,
     modality: Modality,
+    decoder: str,
 ) -> None:
-    """Collect the items below the folders ``roots``, in the archives and in the tables that the scan did not find.
+    """Collect the items and the failures below ``roots``, in the archives and in the tables that the scan did not find.
 
-    Items of another modality are left out: a scan for texts does not look for images.
+    Those of another modality are left out: a scan for texts does not look for images.
 
     Items below a path that failed are left out: a folder, archive or table that cannot be read says nothing of its
     items. A row of a table or a part of a file is not a file of its folder.
@@ -158,32 +171,35 @@ def find_missing_items(
         archives: the archives.
         tables: what the uris of rows begin with, and what they contain.
         modality: what the scan looked for.
+        decoder: the version of the decoder of this modality, whose failures are looked at.
     """
+    scope = {
+        "roots": [r.rstrip("/") + "/" for r in roots],
+        "archives": [f"::{a}" for a in archives],
+        "tables": [list(table) for table in tables],
+    }
     con.execute(
         f"""
         CREATE OR REPLACE TABLE memory.main.missing AS
         SELECT item, content, uri FROM items i
-        WHERE CASE WHEN {_IS_PART}
-              THEN len(list_filter($tables::VARCHAR[][],
-                                   lambda t: starts_with(i.uri, t[1]) AND contains(i.uri, t[2]))) > 0
-              ELSE len(list_filter($roots, lambda r: starts_with(i.uri, r))) > 0
-                  OR len(list_filter($archives, lambda a: ends_with(i.uri, a))) > 0 END
-          AND item NOT IN (SELECT item FROM memory.main.seen)
+        WHERE {_IN_SOURCE} AND item NOT IN (SELECT item FROM memory.main.seen)
           AND {of_modality("content", modality)}
         ORDER BY item
         """,
-        {
-            "roots": [r.rstrip("/") + "/" for r in roots],
-            "archives": [f"::{a}" for a in archives],
-            "tables": [list(table) for table in tables],
-        },
+        scope,
     )
-    con.execute("""
-        DELETE FROM memory.main.missing m WHERE EXISTS (
-            SELECT 1 FROM memory.main.scan_failures f
-            WHERE starts_with(m.uri, rtrim(f.uri, '/') || '/') OR ends_with(m.uri, '::' || f.uri)
-                  OR starts_with(m.uri, f.uri || '#'))
-    """)
+    con.execute(
+        f"""
+        CREATE OR REPLACE TABLE memory.main.gone_failures AS
+        SELECT uri FROM failures i
+        WHERE {_IN_SOURCE} AND decoder = $decoder
+          AND uri NOT IN (SELECT uri FROM memory.main.failed UNION ALL SELECT uri FROM memory.main.scan_failures
+                          UNION ALL SELECT uri FROM memory.main.todo)
+        """,
+        scope | {"decoder": decoder},
+    )
+    for table in ("missing", "gone_failures"):
+        con.execute(f"DELETE FROM memory.main.{table} m WHERE {_BELOW_FAILED}")
 
 
 def known_contents(con: duckdb.DuckDBPyConnection, space: str) -> NDArray[np.bytes_]:
@@ -304,6 +320,11 @@ def mark_present(con: duckdb.DuckDBPyConnection) -> None:
     con.execute("UPDATE items SET present = true WHERE NOT present AND item IN (SELECT item FROM memory.main.changed)")
 
 
+def forget_gone_failures(con: duckdb.DuckDBPyConnection) -> None:
+    """Delete the failures of files that are gone."""
+    con.execute("DELETE FROM failures WHERE uri IN (SELECT uri FROM memory.main.gone_failures)")
+
+
 def mark_missing(con: duckdb.DuckDBPyConnection) -> list[str]:
     """Mark the missing items as not present.
 
@@ -350,5 +371,5 @@ LEFT JOIN (SELECT DISTINCT w.content FROM matched w JOIN vectors x
            ON x.content = w.content AND x.space = $space) v ON v.content = m.content
 LEFT JOIN (SELECT DISTINCT t.n FROM memory.main.scan t JOIN failures g
            ON g.uri = t.uri AND g.size = t.size AND g.mtime_ns = t.mtime_ns AND g.decoder = $decoder
-           AND g.reason <> 'unreachable' AND (g.space IS NULL OR g.space = $space)) f ON f.n = s.n
+           AND g.reason NOT IN ('unreachable', 'unreadable') AND (g.space IS NULL OR g.space = $space)) f ON f.n = s.n
 """

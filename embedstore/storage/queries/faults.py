@@ -61,3 +61,16 @@ def long_images(con: duckdb.DuckDBPyConnection, *, max_aspect: float, limit: int
 def content_count(con: duckdb.DuckDBPyConnection) -> int:
     """Return how many different contents the present items have."""
     return int(fetch_value(con, "SELECT count(DISTINCT content) FROM items WHERE present"))
+
+
+def failed_source(con: duckdb.DuckDBPyConnection) -> str | None:
+    """Return what the latest run embedded that has files among the failures below it; the latest of all if none has.
+
+    It is the description of a source, such as a folder; None if nothing was embedded.
+    """
+    row = con.execute("""
+        SELECT r.source FROM (SELECT run, settings->>'$.source' AS source FROM runs WHERE verb = 'embed') r
+        ORDER BY (SELECT count(*) FROM failures f WHERE starts_with(f.uri, rtrim(r.source, '/') || '/')) > 0 DESC,
+                 r.run DESC LIMIT 1
+    """).fetchone()
+    return None if row is None else row[0]
