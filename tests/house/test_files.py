@@ -55,6 +55,7 @@ WHOSE = {  # the modules by whose files they open, ask for or list
         "cli/option_groups.py",
         "quickstart/folder_report.py",
     },
+    "the folder or table of an earlier run, whether it is still there": {"operations/checkup.py"},
     "drawn pictures": {
         "quickstart/run.py",
         "quickstart/scenes/collection.py",
