@@ -39,7 +39,6 @@ from embedstore.classify.evaluation.regression.holdout import evaluate_numeric_h
 from embedstore.classify.evaluation.settings import recorded_settings
 from embedstore.classify.evaluation.slice_report import SliceOptions
 from embedstore.classify.evaluation.text_classifiers import DEFAULT_LOGIT_SCALE, TextClasses
-from embedstore.classify.evaluation.weighted_metrics import add_weighted_metrics
 from embedstore.classify.protocols.knn_protocol import evaluate_knn_protocol
 from embedstore.classify.protocols.mteb_protocol import evaluate_mteb_protocol
 from embedstore.classify.protocols.probe_protocol import evaluate_probe_protocol
@@ -51,7 +50,7 @@ from embedstore.operations import heads
 from embedstore.operations.label_conflicts import note_label_conflicts
 from embedstore.operations.query_encoder import encoder
 from embedstore.operations.session import Session
-from embedstore.operations.slices import evaluate_by
+from embedstore.operations.slices import with_figures
 from embedstore.operations.text_encoder import TextEncoder
 from embedstore.storage.queries import spaces as queries
 from embedstore.storage.spaces import SpaceRecord
@@ -151,24 +150,20 @@ def probe(
         name = SOUND_HEAD
 
     def evaluate() -> ProbeResult:
+        used = with_figures(session, settings, slices, where, weighted=weighted_metrics)
         if chosen is not None:
             if chosen is Protocol.MTEB:
-                return evaluate_mteb_protocol(data, settings)
+                return evaluate_mteb_protocol(data, used)
             if chosen in SOUND_PROTOCOLS:
-                return evaluate_sound_protocol(chosen, data, settings)
-            return (evaluate_knn_protocol if name == "knn" else evaluate_probe_protocol)(chosen, data, settings)
-        if data.is_numeric:
-            numbers = evaluate_numeric_head(name, data, settings, **options)
-            return add_weighted_metrics(numbers, data) if weighted_metrics else numbers
-        classes = evaluation.evaluate_head(name, data, settings, **options)
-        return add_weighted_metrics(classes, data) if weighted_metrics else classes
+                return evaluate_sound_protocol(chosen, data, used)
+            return (evaluate_knn_protocol if name == "knn" else evaluate_probe_protocol)(chosen, data, used)
+        return (evaluate_numeric_head if data.is_numeric else evaluation.evaluate_head)(name, data, used, **options)
 
     run = {"label": label, "where": where, "save": save_as} | options | recorded_settings(asdict(settings))
     run |= {"weighted_metrics": True} if weighted_metrics else {}
     run |= ({} if task == AUTO else {"task": task}) | ({} if weight is None else {"weight": weight})
     run |= {} if protocol is None else {"protocol": protocol}
-    sliced = evaluate_by(session, slices, where, evaluate)
-    return _saved(session, save_as, wait, session.recorded(name, record, run | slices.to_record(), sliced))
+    return _saved(session, save_as, wait, session.recorded(name, record, run | slices.to_record(), evaluate))
 
 
 def _with_classes(data: Features, task: str, protocol: str) -> Features:
@@ -210,11 +205,11 @@ def few_shot(
             near_duplicates=near_duplicates.policy,
             near_duplicate_threshold=near_duplicates.threshold,
         )
-        return text_classifiers.evaluate_few_shot(data, encoded, head=head, shots=shots, settings=settings)
+        used = with_figures(session, settings, slices, where)
+        return text_classifiers.evaluate_few_shot(data, encoded, head=head, shots=shots, settings=used)
 
     run = {"label": label, "where": where, "shots": shots, "seed": seed} | slices.to_record()
-    sliced = evaluate_by(session, slices, where, evaluate)
-    return _saved(session, save_as, wait, session.recorded(head, record, run, sliced))
+    return _saved(session, save_as, wait, session.recorded(head, record, run, evaluate))
 
 
 def _saved(session: Session, name: str | None, wait: float, result: Result) -> Result:

@@ -8,13 +8,13 @@ from typing import Any
 from embedstore.classify import registry
 from embedstore.classify.data.features import load_features
 from embedstore.classify.data.task import require_classes
-from embedstore.classify.evaluation import Evaluation, evaluate_zero_shot, text_classifiers
+from embedstore.classify.evaluation import Evaluation, EvaluationSettings, evaluate_zero_shot, text_classifiers
 from embedstore.classify.evaluation.slice_report import SliceOptions
 from embedstore.classify.registry import HeadRecord
 from embedstore.operations.evaluate import Classes, TextOptions, encode_classes
 from embedstore.operations.keywords import check_public_methods
 from embedstore.operations.session import Session
-from embedstore.operations.slices import evaluate_by
+from embedstore.operations.slices import with_figures
 from embedstore.storage.spaces import SpaceRecord
 
 
@@ -61,10 +61,11 @@ class ZeroShotClassifier:
         def evaluate() -> Evaluation:
             loaded = load_features(self.session.storage, self.space, label, where=where)
             data = require_classes(loaded, "zero-shot")
-            return evaluate_zero_shot(self.head, data)
+            settings = with_figures(self.session, EvaluationSettings(), slices, where)
+            return evaluate_zero_shot(self.head, data, settings=settings)
 
         run = {"label": label, "where": where} | slices.to_record()
-        return self.session.recorded("zero_shot", self.space, run, evaluate_by(self.session, slices, where, evaluate))
+        return self.session.recorded("zero_shot", self.space, run, evaluate)
 
     def save(self, name: str, *, label: str = "label", wait: float = 10.0) -> HeadRecord:
         """Save the classifier under a name, for :meth:`embedstore.Store.predict`.

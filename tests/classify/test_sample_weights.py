@@ -13,7 +13,7 @@ from embedstore.classify import heads
 from embedstore.classify.data.labels import label_indicators
 from embedstore.classify.evaluation.holdout import evaluate_head
 from embedstore.classify.evaluation.settings import EvaluationSettings
-from embedstore.classify.evaluation.weighted_metrics import add_weighted_metrics
+from embedstore.classify.evaluation.weighted_metrics import weighted_metrics
 from embedstore.classify.metrics import compute_metric
 from embedstore.errors import BadHead, BadOption, LabelError
 from tests.classify.test_near_duplicates import features
@@ -159,7 +159,7 @@ def test_every_weighted_figure_is_that_of_repeated_items(weights, head):
     e = evaluate_head(head, replace(data, weights=None), EvaluationSettings())
     if (np.asarray(weights)[np.searchsorted(data.ids, e.held_out_predictions.ids)] > 0).sum() < 2:
         return  # a single draw has no interval
-    found, rows = add_weighted_metrics(e, data).scores, e.held_out_predictions
+    found, rows = weighted_metrics(e.held_out_predictions, data), e.held_out_predictions
     often = np.repeat(np.arange(len(rows.ids)), np.asarray(weights)[np.searchsorted(data.ids, rows.ids)])
     codes = np.array([rows.classes.index(v) for v in rows.y[often]])
     names = ["accuracy", "mean_per_class_recall", *(["log_loss", "brier_score"] if head == "prototype" else [])]

@@ -87,6 +87,23 @@ def test_no_assertion_stands_in_for_a_type():
     assert found == []
 
 
+BUILT_WITH = {  # fields of the evaluation of a head that no other class has
+    *("n_train", "n_leaks", "split_notes", "unlearned_classes", "held_out_predictions", "hyperparameters"),
+    *("grid_edges", "c_path", "fold_accuracy", "fold_errors", "protocol", "slices", "calibration", "conformal"),
+}
+
+
+def test_an_evaluation_is_built_once():
+    """Nobody makes one and then copies it with other fields: what it needs is passed to where it is built."""
+    found = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in MODULES
+        for name, call in calls(ast.parse(path.read_text(encoding="utf-8")))
+        if name.rpartition(".")[2] == "replace" and BUILT_WITH & {keyword.arg for keyword in call.keywords}
+    ]
+    assert found == []
+
+
 def test_only_threads_limits_the_threads_of_linear_algebra():
     """Some limits are of the process: of two that overlap, each of which restores what it found, one stays for ever."""
     users = {str(path.relative_to(PACKAGE)) for path in MODULES if "threadpoolctl" in path.read_text(encoding="utf-8")}

@@ -27,9 +27,12 @@ from embedstore.classify.evaluation.rounds import (
     predict_held_out,
     run_round,
 )
-from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
+from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings, HeldOutFigures
 from embedstore.classify.evaluation.single_example_notes import single_example_notes
+from embedstore.classify.evaluation.slice_report import SliceReport
+from embedstore.classify.evaluation.slices import slice_report
 from embedstore.classify.evaluation.validation_fit import fit_with_validation
+from embedstore.classify.evaluation.weighted_metrics import weighted_metrics
 from embedstore.classify.metrics import ClassificationReport, MetricName
 
 MAX_CLASSES_WITHOUT_TOP5 = 5  # up to so many classes top-5 accuracy is 1 by construction and is left out
@@ -102,7 +105,7 @@ def evaluate_fitted(
     *,
     head: str,
     split: str,
-    seed: int = 0,
+    settings: EvaluationSettings | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Evaluate a fitted classifier on rows that did not train it.
@@ -112,14 +115,14 @@ def evaluate_fitted(
         data: labeled rows; all of them are evaluated.
         head: name of the head, for the report.
         split: name of the held-out side, for the report.
-        seed: the random seed of the split, for the report.
+        settings: the seed of the split, for the report, and further figures.
         hyperparameters: reported in addition to those of the classifier.
     """
     start = time.perf_counter()
     every_row = TrainTestSplit(_NO_ROWS, np.arange(len(data)), split, 0)
     predictions = predict_held_out(estimator, data)
     only = HoldoutRound(every_row, estimator, predictions, hyperparameters=dict(hyperparameters or {}))
-    return build_evaluation(head, data, FittedRounds([only], estimator), EvaluationSettings(seed=seed), start)
+    return build_evaluation(head, data, FittedRounds([only], estimator), settings or EvaluationSettings(), start)
 
 
 def build_evaluation(
@@ -163,7 +166,7 @@ def build_evaluation(
         unlearned_classes=tuple(sorted(set(pooled.classes) - learned | constant)),
         estimator=estimator,
         held_out_predictions=pooled,
-        report=_report(pooled),
+        report=_report(pooled, data, settings.figures),
         hyperparameters=hyperparameters | (protocol.hyperparameters if protocol else {}),
         grid_edges=hyperparameters_at_grid_edge(estimator) if edges is None else edges,
         c_path=c_path(estimator),
@@ -174,6 +177,7 @@ def build_evaluation(
         conformal=uncertainty_report.conformal_report(rounds, settings.conformal_alpha),
         seconds=time.perf_counter() - start,
         protocol=protocol.report if protocol else None,
+        slices=_slices(pooled, settings.figures),
     )
 
 
@@ -182,7 +186,21 @@ def _split_name(rounds: Sequence[HoldoutRound], settings: EvaluationSettings) ->
     return f"{settings.folds} folds" if settings.folds else rounds[0].split.name
 
 
-def _report(pooled: HeldOutPredictions) -> ClassificationReport:
+def _slices(pooled: HeldOutPredictions, figures: HeldOutFigures) -> SliceReport | None:
+    """Return the figures by the values of a column, if one was given."""
+    values = figures.slice_values
+    return None if values is None else slice_report(pooled, values, figures.slice_metric)
+
+
+def _report(pooled: HeldOutPredictions, data: Features, figures: HeldOutFigures) -> ClassificationReport:
+    """Return the metrics of the held-out rows, weighted ones too if wanted."""
+    report = _plain_report(pooled)
+    if not figures.weighted:
+        return report
+    return replace(report, scores=report.scores | weighted_metrics(pooled, data))
+
+
+def _plain_report(pooled: HeldOutPredictions) -> ClassificationReport:
     """Return the metrics of the held-out rows, without top-5 accuracy where it is 1 by construction."""
     settings: dict[str, Any] = {"groups": pooled.groups, "has_probabilities": pooled.has_probabilities}
     if pooled.multilabel:

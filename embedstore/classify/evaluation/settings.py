@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from embedstore.classify.data.near_duplicates import NearDuplicateOptions, NearDuplicatePolicy
+from embedstore.classify.data.slices import SliceValues
+from embedstore.classify.metrics import MetricName
 from embedstore.errors import BadHead, LabelError
 
 MAX_FOLDS = 1000  # each is a fit; as many as there are items take hours on a large store
@@ -50,6 +52,21 @@ class LabelThreshold(StrEnum):
 
 
 @dataclass(frozen=True)
+class HeldOutFigures:
+    """What else is computed of the held-out rows.
+
+    Attributes:
+        weighted: compute metrics over weighted rows too.
+        slice_values: the values of a column by which the figures are split; None splits nothing.
+        slice_metric: the figure that ranks the values, ``accuracy`` or ``mean_per_class_recall``.
+    """
+
+    weighted: bool = False
+    slice_values: SliceValues | None = None
+    slice_metric: str = MetricName.ACCURACY.value
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """How a head is evaluated.
 
@@ -70,6 +87,7 @@ class EvaluationSettings:
         refit: train the evaluated head on the ``val`` rows, too, after everything is selected.
         label_thresholds: with several labels per item the probability from which a label is predicted: ``half``, or
             ``chosen`` for each label on rows of neither side, else out of fold.
+        figures: what else is computed of the held-out rows; not recorded.
     """
 
     folds: int = 0
@@ -84,6 +102,7 @@ class EvaluationSettings:
     choose_on: str = ChoiceRows.FOLDS.value
     refit: bool = False
     label_thresholds: str = LabelThreshold.HALF.value
+    figures: HeldOutFigures = HeldOutFigures()
 
     def __post_init__(self) -> None:
         abstain, alpha = self.abstain_precision, self.conformal_alpha
@@ -150,4 +169,4 @@ class EvaluationSettings:
 
 def recorded_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of an evaluation or a learning curve under the keys that the ``runs`` table records them with."""
-    return {_RECORDED_KEYS.get(name, name): value for name, value in settings.items()}
+    return {_RECORDED_KEYS.get(name, name): value for name, value in settings.items() if name != "figures"}

@@ -135,7 +135,7 @@ def evaluate_zero_shot(
     data: Features,
     *,
     head: str = "zero_shot",
-    seed: int = 0,
+    settings: EvaluationSettings | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Evaluate a text classifier on the ``test`` rows, else the ``val`` rows, else on all rows.
@@ -144,7 +144,7 @@ def evaluate_zero_shot(
         estimator: the classifier.
         data: labeled rows.
         head: name of the head, for the report.
-        seed: random seed, for the report.
+        settings: the seed, for the report, and further figures of the held-out rows.
         hyperparameters: reported in addition to those of the classifier.
 
     Raises:
@@ -152,7 +152,9 @@ def evaluate_zero_shot(
     """
     split = held_out_split(data.splits) or "all"
     held_out = data if split == "all" else data.take(np.flatnonzero(data.splits == split))
-    return evaluate_fitted(estimator, held_out, head=head, split=split, seed=seed, hyperparameters=hyperparameters)
+    return evaluate_fitted(
+        estimator, held_out, head=head, split=split, settings=settings, hyperparameters=hyperparameters
+    )
 
 
 def evaluate_few_shot(
@@ -175,7 +177,7 @@ def evaluate_few_shot(
     start, settings = time.perf_counter(), settings or EvaluationSettings()
     seed = settings.seed
     if shots == 0:
-        return _evaluate_without_shots(data, classes, head, seed)
+        return _evaluate_without_shots(data, classes, head, settings)
     data = settings.near_duplicate_options.join(data)
     split = train_test_split(data, seed=seed)
     drop = settings.near_duplicate_options.drops
@@ -199,12 +201,15 @@ def evaluate_few_shot(
     return build_evaluation(head, data, FittedRounds(rounds, estimator), settings, start)
 
 
-def _evaluate_without_shots(data: Features, classes: TextClasses, head: str, seed: int) -> Evaluation:
+def _evaluate_without_shots(
+    data: Features, classes: TextClasses, head: str, settings: EvaluationSettings
+) -> Evaluation:
     """Evaluate a few-shot head that has text only, on the rows that evaluate a zero-shot classifier."""
     nothing = data.take(np.zeros(0, np.int64))
-    estimator = fit_few_shot_head(head, classes, nothing, nothing, seed=seed)
+    estimator = fit_few_shot_head(head, classes, nothing, nothing, seed=settings.seed)
     shown = {"shots": 0, "tuned_on": estimator.tuning_rows_}
-    return evaluate_zero_shot(estimator, data, head=head, seed=seed, hyperparameters=shown)
+    plain = EvaluationSettings(seed=settings.seed, figures=settings.figures)  # nothing was fitted
+    return evaluate_zero_shot(estimator, data, head=head, settings=plain, hyperparameters=shown)
 
 
 def evaluate_text_head(head: str, data: Features, classes: TextClasses, settings: EvaluationSettings) -> Evaluation:

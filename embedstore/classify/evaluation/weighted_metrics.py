@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedstore.classify.data.features import Features
-from embedstore.classify.evaluation.evaluation import Evaluation, HeldOutPredictions
-from embedstore.classify.evaluation.regression.evaluation import RegressionEvaluation
+from embedstore.classify.evaluation.evaluation import HeldOutPredictions
+from embedstore.classify.evaluation.regression.predictions import NumericPredictions
 from embedstore.classify.metrics import MetricEstimate
 from embedstore.classify.metrics.intervals import ScoredRows, loss_interval
 from embedstore.classify.metrics.point_metrics import ROW_LOSSES
@@ -22,17 +20,16 @@ from embedstore.errors import BadOption, LabelError
 
 WEIGHTED_ACCURACY, WEIGHTED_RECALL = "weighted_accuracy", "weighted_mean_per_class_recall"
 WEIGHTED_MAE, WEIGHTED_RMSE = "weighted_mae", "weighted_rmse"
-Result = TypeVar("Result", Evaluation, RegressionEvaluation)
 
 
-def add_weighted_metrics(result: Result, data: Features) -> Result:
-    """Return the evaluation with its figures over weighted held-out rows.
+def weighted_metrics(rows: HeldOutPredictions | NumericPredictions, data: Features) -> dict[str, MetricEstimate]:
+    """Return the figures of held-out rows that are weighted, by name.
 
     These are accuracy, mean recall, log-loss and Brier score, or of numbers the mean absolute and the root mean squared
     error; of several labels per item the accuracy.
 
     Args:
-        result: the evaluation.
+        rows: the predictions.
         data: the rows that were split, with their weights.
 
     Raises:
@@ -41,22 +38,19 @@ def add_weighted_metrics(result: Result, data: Features) -> Result:
     """
     if data.weights is None:
         raise BadOption("weighted_metrics weighs the held-out items, and there are no weights: give weight, a column")
-    weights = data.weights[np.searchsorted(data.ids, result.held_out_predictions.ids)]
+    weights = data.weights[np.searchsorted(data.ids, rows.ids)]
     kept = np.flatnonzero(weights > 0)
     if not len(kept):
         raise LabelError("every held-out item has the weight 0; leave out weighted_metrics")
-    if isinstance(result, RegressionEvaluation):
-        own = _of_numbers(result, kept, weights[kept])
-    else:
-        own = _of_classes(result.held_out_predictions, kept, weights[kept])
-    return replace(result, report=replace(result.report, scores=result.report.scores | own))
+    if isinstance(rows, NumericPredictions):
+        return _of_numbers(rows, kept, weights[kept])
+    return _of_classes(rows, kept, weights[kept])
 
 
 def _of_numbers(
-    result: RegressionEvaluation, kept: NDArray[np.int64], weights: NDArray[np.float64]
+    rows: NumericPredictions, kept: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> dict[str, MetricEstimate]:
     """Return the errors of predicted numbers over weighted rows."""
-    rows = result.held_out_predictions
     errors, groups = np.abs(rows.y - rows.predicted)[kept], rows.groups[kept]
     squared = _weighted_mean(errors**2, weights, groups)
     roots = (math.sqrt(v) for v in (squared.value, squared.low, squared.high))

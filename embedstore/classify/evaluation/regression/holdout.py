@@ -20,9 +20,11 @@ from embedstore.classify.data.task import Task
 from embedstore.classify.evaluation.regression.evaluation import IntervalReport, RegressionEvaluation
 from embedstore.classify.evaluation.regression.fit import DEFAULT_ALPHA, fit_with_intervals, numbers_of
 from embedstore.classify.evaluation.regression.predictions import NumericPredictions, concatenate_predictions
-from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings
+from embedstore.classify.evaluation.regression.slice_report import numeric_slice_report
+from embedstore.classify.evaluation.settings import ChoiceRows, EvaluationSettings, HeldOutFigures
 from embedstore.classify.evaluation.validation_fit import concatenate_rows
-from embedstore.classify.metrics import MetricEstimate
+from embedstore.classify.evaluation.weighted_metrics import weighted_metrics
+from embedstore.classify.metrics import MetricEstimate, MetricName
 from embedstore.classify.metrics.regression import NumericReport, ordinal_report, regression_report
 from embedstore.classify.metrics.shares import accuracy_rows, share_interval
 from embedstore.errors import BadHead, LabelError
@@ -72,7 +74,7 @@ def evaluate_numeric_head(
     if settings.folds:
         estimator, method = _fit(head, data, data.take(_NO_ROWS), settings, options)
     pooled = concatenate_predictions([r.predictions for r in rounds])
-    first = rounds[0]
+    first, values = rounds[0], settings.figures.slice_values
     return RegressionEvaluation(
         head=head,
         label=data.label,
@@ -89,13 +91,14 @@ def evaluate_numeric_head(
         seed=settings.seed,
         estimator=estimator,
         held_out_predictions=pooled,
-        report=numeric_report(pooled, data.task),
+        report=_report(pooled, data, settings.figures),
         interval=_interval_report(pooled, estimator, method),
         hyperparameters=_hyperparameters(estimator.head),
         grid_edges=_grid_edges(estimator.head),
         near_duplicates=merge_split_near_duplicates([r.near_duplicates for r in rounds]),
         fold_errors=_fold_errors(rounds) if settings.folds else (),
         seconds=time.perf_counter() - start,
+        slices=None if values is None else numeric_slice_report(pooled, values),
     )
 
 
@@ -104,6 +107,7 @@ def check_numeric_settings(settings: EvaluationSettings) -> None:
 
     Raises:
         BadHead: if one is given.
+        LabelError: if a figure of classes is to rank slices.
     """
     given = {
         "calibrate": settings.calibrate is not None,
@@ -117,6 +121,14 @@ def check_numeric_settings(settings: EvaluationSettings) -> None:
             f"{' and '.join(names)} {'need' if len(names) > 1 else 'needs'} classes, and numbers are predicted; leave "
             "it out (a prediction has an interval anyway, see conformal_alpha), or give --task classification"
         )
+    if settings.figures.slice_metric != MetricName.ACCURACY:
+        raise LabelError("slices of predicted numbers are ranked by their mean absolute error; leave out by_metric")
+
+
+def _report(rows: NumericPredictions, data: Features, figures: HeldOutFigures) -> NumericReport:
+    """Return the metrics of the held-out rows, weighted ones too if wanted."""
+    report = numeric_report(rows, data.task)
+    return replace(report, scores=report.scores | weighted_metrics(rows, data)) if figures.weighted else report
 
 
 def numeric_report(rows: NumericPredictions, task: Task) -> NumericReport:
