@@ -33,7 +33,7 @@ def _error_share(report: LabelErrorReport) -> str:
             f"at most {limit:.1%} of the labels are wrong; {report.head} itself is wrong too often to tell how many "
             "of these are errors of the labels"
         )
-    return f"about {report.error_rate:.1%} of the labels are estimated to be wrong, at most {limit:.1%}"
+    return f"about {report.error_rate:.1%} of the labels are estimated to be wrong (0% to {limit:.1%})"
 
 
 def review_sheet_html(
