@@ -73,9 +73,10 @@ class UriResolver:
     def path(self, uri: str) -> str:
         """Return the path of the file, or the path as written if there is no such file."""
         above, _, name = uri.rpartition("/")
-        missing = self._missing_folder(above)
-        if missing is not None and name not in ("", ".", "..") and "\\" not in name:
-            return missing + name
+        if "://" not in uri and name not in ("", ".", "..") and "\\" not in name:
+            missing = self._missing_folder(above)
+            if missing is not None:
+                return missing + name
         written = local_path(uri, folder=self._folder)
         if "\\" not in written and self._resolved(written.rpartition("/")[0], False) is None:
             return written
@@ -127,7 +128,7 @@ class UriResolver:
         """Return what a file's path begins with if the folder that its uri names does not exist, else None.
 
         Args:
-            above: the uri without the file's name.
+            above: the uri, which has no scheme, without the file's name.
         """
         written = local_path(f"{above}/.", folder=self._folder)
         is_there = above == "" or "\\" in written or self._resolved(written, False) is not None

@@ -130,11 +130,14 @@ def test_the_bytes_of_a_folder_are_found_in_every_form(tmp_path, form):
     assert resolver.path("gone/a.jpg") == f"{tmp_path}/gone/a.jpg"
 
 
+parts_of_uris = st.sampled_from(["a", "b c", "..", ".", "", "x\\y", "ü", "%41", "%2e%2e", "a.jpg"])
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(["a", "b c", "..", ".", "", "x\\y", "ü", "%41", "a.jpg", "file:"]), max_size=5))
-def test_a_uri_below_a_missing_folder_is_the_path_as_written(parts):
+@given(st.sampled_from(["", "/", "file://", "file:///", "FILE:///a/", "file:/"]), st.lists(parts_of_uris, max_size=4))
+def test_a_uri_below_a_missing_folder_is_the_path_as_written(beginning, parts):
     """Whatever its form: a folder that is not there is looked for once, and the path is normalized all the same."""
-    uri = "/".join(parts)
+    uri = beginning + "/".join(["missing", *parts])
     resolver = UriResolver("/missing folder/x")
     for _ in range(2):  # the second time from what is kept
         assert resolver.path(uri) == local_path(uri, folder="/missing folder/x")
