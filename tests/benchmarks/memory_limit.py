@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -21,6 +22,14 @@ def limit_memory(size: int) -> str:
     except OSError as e:
         return f"no memory limit can be set here ({e.strerror}: {e.filename})"
     return ""
+
+
+def remove_groups() -> None:
+    """Remove the cgroups of processes that have ended."""
+    for folder in (CGROUPS, CGROUPS / "memory"):
+        for group in folder.glob("benchmark-*"):
+            with suppress(OSError):  # a process is in it
+                group.rmdir()
 
 
 def most_used() -> int | None:
