@@ -18,7 +18,7 @@ from embedstore.pipeline.decode_method import preserve_torch_threads
 from embedstore.pipeline.decoder import Decoder
 from embedstore.pipeline.encoder import EncoderRequest, LoadBackbone, RunEncoder
 from embedstore.pipeline.forward import ForwardStage
-from embedstore.pipeline.garbage import ignore_existing_objects
+from embedstore.pipeline.garbage import fewer_full_collections
 from embedstore.pipeline.kept_encoder import OpenEncoder, open_once
 from embedstore.pipeline.kept_values import kept_note
 from embedstore.pipeline.plan import EmbedPlan, FilesToRead, build_plan
@@ -227,7 +227,7 @@ def embed_files(
     modality = job.space.space.modality
     with _open(job, plan, open_encoder, threads, isolate_all=isolate_all) as run, ExitStack() as stack:
         settings = run.decode_settings(threads, isolate_all=isolate_all)
-        stack.enter_context(ignore_existing_objects())
+        stack.enter_context(fewer_full_collections())
         timers, recorder = StageTimers(), stack.enter_context(closing(ProgressRecorder(job.storage.layout)))
         restore_threads = stack.enter_context(preserve_torch_threads())
         files = stack.enter_context(

@@ -1,4 +1,4 @@
-"""Objects that exist before a run are left out of full collections, and only during the run."""
+"""Full collections are rarer during a run, and only then."""
 
 from __future__ import annotations
 
@@ -7,39 +7,44 @@ from collections.abc import Iterator
 
 import pytest
 
-from embedstore.pipeline.garbage import ignore_existing_objects
+from embedstore.pipeline.garbage import fewer_full_collections
 
 
 @pytest.fixture(autouse=True)
-def nothing_frozen() -> Iterator[None]:
-    """Begin and end without frozen objects."""
-    gc.unfreeze()
+def own_thresholds() -> Iterator[None]:
+    """Begin with the thresholds of a program, and restore those of the tests."""
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
     yield
-    gc.unfreeze()
+    gc.set_threshold(*before)
 
 
-def test_existing_objects_are_left_out_only_within_the_block() -> None:
-    with ignore_existing_objects():
-        assert gc.get_freeze_count() > 0
-    assert gc.get_freeze_count() == 0
+def test_only_the_threshold_of_full_collections_is_higher_within_the_block() -> None:
+    with fewer_full_collections():
+        young, middle, old = gc.get_threshold()
+    assert (young, middle) == (700, 10)
+    assert old > 10
+    assert gc.get_threshold() == (700, 10, 10)
 
 
 def test_an_error_in_the_block_ends_it() -> None:
-    with pytest.raises(KeyError), ignore_existing_objects():
+    with pytest.raises(KeyError), fewer_full_collections():
         raise KeyError
-    assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == (700, 10, 10)
 
 
-def test_garbage_made_within_the_block_is_collected() -> None:
-    with ignore_existing_objects():
+def test_a_higher_threshold_of_the_program_stays() -> None:
+    gc.set_threshold(700, 10, 1000)
+    with fewer_full_collections():
+        assert gc.get_threshold() == (700, 10, 1000)
+    assert gc.get_threshold() == (700, 10, 1000)
+
+
+def test_nothing_is_frozen_and_young_garbage_is_collected_as_before() -> None:
+    """Frozen objects that are thawed count as old: stores of earlier runs would stay until a full collection."""
+    with fewer_full_collections():
+        assert gc.get_freeze_count() == 0
         cycle: list[object] = []
         cycle.append(cycle)
         del cycle
-        assert gc.collect() > 0
-
-
-def test_what_the_caller_froze_stays_frozen() -> None:
-    gc.freeze()
-    with ignore_existing_objects():
-        pass
-    assert gc.get_freeze_count() > 0
+        assert gc.collect(0) > 0
